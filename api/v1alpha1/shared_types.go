@@ -1,0 +1,42 @@
+package v1alpha1
+
+// LocalReference names an object. Where it is looked for is said by the field that holds the reference.
+type LocalReference struct {
+	// name of the object: a DNS-1123 subdomain.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	Name string `json:"name,omitempty"`
+}
+
+// LabelReference names an object whose name is also put into a label, and so is at most 63 characters long.
+type LabelReference struct {
+	// name of the object: a DNS-1123 label.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name,omitempty"`
+}
+
+// TenantReference names a Tenant.
+type TenantReference struct {
+	// name of the Tenant: a DNS-1123 label of at most 40 characters.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name,omitempty"`
+}
+
+// TenantName is the name of a Tenant.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=40
+// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+type TenantName string
+
+// ParameterValue is the value of a parameter, as text whatever its type. Nothing in it is ever expanded.
+// +kubebuilder:validation:MaxLength=4096
+// +kubebuilder:validation:XValidation:rule="!self.contains('\\u0000')",message="a parameter's value must not contain NUL"
+type ParameterValue string

@@ -1,0 +1,385 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Tenant is who: a customer of the platform, with a namespace, an identity, quotas, isolation and credentials of its
+// own, active or suspended.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,categories=tenantry
+// +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.status.namespace.name`
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.state`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Running",type=integer,JSONPath=`.status.running`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && !format.dns1123Label().validate(self.metadata.name).hasValue()",message="`metadata.name` must be a DNS-1123 label of at most 40 characters"
+// +kubebuilder:validation:XValidation:rule="has(self.spec.externalID) ? self.spec.externalID == (has(oldSelf.spec.externalID) ? oldSelf.spec.externalID : oldSelf.metadata.name) : !has(oldSelf.spec.externalID) || oldSelf.spec.externalID == self.metadata.name",message="`spec.externalID` must not change"
+// +kubebuilder:validation:XValidation:rule="(has(self.spec.namespace) && has(self.spec.namespace.name)) == (has(oldSelf.spec.namespace) && has(oldSelf.spec.namespace.name)) && (!(has(self.spec.namespace) && has(self.spec.namespace.name)) || !(has(oldSelf.spec.namespace) && has(oldSelf.spec.namespace.name)) || self.spec.namespace.name == oldSelf.spec.namespace.name)",message="`spec.namespace.name` must not change"
+type Tenant struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what the platform wants for this tenant.
+	// +required
+	Spec TenantSpec `json:"spec"`
+
+	// status is what the operator found and did.
+	// +optional
+	Status TenantStatus `json:"status,omitzero"`
+}
+
+// TenantSpec is what the platform wants for a tenant.
+type TenantSpec struct {
+	// externalID is the application's own id of the tenant, its tenant_id. Unset means the Tenant's name. Immutable.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([A-Za-z0-9._:@/-]*[A-Za-z0-9])?$`
+	ExternalID string `json:"externalID,omitempty"`
+
+	// suspend stops the tenant's jobs and starts no more. Unset means false.
+	// +optional
+	Suspend *bool `json:"suspend,omitempty"`
+
+	// suspendPolicy says what becomes of running jobs when the tenant is suspended. Unset means Stop.
+	// +optional
+	// +default="Stop"
+	SuspendPolicy SuspendPolicy `json:"suspendPolicy,omitempty"`
+
+	// timeZone is the tenant's IANA time zone, for schedules with timeZoneFrom: Tenant and for the job itself. Unset
+	// means Etc/UTC.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self != 'Local' && !self.contains(':') && timestamp('2026-01-01T00:00:00Z').getFullYear(self) > 0",message="`timeZone` must be an IANA time zone such as Europe/Berlin"
+	TimeZone string `json:"timeZone,omitempty"`
+
+	// namespace says which namespace is the tenant's. Unset means tenant-<name>, made and deleted with the Tenant.
+	// +optional
+	Namespace *TenantNamespace `json:"namespace,omitempty"`
+
+	// members get a role in the tenant's namespace, and nowhere else.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	Members []TenantMember `json:"members,omitempty"`
+
+	// isolation of the tenant's pods.
+	// +optional
+	Isolation *TenantIsolation `json:"isolation,omitempty"`
+
+	// quota of the tenant's namespace.
+	// +optional
+	Quota *TenantQuota `json:"quota,omitempty"`
+
+	// jobs bounds the tenant's jobs taken together.
+	// +optional
+	Jobs *TenantJobLimits `json:"jobs,omitempty"`
+
+	// attributes are plain facts about the tenant that every job of it sees, as TENANTRY_ATTRIBUTE_<NAME>, the name in
+	// upper case with "_" for "-" and ".". They are no place for secrets.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 63 && k.matches('^[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?$'))",message="`attributes` must have names of at most 63 letters, digits, '-', '_' or '.', starting with a letter"
+	Attributes map[string]AttributeValue `json:"attributes,omitempty"`
+
+	// credentials that the tenant's jobs can be given. A job gets those that its template names.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	Credentials []TenantCredential `json:"credentials,omitempty"`
+
+	// enforcement is the phase of moving an existing namespace over. Unset means the operator's default.
+	// +optional
+	Enforcement Enforcement `json:"enforcement,omitempty"`
+}
+
+// SuspendPolicy says what becomes of running jobs when a tenant is suspended.
+// +kubebuilder:validation:Enum=Stop;Drain
+type SuspendPolicy string
+
+const (
+	// SuspendPolicyStop stops running jobs.
+	SuspendPolicyStop SuspendPolicy = "Stop"
+	// SuspendPolicyDrain lets running pods finish; what would need another pod is stopped.
+	SuspendPolicyDrain SuspendPolicy = "Drain"
+)
+
+// AttributeValue is the value of a tenant's attribute.
+// +kubebuilder:validation:MaxLength=1024
+// +kubebuilder:validation:XValidation:rule="!self.contains('\\u0000')",message="an attribute's value must not contain NUL"
+type AttributeValue string
+
+// TenantNamespace says which namespace is a tenant's.
+type TenantNamespace struct {
+	// name of the namespace. Unset means tenant-<name>; set it only to adopt an existing namespace, whose annotation
+	// tenantry.dev/adopt-by must name the Tenant. Immutable.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="self != 'default' && !self.startsWith('kube-')",message="`namespace.name` must not be default or start with kube-"
+	Name string `json:"name,omitempty"`
+
+	// deletionPolicy says what becomes of the namespace when the Tenant is deleted. Unset means Delete. An adopted
+	// namespace is always retained.
+	// +optional
+	// +default="Delete"
+	DeletionPolicy NamespaceDeletionPolicy `json:"deletionPolicy,omitempty"`
+
+	// labels are added to the namespace.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.matches('^([a-z0-9.-]+[.])?(tenantry[.]dev|kubernetes[.]io|k8s[.]io)/'))",message="`namespace.labels` must not use the prefixes tenantry.dev/, kubernetes.io/, k8s.io/ or those under them"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="`namespace.labels` must have valid label keys"
+	Labels map[string]LabelValue `json:"labels,omitempty"`
+}
+
+// LabelValue is the value of a label.
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$`
+type LabelValue string
+
+// NamespaceDeletionPolicy says what becomes of a namespace when its Tenant is deleted.
+// +kubebuilder:validation:Enum=Delete;Retain
+type NamespaceDeletionPolicy string
+
+const (
+	// NamespaceDelete deletes the namespace and everything in it.
+	NamespaceDelete NamespaceDeletionPolicy = "Delete"
+	// NamespaceRetain keeps the namespace and takes what is ours off it.
+	NamespaceRetain NamespaceDeletionPolicy = "Retain"
+)
+
+// TenantMember is somebody with a role in the tenant's namespace.
+type TenantMember struct {
+	// role of the member. Viewer reads TenantJobs, Jobs, pods and their logs. Dispatcher may also create TenantJobs from
+	// the templates that allow it, and cancel and delete those that no fan-out owns.
+	// +required
+	Role MemberRole `json:"role,omitempty"`
+
+	// subject is who.
+	// +required
+	Subject MemberSubject `json:"subject,omitzero"`
+}
+
+// MemberRole is what a member may do.
+// +kubebuilder:validation:Enum=Viewer;Dispatcher
+type MemberRole string
+
+const (
+	// RoleViewer reads.
+	RoleViewer MemberRole = "Viewer"
+	// RoleDispatcher reads and dispatches.
+	RoleDispatcher MemberRole = "Dispatcher"
+)
+
+// MemberSubject is a user, a group or a service account of another namespace.
+// +kubebuilder:validation:XValidation:rule="has(self.namespace) == (self.kind == 'ServiceAccount')",message="`subject.namespace` must be set for a ServiceAccount and for nothing else"
+type MemberSubject struct {
+	// kind of the subject.
+	// +required
+	Kind SubjectKind `json:"kind,omitempty"`
+
+	// namespace of a ServiceAccount.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Namespace string `json:"namespace,omitempty"`
+
+	// name of the subject.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+}
+
+// SubjectKind is the kind of a member.
+// +kubebuilder:validation:Enum=User;Group;ServiceAccount
+type SubjectKind string
+
+// The kinds of subject, named as rbac.authorization.k8s.io names them.
+const (
+	SubjectUser           SubjectKind = "User"
+	SubjectGroup          SubjectKind = "Group"
+	SubjectServiceAccount SubjectKind = "ServiceAccount"
+)
+
+// TenantIsolation of the tenant's pods.
+type TenantIsolation struct {
+	// podSecurity is the Pod Security level of the namespace. Unset means Restricted.
+	// +optional
+	// +default="Restricted"
+	PodSecurity PodSecurityLevel `json:"podSecurity,omitempty"`
+
+	// egress rules, added to a default that denies everything but DNS.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	Egress []networkingv1.NetworkPolicyEgressRule `json:"egress,omitempty"`
+}
+
+// PodSecurityLevel is a level of the Pod Security Standards.
+// +kubebuilder:validation:Enum=Restricted;Baseline
+type PodSecurityLevel string
+
+const (
+	// PodSecurityRestricted is the level for untrusted workloads.
+	PodSecurityRestricted PodSecurityLevel = "Restricted"
+	// PodSecurityBaseline prevents known privilege escalations.
+	PodSecurityBaseline PodSecurityLevel = "Baseline"
+)
+
+// TenantQuota of the tenant's namespace.
+type TenantQuota struct {
+	// hard limits, as in a ResourceQuota. Unset means no limit but for Services that reach outside: none are allowed.
+	// +optional
+	Hard corev1.ResourceList `json:"hard,omitempty"`
+
+	// containerDefaults are given to containers that do not say what they need. Unset means requests of 100m CPU and
+	// 64Mi memory and no limits.
+	// +optional
+	ContainerDefaults *ContainerDefaults `json:"containerDefaults,omitempty"`
+}
+
+// ContainerDefaults are resources for containers that do not name their own.
+type ContainerDefaults struct {
+	// requests by default.
+	// +optional
+	Requests corev1.ResourceList `json:"requests,omitempty"`
+
+	// limits by default.
+	// +optional
+	Limits corev1.ResourceList `json:"limits,omitempty"`
+}
+
+// TenantJobLimits bounds the tenant's jobs taken together.
+type TenantJobLimits struct {
+	// maxConcurrent is how many of the tenant's jobs run at once; more of them wait. Unset means no limit of its own.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100000
+	MaxConcurrent *int32 `json:"maxConcurrent,omitempty"`
+
+	// weight is the tenant's share against other tenants where they compete. Unset means 1.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Weight *int32 `json:"weight,omitempty"`
+}
+
+// TenantCredential is a credential that the tenant's jobs can be given.
+type TenantCredential struct {
+	// name by which templates ask for it: a DNS-1123 label.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name,omitempty"`
+
+	// providerRef names the CredentialProvider that makes it.
+	// +required
+	ProviderRef LocalReference `json:"providerRef,omitzero"`
+
+	// secretRef names the Secret in the operator's namespace that a provider of kind secret copies.
+	// +optional
+	SecretRef *LocalReference `json:"secretRef,omitempty"`
+}
+
+// Enforcement is a phase of moving an existing namespace over.
+// +kubebuilder:validation:Enum=Audit;Warn;Enforce
+type Enforcement string
+
+const (
+	// EnforcementAudit records what would be refused.
+	EnforcementAudit Enforcement = "Audit"
+	// EnforcementWarn also warns the client.
+	EnforcementWarn Enforcement = "Warn"
+	// EnforcementEnforce refuses.
+	EnforcementEnforce Enforcement = "Enforce"
+)
+
+// TenantStatus is what the operator found and did.
+type TenantStatus struct {
+	// observedGeneration is the generation of the spec that the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// namespace that is the tenant's. Unset until it is.
+	// +optional
+	Namespace *TenantNamespaceStatus `json:"namespace,omitempty"`
+
+	// state is what the namespace's label tenantry.dev/state says: active, suspended or deleting.
+	// +optional
+	// +kubebuilder:validation:MaxLength=16
+	State string `json:"state,omitempty"`
+
+	// running is how many of the tenant's Jobs run. It may be some seconds behind, so that short jobs cost no write.
+	// +optional
+	Running int32 `json:"running,omitempty"`
+
+	// conditions of the tenant: Ready, Suspended, Enforced, WorkloadsConform; Reconciling and Stalled while they apply.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// TenantNamespaceStatus is the namespace that is the tenant's.
+type TenantNamespaceStatus struct {
+	// name of the namespace.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name,omitempty"`
+
+	// uid of the namespace: another one under the same name is not the tenant's.
+	// +required
+	UID types.UID `json:"uid,omitempty"`
+}
+
+// TenantList is a list of Tenants.
+// +kubebuilder:object:root=true
+type TenantList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Tenant `json:"items"`
+}
+
+// NamespaceName returns the name of the tenant's namespace, the default applied.
+func (t *Tenant) NamespaceName() string {
+	if t.Spec.Namespace != nil && t.Spec.Namespace.Name != "" {
+		return t.Spec.Namespace.Name
+	}
+	return "tenant-" + t.Name
+}
+
+// ExternalID returns the application's own id of the tenant, the default applied.
+func (t *Tenant) ExternalID() string {
+	if t.Spec.ExternalID != "" {
+		return t.Spec.ExternalID
+	}
+	return t.Name
+}
+
+// Suspended says whether the spec asks for suspension.
+func (t *Tenant) Suspended() bool { return t.Spec.Suspend != nil && *t.Spec.Suspend }
+
+// TimeZone returns the tenant's IANA time zone, the default applied.
+func (t *Tenant) TimeZone() string {
+	if t.Spec.TimeZone != "" {
+		return t.Spec.TimeZone
+	}
+	return "Etc/UTC"
+}

@@ -1,0 +1,307 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// TenantFanOut is one template for many tenants: a sealed plan, waves, a failure budget, progress.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=tfo,categories=tenantry
+// +kubebuilder:printcolumn:name="Total",type=integer,JSONPath=`.status.counts.total`
+// +kubebuilder:printcolumn:name="Succeeded",type=integer,JSONPath=`.status.counts.succeeded`
+// +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.counts.failed`
+// +kubebuilder:printcolumn:name="Skipped",type=integer,JSONPath=`.status.counts.skipped`
+// +kubebuilder:printcolumn:name="Waiting",type=integer,JSONPath=`.status.counts.waiting`
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Succeeded")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Succeeded")].message`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && !format.dns1123Label().validate(self.metadata.name).hasValue()",message="`metadata.name` must be a DNS-1123 label of at most 63 characters"
+// +kubebuilder:validation:XValidation:rule="self.spec.templateRef == oldSelf.spec.templateRef",message="`spec.templateRef` must not change"
+// +kubebuilder:validation:XValidation:rule="has(self.spec.parameters) == has(oldSelf.spec.parameters) && (!has(self.spec.parameters) || self.spec.parameters == oldSelf.spec.parameters)",message="`spec.parameters` must not change"
+// +kubebuilder:validation:XValidation:rule="self.spec.tenants == oldSelf.spec.tenants",message="`spec.tenants` must not change"
+// +kubebuilder:validation:XValidation:rule="(has(self.spec.strategy) && has(self.spec.strategy.waves)) == (has(oldSelf.spec.strategy) && has(oldSelf.spec.strategy.waves)) && (!has(self.spec.strategy) || !has(self.spec.strategy.waves) || self.spec.strategy.waves == oldSelf.spec.strategy.waves)",message="`spec.strategy.waves` must not change"
+type TenantFanOut struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what to run for which tenants.
+	// +required
+	Spec TenantFanOutSpec `json:"spec,omitzero"`
+
+	// status is how far it is.
+	// +optional
+	Status TenantFanOutStatus `json:"status,omitzero"`
+}
+
+// TenantFanOutSpec is what to run for which tenants.
+type TenantFanOutSpec struct {
+	// templateRef names the TenantJobTemplate. Immutable.
+	// +required
+	TemplateRef LabelReference `json:"templateRef,omitzero"`
+
+	// parameters for the template, the same for every tenant. Immutable.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	Parameters map[string]ParameterValue `json:"parameters,omitempty"`
+
+	// tenants to run for, as they are when the plan is sealed. Immutable.
+	// +required
+	Tenants TenantSelection `json:"tenants,omitzero"`
+
+	// strategy says in what order, how many at once, and when to stop. Unset means all at once, with no budget.
+	// +optional
+	Strategy *FanOutStrategy `json:"strategy,omitempty"`
+
+	// suspend pauses it: nothing new starts, what runs may finish. Unset means false.
+	// +optional
+	Suspend *bool `json:"suspend,omitempty"`
+
+	// spreadSeconds spreads the starts over a window; each tenant has always the same place in it. Unset means 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	SpreadSeconds *int32 `json:"spreadSeconds,omitempty"`
+
+	// ttlSecondsAfterFinished is how long it is kept when it has ended. Unset means until it is deleted.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	TTLSecondsAfterFinished *int32 `json:"ttlSecondsAfterFinished,omitempty"`
+}
+
+// TenantSelection selects tenants.
+// +kubebuilder:validation:XValidation:rule="[has(self.all), has(self.selector), has(self.names), has(self.retryOf)].filter(x, x).size() == 1",message="`tenants` must have exactly one of all, selector, names, retryOf"
+type TenantSelection struct {
+	// all tenants. It is written, never implied by leaving something out.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self",message="`all` must be true or left out"
+	All *bool `json:"all,omitempty"`
+
+	// selector selects tenants by their labels.
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+
+	// names of tenants.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=10000
+	Names []TenantName `json:"names,omitempty"`
+
+	// retryOf selects those tenants of another fan-out that had one of the outcomes.
+	// +optional
+	RetryOf *RetryOf `json:"retryOf,omitempty"`
+
+	// exclude leaves tenants out of those selected.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=1000
+	Exclude []TenantName `json:"exclude,omitempty"`
+}
+
+// RetryOf selects tenants by their outcome in another fan-out.
+type RetryOf struct {
+	// name of the fan-out.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name,omitempty"`
+
+	// outcomes to retry. Unset means Failed.
+	// +optional
+	// +listType=set
+	// +default=["Failed"]
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=2
+	Outcomes []RetryOutcome `json:"outcomes,omitempty"`
+}
+
+// RetryOutcome is an outcome that can be retried.
+// +kubebuilder:validation:Enum=Failed;Skipped
+type RetryOutcome string
+
+const (
+	// RetryFailed retries those that failed.
+	RetryFailed RetryOutcome = "Failed"
+	// RetrySkipped retries those that were skipped.
+	RetrySkipped RetryOutcome = "Skipped"
+)
+
+// FanOutStrategy says in what order, how many at once, and when to stop.
+type FanOutStrategy struct {
+	// maxConcurrent is how many tenants' jobs run at once, a number or a percentage of the planned tenants. Unset means
+	// no limit of its own.
+	// +optional
+	// +kubebuilder:validation:Pattern=`^(100|[1-9][0-9]?)%$`
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 1",message="`maxConcurrent` must be a number of at least 1 or a percentage from 1% to 100%"
+	MaxConcurrent *intstr.IntOrString `json:"maxConcurrent,omitempty"`
+
+	// waves run in order: the next opens when all of the one before have an outcome. Whoever is in none comes last. A
+	// tenant is in the first wave that selects it. Immutable.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	Waves []Wave `json:"waves,omitempty"`
+
+	// maxFailures is the failure budget of the whole, a number or a percentage of the planned tenants. Beyond it the
+	// fan-out pauses. Unset means no budget.
+	// +optional
+	// +kubebuilder:validation:Pattern=`^(100|[1-9]?[0-9])%$`
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 0",message="`maxFailures` must be a number of at least 0 or a percentage from 0% to 100%"
+	MaxFailures *intstr.IntOrString `json:"maxFailures,omitempty"`
+}
+
+// Wave is a part of the planned tenants.
+// +kubebuilder:validation:XValidation:rule="has(self.selector) != has(self.size)",message="a wave must have exactly one of selector and size"
+type Wave struct {
+	// name of the wave: a DNS-1123 label.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name,omitempty"`
+
+	// selector puts tenants with these labels into the wave.
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+
+	// size puts so many of the tenants that are in no wave yet into it, a number or a percentage of the planned tenants.
+	// +optional
+	// +kubebuilder:validation:Pattern=`^(100|[1-9][0-9]?)%$`
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 1",message="`size` must be a number of at least 1 or a percentage from 1% to 100%"
+	Size *intstr.IntOrString `json:"size,omitempty"`
+
+	// maxFailures is the failure budget of the wave, a number or a percentage of the planned tenants. Unset means none of
+	// its own.
+	// +optional
+	// +kubebuilder:validation:Pattern=`^(100|[1-9]?[0-9])%$`
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 0",message="`maxFailures` must be a number of at least 0 or a percentage from 0% to 100%"
+	MaxFailures *intstr.IntOrString `json:"maxFailures,omitempty"`
+}
+
+// TenantFanOutStatus is how far a fan-out is. It does not grow with the number of tenants.
+type TenantFanOutStatus struct {
+	// observedGeneration is the generation of the spec that the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// counts of the planned tenants. Each is in total and in one other.
+	// +optional
+	Counts *FanOutCounts `json:"counts,omitempty"`
+
+	// reasons of the tenants that did not succeed, the most frequent first.
+	// +optional
+	// +listType=map
+	// +listMapKey=reason
+	// +kubebuilder:validation:MaxItems=16
+	Reasons []ReasonCount `json:"reasons,omitempty"`
+
+	// unsuccessfulTenants are the first of those that did not succeed, failed before skipped. The ledger has them all.
+	// +optional
+	// +listType=map
+	// +listMapKey=tenant
+	// +kubebuilder:validation:MaxItems=100
+	UnsuccessfulTenants []UnsuccessfulTenant `json:"unsuccessfulTenants,omitempty"`
+
+	// templateGeneration is the generation of the template that is in the plan.
+	// +optional
+	TemplateGeneration int64 `json:"templateGeneration,omitempty"`
+
+	// wave that is open. Empty for those who are in none.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Wave string `json:"wave,omitempty"`
+
+	// startTime is when the plan was sealed.
+	// +optional
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// completionTime is when the last tenant had an outcome.
+	// +optional
+	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
+
+	// conditions of the fan-out: Planned, Paused, Succeeded; Reconciling and Stalled while they apply.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// FanOutCounts counts the planned tenants.
+type FanOutCounts struct {
+	// total is how many tenants are planned.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Total int32 `json:"total"`
+
+	// waiting have not started.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Waiting int32 `json:"waiting"`
+
+	// running have started and not ended.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Running int32 `json:"running"`
+
+	// succeeded have completed.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Succeeded int32 `json:"succeeded"`
+
+	// failed have ended otherwise.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Failed int32 `json:"failed"`
+
+	// skipped will not run, and nobody failed.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Skipped int32 `json:"skipped"`
+}
+
+// ReasonCount counts the tenants with a reason.
+type ReasonCount struct {
+	// reason as in the TenantJob's condition Succeeded.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Reason string `json:"reason,omitempty"`
+
+	// count of tenants.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Count int32 `json:"count"`
+}
+
+// UnsuccessfulTenant is a tenant that did not succeed, and why.
+type UnsuccessfulTenant struct {
+	// tenant is its name.
+	// +required
+	Tenant TenantName `json:"tenant,omitempty"`
+
+	// reason as in the TenantJob's condition Succeeded.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Reason string `json:"reason,omitempty"`
+
+	// message as in the TenantJob's condition Succeeded, cut.
+	// +optional
+	// +kubebuilder:validation:MaxLength=200
+	Message string `json:"message,omitempty"`
+}
+
+// TenantFanOutList is a list of TenantFanOuts.
+// +kubebuilder:object:root=true
+type TenantFanOutList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []TenantFanOut `json:"items"`
+}

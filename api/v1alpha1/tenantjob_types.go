@@ -1,0 +1,130 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// TenantJob is one run of one template for one tenant. It lives in the tenant's namespace, and its Job is named like it.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Namespaced,shortName=tj,categories=tenantry
+// +kubebuilder:printcolumn:name="Tenant",type=string,JSONPath=`.spec.tenantRef.name`
+// +kubebuilder:printcolumn:name="Template",type=string,JSONPath=`.spec.templateRef.name`
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Succeeded")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Succeeded")].message`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && !format.dns1123Label().validate(self.metadata.name).hasValue()",message="`metadata.name` must be a DNS-1123 label of at most 63 characters"
+type TenantJob struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what to run for whom.
+	// +required
+	Spec TenantJobSpec `json:"spec,omitzero"`
+
+	// status is what came of it.
+	// +optional
+	Status TenantJobStatus `json:"status,omitzero"`
+}
+
+// TenantJobSpec is what to run for whom.
+// +kubebuilder:validation:XValidation:rule="self.tenantRef == oldSelf.tenantRef",message="`tenantRef` must not change"
+// +kubebuilder:validation:XValidation:rule="self.templateRef == oldSelf.templateRef",message="`templateRef` must not change"
+// +kubebuilder:validation:XValidation:rule="has(self.parameters) == has(oldSelf.parameters) && (!has(self.parameters) || self.parameters == oldSelf.parameters)",message="`parameters` must not change"
+type TenantJobSpec struct {
+	// tenantRef names the Tenant. It must be the tenant of the namespace. Immutable.
+	// +required
+	TenantRef TenantReference `json:"tenantRef,omitzero"`
+
+	// templateRef names the TenantJobTemplate. Immutable.
+	// +required
+	TemplateRef LabelReference `json:"templateRef,omitzero"`
+
+	// parameters for the template, by name. Immutable.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	Parameters map[string]ParameterValue `json:"parameters,omitempty"`
+
+	// notBeforeTime is the earliest time at which it may start. Unset means now.
+	// +optional
+	NotBeforeTime *metav1.Time `json:"notBeforeTime,omitempty"`
+
+	// maxWaitSeconds is how long it may be eligible without being started; then it is Expired. Unset means what the
+	// template says.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	MaxWaitSeconds *int32 `json:"maxWaitSeconds,omitempty"`
+
+	// cancel stops it, waiting or running. Unset means false.
+	// +optional
+	Cancel *bool `json:"cancel,omitempty"`
+}
+
+// TenantJobStatus is what came of a TenantJob.
+type TenantJobStatus struct {
+	// observedGeneration is the generation of the spec that the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// jobRef names the Job in the same namespace.
+	// +optional
+	JobRef *LocalReference `json:"jobRef,omitempty"`
+
+	// tenantUID is the UID of the Tenant that it ran for.
+	// +optional
+	TenantUID types.UID `json:"tenantUID,omitempty"`
+
+	// templateGeneration is the generation of the template that it ran.
+	// +optional
+	TemplateGeneration int64 `json:"templateGeneration,omitempty"`
+
+	// startTime is when its Job was made.
+	// +optional
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// completionTime is when it ended.
+	// +optional
+	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
+
+	// credentials that were made for it.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	Credentials []CredentialStatus `json:"credentials,omitempty"`
+
+	// conditions of the TenantJob: Succeeded; Reconciling and Stalled while they apply.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// CredentialStatus is what became of a credential that was made for a run.
+type CredentialStatus struct {
+	// name of the tenant's credential.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name,omitempty"`
+
+	// expirationTime is when it dies by itself.
+	// +optional
+	ExpirationTime *metav1.Time `json:"expirationTime,omitempty"`
+
+	// revocationTime is when it was revoked. Unset while it lives.
+	// +optional
+	RevocationTime *metav1.Time `json:"revocationTime,omitempty"`
+}
+
+// TenantJobList is a list of TenantJobs.
+// +kubebuilder:object:root=true
+type TenantJobList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []TenantJob `json:"items"`
+}

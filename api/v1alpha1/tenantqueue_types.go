@@ -1,0 +1,90 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// TenantQueue is where TenantJobs wait: limits, fairness between tenants, pause. The queue "default" exists without an
+// object and has no limits until one is made.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=tq,categories=tenantry
+// +kubebuilder:printcolumn:name="Waiting",type=integer,JSONPath=`.status.waiting`
+// +kubebuilder:printcolumn:name="Running",type=integer,JSONPath=`.status.running`
+// +kubebuilder:printcolumn:name="Suspended",type=boolean,JSONPath=`.spec.suspend`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && !format.dns1123Label().validate(self.metadata.name).hasValue()",message="`metadata.name` must be a DNS-1123 label of at most 63 characters"
+type TenantQueue struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is the queue's limits.
+	// +required
+	Spec TenantQueueSpec `json:"spec"`
+
+	// status is what waits and runs.
+	// +optional
+	Status TenantQueueStatus `json:"status,omitzero"`
+}
+
+// TenantQueueSpec is a queue's limits.
+type TenantQueueSpec struct {
+	// suspend stops starts, not runs. Unset means false.
+	// +optional
+	Suspend *bool `json:"suspend,omitempty"`
+
+	// maxConcurrent is how many of the queue's jobs run at once. Unset means no limit of its own.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	MaxConcurrent *int32 `json:"maxConcurrent,omitempty"`
+
+	// maxConcurrentPerTenant is how many of the queue's jobs run at once for one tenant. Unset means no limit of its own.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	MaxConcurrentPerTenant *int32 `json:"maxConcurrentPerTenant,omitempty"`
+
+	// startsPerMinute is how many of the queue's jobs start in a minute. Unset means no limit of its own.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	StartsPerMinute *int32 `json:"startsPerMinute,omitempty"`
+}
+
+// TenantQueueStatus is what waits and runs.
+type TenantQueueStatus struct {
+	// observedGeneration is the generation of the spec that the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// waiting is how many TenantJobs wait in the queue.
+	// +optional
+	Waiting int32 `json:"waiting,omitempty"`
+
+	// running is how many of its TenantJobs run.
+	// +optional
+	Running int32 `json:"running,omitempty"`
+
+	// oldestWaitingTime is when the oldest that waits was made. Unset when none waits.
+	// +optional
+	OldestWaitingTime *metav1.Time `json:"oldestWaitingTime,omitempty"`
+
+	// conditions of the queue: Ready; Reconciling and Stalled while they apply.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// TenantQueueList is a list of TenantQueues.
+// +kubebuilder:object:root=true
+type TenantQueueList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []TenantQueue `json:"items"`
+}

@@ -1,0 +1,217 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// TenantSchedule is a cron expression that makes fan-outs.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=tsch,categories=tenantry
+// +kubebuilder:printcolumn:name="Schedule",type=string,JSONPath=`.spec.schedule`
+// +kubebuilder:printcolumn:name="Last",type=date,JSONPath=`.status.lastScheduleTime`
+// +kubebuilder:printcolumn:name="Last-Result",type=string,JSONPath=`.status.conditions[?(@.type=="LastRunSucceeded")].reason`
+// +kubebuilder:printcolumn:name="Next",type=string,JSONPath=`.status.nextScheduleTimes[0]`
+// +kubebuilder:printcolumn:name="Suspended",type=boolean,JSONPath=`.spec.suspend`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && !format.dns1123Label().validate(self.metadata.name).hasValue()",message="`metadata.name` must be a DNS-1123 label of at most 40 characters"
+type TenantSchedule struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is when to run what for whom.
+	// +required
+	Spec TenantScheduleSpec `json:"spec,omitzero"`
+
+	// status is what ran and what will.
+	// +optional
+	Status TenantScheduleStatus `json:"status,omitzero"`
+}
+
+// TenantScheduleSpec is when to run what for whom.
+// +kubebuilder:validation:XValidation:rule="!has(self.timeZoneFrom) || self.timeZoneFrom != 'Tenant' || self.schedule.matches('^(@(daily|weekly|monthly|yearly)|[0-9]{1,2} [0-9]{1,2} .*)$')",message="`schedule` must have at most one tick a day with timeZoneFrom: Tenant: a single minute and a single hour"
+type TenantScheduleSpec struct {
+	// schedule is a cron expression of five fields (minute, hour, day of month, month, day of week), or @hourly, @daily,
+	// @weekly, @monthly, @yearly.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=100
+	// +kubebuilder:validation:XValidation:rule="self.matches('^@(hourly|daily|weekly|monthly|yearly)$') || self.matches('^([0-9*,/-]+) ([0-9*,/-]+) ([0-9*,/-]+) ([0-9A-Za-z*,/-]+) ([0-9A-Za-z*,/-]+)$')",message="`schedule` must be five fields separated by one space, or @hourly, @daily, @weekly, @monthly, @yearly; TZ=, CRON_TZ= and @every are not accepted"
+	// +kubebuilder:validation:XValidation:rule="self.startsWith('@') || self.split(' ').size() != 5 || [0, 1, 2].all(i, self.split(' ')[i].split(',').all(p, p.matches('^([*]|[0-9]{1,2}(-[0-9]{1,2})?)(/[1-9][0-9]?)?$') && (p.startsWith('*') || (int(p.split('/')[0].split('-')[0]) >= [0, 0, 1][i] && int(p.split('/')[0].split('-')[0]) <= [59, 23, 31][i] && (!p.contains('-') || (int(p.split('/')[0].split('-')[1]) <= [59, 23, 31][i] && int(p.split('/')[0].split('-')[0]) <= int(p.split('/')[0].split('-')[1])))))))",message="`schedule` must have minutes 0-59, hours 0-23, days 1-31; ranges low-high; steps of at least 1"
+	// +kubebuilder:validation:XValidation:rule="self.startsWith('@') || self.split(' ').size() != 5 || self.split(' ')[3].lowerAscii().matches('^([*]|([1-9]|0[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(-([1-9]|0[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))?)(/[1-9][0-9]?)?(,([*]|([1-9]|0[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(-([1-9]|0[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))?)(/[1-9][0-9]?)?)*$')",message="`schedule` must have months 1-12 or jan-dec; ranges low-high; steps of at least 1"
+	// +kubebuilder:validation:XValidation:rule="self.startsWith('@') || self.split(' ').size() != 5 || self.split(' ')[4].lowerAscii().matches('^([*]|(0?[0-6]|sun|mon|tue|wed|thu|fri|sat)(-(0?[0-6]|sun|mon|tue|wed|thu|fri|sat))?)(/[1-9])?(,([*]|(0?[0-6]|sun|mon|tue|wed|thu|fri|sat)(-(0?[0-6]|sun|mon|tue|wed|thu|fri|sat))?)(/[1-9])?)*$')",message="`schedule` must have days of the week 0-6 or sun-sat; ranges low-high; steps of at least 1"
+	// +kubebuilder:validation:XValidation:rule="self.startsWith('@') || self.split(' ').size() != 5 || self.split(' ')[4] != '*' || !self.split(' ')[2].matches('^(30|31)(-(30|31))?(,(30|31)(-(30|31))?)*$') || !(self.split(' ')[3].lowerAscii().matches('^(0?2|feb)$') || (!self.split(' ')[2].contains('30') && self.split(' ')[3].lowerAscii().matches('^(0?2|0?4|0?6|0?9|11|feb|apr|jun|sep|nov)(,(0?2|0?4|0?6|0?9|11|feb|apr|jun|sep|nov))*$')))",message="`schedule` must not name a date that never comes"
+	Schedule string `json:"schedule,omitempty"`
+
+	// timeZone is the IANA time zone of the schedule. Unset means Etc/UTC.
+	// +optional
+	// +default="Etc/UTC"
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self != 'Local' && !self.contains(':') && timestamp('2026-01-01T00:00:00Z').getFullYear(self) > 0",message="`timeZone` must be an IANA time zone such as Europe/Berlin"
+	TimeZone string `json:"timeZone,omitempty"`
+
+	// timeZoneFrom says on whose clock the schedule is read. Unset means Schedule.
+	// +optional
+	// +default="Schedule"
+	TimeZoneFrom TimeZoneSource `json:"timeZoneFrom,omitempty"`
+
+	// suspend makes no more fan-outs. Ticks while it is suspended are not made up for. Unset means false.
+	// +optional
+	Suspend *bool `json:"suspend,omitempty"`
+
+	// startingDeadlineSeconds is how late a tick may still run; an older one is missed. Unset means however late.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	StartingDeadlineSeconds *int32 `json:"startingDeadlineSeconds,omitempty"`
+
+	// catchUpLimit is how many of the missed ticks run, the newest of them. Unset means 1.
+	// +optional
+	// +default=1
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	CatchUpLimit *int32 `json:"catchUpLimit,omitempty"`
+
+	// concurrencyPolicy says what becomes of a tenant's run when an earlier tick's run for the same tenant still runs.
+	// Unset means Forbid.
+	// +optional
+	// +default="Forbid"
+	ConcurrencyPolicy ConcurrencyPolicy `json:"concurrencyPolicy,omitempty"`
+
+	// fanOutTemplate is the TenantFanOut that each tick makes.
+	// +required
+	FanOutTemplate FanOutTemplate `json:"fanOutTemplate,omitzero"`
+
+	// successfulFanOutsHistoryLimit is how many fan-outs that succeeded are kept. Unset means 3.
+	// +optional
+	// +default=3
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000
+	SuccessfulFanOutsHistoryLimit *int32 `json:"successfulFanOutsHistoryLimit,omitempty"`
+
+	// failedFanOutsHistoryLimit is how many fan-outs that did not succeed are kept. Unset means 3.
+	// +optional
+	// +default=3
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000
+	FailedFanOutsHistoryLimit *int32 `json:"failedFanOutsHistoryLimit,omitempty"`
+}
+
+// TimeZoneSource says on whose clock a schedule is read.
+// +kubebuilder:validation:Enum=Schedule;Tenant
+type TimeZoneSource string
+
+const (
+	// TimeZoneFromSchedule reads the schedule in its own time zone: one instant for all tenants.
+	TimeZoneFromSchedule TimeZoneSource = "Schedule"
+	// TimeZoneFromTenant reads it in each tenant's: the same civil time for all tenants.
+	TimeZoneFromTenant TimeZoneSource = "Tenant"
+)
+
+// ConcurrencyPolicy says what becomes of a tenant's run when an earlier one still runs.
+// +kubebuilder:validation:Enum=Allow;Forbid;Replace
+type ConcurrencyPolicy string
+
+const (
+	// ConcurrencyAllow runs both.
+	ConcurrencyAllow ConcurrencyPolicy = "Allow"
+	// ConcurrencyForbid skips the new one.
+	ConcurrencyForbid ConcurrencyPolicy = "Forbid"
+	// ConcurrencyReplace stops the old one.
+	ConcurrencyReplace ConcurrencyPolicy = "Replace"
+)
+
+// FanOutTemplate is the TenantFanOut that each tick makes.
+type FanOutTemplate struct {
+	// metadata that is put on the TenantFanOut.
+	// +optional
+	Metadata *FanOutTemplateMetadata `json:"metadata,omitempty"`
+
+	// spec of the TenantFanOut.
+	// +required
+	Spec TenantFanOutSpec `json:"spec,omitzero"`
+}
+
+// FanOutTemplateMetadata is put on a TenantFanOut.
+type FanOutTemplateMetadata struct {
+	// labels, other than the operator's own tenantry.dev/*.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('tenantry.dev/') && !format.qualifiedName().validate(k).hasValue())",message="`fanOutTemplate.metadata.labels` must have valid label keys, and none that start with tenantry.dev/"
+	Labels map[string]LabelValue `json:"labels,omitempty"`
+
+	// annotations, other than the operator's own tenantry.dev/*.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('tenantry.dev/') && !format.qualifiedName().validate(k).hasValue())",message="`fanOutTemplate.metadata.annotations` must have valid keys, and none that start with tenantry.dev/"
+	Annotations map[string]AnnotationValue `json:"annotations,omitempty"`
+}
+
+// AnnotationValue is the value of an annotation.
+// +kubebuilder:validation:MaxLength=4096
+type AnnotationValue string
+
+// TenantScheduleStatus is what ran and what will.
+type TenantScheduleStatus struct {
+	// observedGeneration is the generation of the spec that the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// lastScheduleTime is the last tick that made a fan-out.
+	// +optional
+	LastScheduleTime *metav1.Time `json:"lastScheduleTime,omitempty"`
+
+	// lastSuccessfulTime is when a fan-out last succeeded.
+	// +optional
+	LastSuccessfulTime *metav1.Time `json:"lastSuccessfulTime,omitempty"`
+
+	// nextScheduleTimes are the next ticks.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=5
+	NextScheduleTimes []metav1.Time `json:"nextScheduleTimes,omitempty"`
+
+	// missed counts the ticks that did not run.
+	// +optional
+	Missed *MissedTicks `json:"missed,omitempty"`
+
+	// active fan-outs, which have not ended.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=100
+	Active []LocalReference `json:"active,omitempty"`
+
+	// conditions of the schedule: Ready, LastRunSucceeded; Reconciling and Stalled while they apply.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// MissedTicks counts the ticks that did not run.
+type MissedTicks struct {
+	// count of missed ticks since the schedule was made.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Count int64 `json:"count"`
+
+	// lastTime is the newest missed tick.
+	// +optional
+	LastTime *metav1.Time `json:"lastTime,omitempty"`
+
+	// lastReason is why it was missed.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	LastReason string `json:"lastReason,omitempty"`
+}
+
+// TenantScheduleList is a list of TenantSchedules.
+// +kubebuilder:object:root=true
+type TenantScheduleList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []TenantSchedule `json:"items"`
+}
