@@ -21,7 +21,8 @@ import (
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && !format.dns1123Label().validate(self.metadata.name).hasValue()",message="`metadata.name` must be a DNS-1123 label of at most 40 characters"
 // +kubebuilder:validation:XValidation:rule="has(self.spec.externalID) ? self.spec.externalID == (has(oldSelf.spec.externalID) ? oldSelf.spec.externalID : oldSelf.metadata.name) : !has(oldSelf.spec.externalID) || oldSelf.spec.externalID == self.metadata.name",message="`spec.externalID` must not change"
-// +kubebuilder:validation:XValidation:rule="(has(self.spec.namespace) && has(self.spec.namespace.name)) == (has(oldSelf.spec.namespace) && has(oldSelf.spec.namespace.name)) && (!(has(self.spec.namespace) && has(self.spec.namespace.name)) || !(has(oldSelf.spec.namespace) && has(oldSelf.spec.namespace.name)) || self.spec.namespace.name == oldSelf.spec.namespace.name)",message="`spec.namespace.name` must not change"
+// +kubebuilder:validation:XValidation:rule="has(self.spec.__namespace__) && has(self.spec.__namespace__.name) ? (has(oldSelf.spec.__namespace__) && has(oldSelf.spec.__namespace__.name) ? self.spec.__namespace__.name == oldSelf.spec.__namespace__.name : (self.spec.__namespace__.name.startsWith('tenant-') && self.spec.__namespace__.name.substring(7) == self.metadata.name)) : !(has(oldSelf.spec.__namespace__) && has(oldSelf.spec.__namespace__.name)) || (oldSelf.spec.__namespace__.name.startsWith('tenant-') && oldSelf.spec.__namespace__.name.substring(7) == self.metadata.name)",message="`spec.namespace.name` must not change"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.members) || self.spec.members.all(m, !has(m.subject.__namespace__) || (has(self.spec.__namespace__) && has(self.spec.__namespace__.name) ? m.subject.__namespace__ != self.spec.__namespace__.name : !(m.subject.__namespace__.startsWith('tenant-') && m.subject.__namespace__.substring(7) == self.metadata.name)))",message="`spec.members` must not name a service account of the tenant's own namespace: a job's pod has no rights"
 type Tenant struct {
 	metav1.TypeMeta `json:",inline"`
 
@@ -34,6 +35,7 @@ type Tenant struct {
 
 	// status is what the operator found and did.
 	// +optional
+	// +default={"observedGeneration": -1}
 	Status TenantStatus `json:"status,omitzero"`
 }
 
@@ -185,7 +187,7 @@ const (
 )
 
 // MemberSubject is a user, a group or a service account of another namespace.
-// +kubebuilder:validation:XValidation:rule="has(self.namespace) == (self.kind == 'ServiceAccount')",message="`subject.namespace` must be set for a ServiceAccount and for nothing else"
+// +kubebuilder:validation:XValidation:rule="has(self.__namespace__) == (self.kind == 'ServiceAccount')",message="`subject.namespace` must be set for a ServiceAccount and for nothing else"
 type MemberSubject struct {
 	// kind of the subject.
 	// +required

@@ -28,6 +28,7 @@ type TenantJob struct {
 
 	// status is what came of it.
 	// +optional
+	// +default={"observedGeneration": -1}
 	Status TenantJobStatus `json:"status,omitzero"`
 }
 
@@ -81,6 +82,15 @@ type TenantJobStatus struct {
 	// templateGeneration is the generation of the template that it ran.
 	// +optional
 	TemplateGeneration int64 `json:"templateGeneration,omitempty"`
+
+	// queuedTime is since when it has been eligible and held by a limit alone. Unset while something else holds it, and
+	// once it has started.
+	// +optional
+	QueuedTime *metav1.Time `json:"queuedTime,omitempty"`
+
+	// queuedSeconds is for how long it was held by a limit alone before queuedTime. Both count against maxWaitSeconds.
+	// +optional
+	QueuedSeconds int32 `json:"queuedSeconds,omitempty"`
 
 	// startTime is when its Job was made.
 	// +optional

@@ -28,6 +28,7 @@ type TenantJobTemplate struct {
 
 	// status says whether it can run.
 	// +optional
+	// +default={"observedGeneration": -1}
 	Status TenantJobTemplateStatus `json:"status,omitzero"`
 }
 

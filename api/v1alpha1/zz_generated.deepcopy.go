@@ -878,6 +878,10 @@ func (in *TenantJobStatus) DeepCopyInto(out *TenantJobStatus) {
 		*out = new(LocalReference)
 		**out = **in
 	}
+	if in.QueuedTime != nil {
+		in, out := &in.QueuedTime, &out.QueuedTime
+		*out = (*in).DeepCopy()
+	}
 	if in.StartTime != nil {
 		in, out := &in.StartTime, &out.StartTime
 		*out = (*in).DeepCopy()

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+const samples = "../../config/samples"
+
+// readSamples reads the objects in the files that match the pattern, and takes no field that their kind does not have.
+func readSamples[T any](t *testing.T, pattern string) []T {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(samples, pattern))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no samples %s: %v", pattern, err)
+	}
+	var objects []T
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for document := range strings.SplitSeq(string(content), "\n---\n") {
+			var object T
+			if err := yaml.UnmarshalStrict([]byte(document), &object); err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			objects = append(objects, object)
+		}
+	}
+	return objects
+}
+
+func readTemplates(t *testing.T) map[string]v1alpha1.TenantJobTemplate {
+	t.Helper()
+	templates := map[string]v1alpha1.TenantJobTemplate{}
+	for _, template := range readSamples[v1alpha1.TenantJobTemplate](t, "templates/*-*.yaml") {
+		templates[template.Name] = template
+	}
+	return templates
+}
+
+// resolve does what the operator does with parameters, as far as the samples need it.
+func resolve(t *testing.T, template v1alpha1.TenantJobTemplate, given map[string]v1alpha1.ParameterValue) environment {
+	t.Helper()
+	env := environment{}
+	for _, p := range template.Spec.Parameters {
+		value, ok := given[p.Name]
+		switch {
+		case ok:
+		case p.Default != nil:
+			value = *p.Default
+		default:
+			t.Fatalf("parameter %s of %s is not given", p.Name, template.Name)
+		}
+		if p.Pattern != "" && !regexp.MustCompile(p.Pattern).MatchString(string(value)) ||
+			len(p.Enum) > 0 && !slices.Contains(p.Enum, value) {
+			t.Errorf("parameter %s of %s refuses %q", p.Name, template.Name, value)
+		}
+		env[p.Env] = string(value)
+	}
+	for name := range given {
+		if !slices.ContainsFunc(template.Spec.Parameters, func(p v1alpha1.Parameter) bool { return p.Name == name }) {
+			t.Errorf("%s has no parameter %s", template.Name, name)
+		}
+	}
+	return env
+}
+
+func TestEveryJobHasItsTemplate(t *testing.T) {
+	templates := readTemplates(t)
+	for _, j := range jobs {
+		template, ok := templates[j.name]
+		if !ok {
+			t.Errorf("%s has no template", j.name)
+			continue
+		}
+		containers := template.Spec.JobTemplate.Spec.Template.Spec.Containers
+		if len(containers) != 1 || !slices.Equal(containers[0].Args, []string{j.name}) {
+			t.Errorf("%s is not what its template runs", j.name)
+		}
+	}
+	if len(templates) != len(jobs) {
+		t.Errorf("%d templates for %d jobs", len(templates), len(jobs))
+	}
+}
+
+func TestOtherSamplesParse(t *testing.T) {
+	readSamples[v1alpha1.TenantQueue](t, "tenantry_v1alpha1_tenantqueue.yaml")
+	readSamples[v1alpha1.TenantSchedule](t, "tenantry_v1alpha1_tenantschedule.yaml")
+	readSamples[v1alpha1.CredentialProvider](t, "tenantry_v1alpha1_credentialprovider.yaml")
+	readSamples[v1alpha1.TenantFanOut](t, "jobs/tenantry_v1alpha1_tenantfanout.yaml")
+}
+
+func TestSampleTenantJobsRun(t *testing.T) {
+	templates := readTemplates(t)
+	tenants := map[string]v1alpha1.Tenant{}
+	for _, tenant := range readSamples[v1alpha1.Tenant](t, "tenantry_v1alpha1_tenant.yaml") {
+		tenants[tenant.Name] = tenant
+	}
+	ran := map[string]bool{}
+	for _, tj := range readSamples[v1alpha1.TenantJob](t, "jobs/tenantry_v1alpha1_tenantjob_*.yaml") {
+		t.Run(tj.Namespace+"/"+tj.Name, func(t *testing.T) {
+			tenant, template := tenants[tj.Spec.TenantRef.Name], templates[tj.Spec.TemplateRef.Name]
+			if tenant.Name == "" || tj.Namespace != tenant.NamespaceName() {
+				t.Errorf("namespace %s is not that of tenant %q", tj.Namespace, tj.Spec.TenantRef.Name)
+			}
+			env := resolve(t, template, tj.Spec.Parameters).with(environment{"TENANT_ID": "1"})
+			var out strings.Builder
+			if code := run(t.Context(), []string{template.Name}, env, now, &out); code != 0 {
+				t.Errorf("exit code %d, output %s", code, out.String())
+			}
+			ran[template.Name] = true
+		})
+	}
+	if len(ran) != len(templates) {
+		t.Errorf("the sample TenantJobs run %d of %d templates", len(ran), len(templates))
+	}
+}

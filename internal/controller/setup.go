@@ -1,0 +1,95 @@
+// Package controller is the glue between the pure packages and the API server, one file a kind: observe, decide, act,
+// write the status once.
+package controller
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlcontroller "sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// FieldManager is the name under which the operator applies objects.
+const FieldManager = "tenantry"
+
+// Options of the controllers.
+type Options struct {
+	// OperatorNamespace is where the operator's own objects are. Never a tenant's.
+	OperatorNamespace string
+	// DefaultEnforcement is for Tenants that name none. Empty means Enforce.
+	DefaultEnforcement v1alpha1.Enforcement
+	// MaxConcurrentReconciles of each controller. Zero means 8.
+	MaxConcurrentReconciles int
+	// Clock tells the time. Nil means the real one.
+	Clock clock.WithTicker
+}
+
+func (o Options) withDefaults() Options {
+	if o.DefaultEnforcement == "" {
+		o.DefaultEnforcement = v1alpha1.EnforcementEnforce
+	}
+	if o.MaxConcurrentReconciles == 0 {
+		o.MaxConcurrentReconciles = 8
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	return o
+}
+
+func (o Options) forController() ctrlcontroller.Options {
+	return ctrlcontroller.Options{MaxConcurrentReconciles: o.MaxConcurrentReconciles}
+}
+
+// deps is what every reconciler holds.
+type deps struct {
+	client.Client
+	// live reads from the API server and not from the cache.
+	live   client.Reader
+	events events.EventRecorder
+	starts *Starts
+	opts   Options
+}
+
+// SetupWithManager adds all controllers to the manager, whose cache must have CacheOptions.
+func SetupWithManager(mgr manager.Manager, opts Options) error {
+	d := deps{
+		Client: mgr.GetClient(),
+		live:   mgr.GetAPIReader(),
+		events: mgr.GetEventRecorder("tenantry"),
+		starts: NewStarts(),
+		opts:   opts.withDefaults(),
+	}
+	for name, setup := range map[string]func(manager.Manager, deps) error{
+		"Tenant":            setupTenant,
+		"TenantJobTemplate": setupTenantJobTemplate,
+		"TenantJob":         setupTenantJob,
+	} {
+		if err := setup(mgr, d); err != nil {
+			return fmt.Errorf("setting up the %s controller: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// record emits an event about an object.
+func (d deps) record(obj client.Object, eventType, reason, action, message string) {
+	d.events.Eventf(obj, nil, eventType, reason, action, "%s", message)
+}
+
+func (d deps) warn(obj client.Object, reason, action, message string) {
+	d.record(obj, corev1.EventTypeWarning, reason, action, message)
+}
+
+func (d deps) note(obj client.Object, reason, action, message string) {
+	d.record(obj, corev1.EventTypeNormal, reason, action, message)
+}
+
+func keyOf(obj client.Object) types.NamespacedName { return client.ObjectKeyFromObject(obj) }
