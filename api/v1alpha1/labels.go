@@ -41,6 +41,8 @@ const (
 	AnnotationMemberTemplates = "tenantry.dev/member-templates"
 	// AnnotationProtected "true" on a Tenant keeps it from being deleted.
 	AnnotationProtected = "tenantry.dev/protected"
+	// AnnotationScheduledTime on a TenantJob is the tick of the schedule that made it, in RFC 3339.
+	AnnotationScheduledTime = "tenantry.dev/scheduled-time"
 	// AnnotationTemplateGeneration on a Job is the generation of the TenantJobTemplate that it was built from.
 	AnnotationTemplateGeneration = "tenantry.dev/template-generation"
 )

@@ -137,6 +137,7 @@ type FanOutStrategy struct {
 	// maxConcurrent is how many tenants' jobs run at once, a number or a percentage of the planned tenants. Unset means
 	// no limit of its own.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9][0-9]?)%$`
 	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 1",message="`maxConcurrent` must be a number of at least 1 or a percentage from 1% to 100%"
 	MaxConcurrent *intstr.IntOrString `json:"maxConcurrent,omitempty"`
@@ -152,6 +153,7 @@ type FanOutStrategy struct {
 	// maxFailures is the failure budget of the whole, a number or a percentage of the planned tenants. Beyond it the
 	// fan-out pauses. Unset means no budget.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9]?[0-9])%$`
 	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 0",message="`maxFailures` must be a number of at least 0 or a percentage from 0% to 100%"
 	MaxFailures *intstr.IntOrString `json:"maxFailures,omitempty"`
@@ -173,6 +175,7 @@ type Wave struct {
 
 	// size puts so many of the tenants that are in no wave yet into it, a number or a percentage of the planned tenants.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9][0-9]?)%$`
 	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 1",message="`size` must be a number of at least 1 or a percentage from 1% to 100%"
 	Size *intstr.IntOrString `json:"size,omitempty"`
@@ -180,6 +183,7 @@ type Wave struct {
 	// maxFailures is the failure budget of the wave, a number or a percentage of the planned tenants. Unset means none of
 	// its own.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9]?[0-9])%$`
 	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 0",message="`maxFailures` must be a number of at least 0 or a percentage from 0% to 100%"
 	MaxFailures *intstr.IntOrString `json:"maxFailures,omitempty"`

@@ -72,3 +72,12 @@ func cut(text string, n int) string {
 	}
 	return text[:n] + ellipsis
 }
+
+// readiness is what others look at in an object's condition Ready.
+func readiness(conditions []metav1.Condition) metav1.Condition {
+	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
+	if ready == nil {
+		return metav1.Condition{}
+	}
+	return metav1.Condition{Status: ready.Status, ObservedGeneration: ready.ObservedGeneration, Message: ready.Message}
+}

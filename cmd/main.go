@@ -1,0 +1,150 @@
+// Command manager is the Tenantry operator.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/controller"
+)
+
+// Leader election, and the secure metrics endpoint.
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=tenantry-system,resources=leases,verbs=get;create;update;patch
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
+
+// flags of the manager, named as kubebuilder names them where it has them.
+type flags struct {
+	leaderElect          bool
+	metricsAddress       string
+	metricsSecure        bool
+	probeAddress         string
+	operatorNamespace    string
+	defaultEnforcement   string
+	kubeAPIQPS           float64
+	kubeAPIBurst         int
+	concurrentReconciles int
+	zap                  zap.Options
+}
+
+func main() {
+	var f flags
+	flag.BoolVar(&f.leaderElect, "leader-elect", false, "Let one of several managers work at a time.")
+	flag.StringVar(&f.metricsAddress, "metrics-bind-address", "0", "The address of the metrics endpoint, \":8443\" say; \"0\" turns it off.")
+	flag.BoolVar(&f.metricsSecure, "metrics-secure", true, "Serve metrics over TLS, to those who may get /metrics.")
+	flag.StringVar(&f.probeAddress, "health-probe-bind-address", ":8081", "The address of /healthz and /readyz; \"0\" turns them off.")
+	flag.StringVar(&f.operatorNamespace, "operator-namespace", "", "The operator's own namespace. Default: the pod's own, else tenantry-system.")
+	flag.StringVar(&f.defaultEnforcement, "default-enforcement", string(v1alpha1.EnforcementEnforce), "The enforcement of Tenants that name none: Audit, Warn or Enforce.")
+	flag.Float64Var(&f.kubeAPIQPS, "kube-api-qps", 200, "How many requests a second the manager sends to the API server.")
+	flag.IntVar(&f.kubeAPIBurst, "kube-api-burst", 400, "How many requests it may send at once.")
+	flag.IntVar(&f.concurrentReconciles, "max-concurrent-reconciles", 8, "How many objects of a kind are worked on at once.")
+	f.zap.BindFlags(flag.CommandLine)
+	flag.Parse()
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&f.zap)))
+
+	if err := run(ctrl.SetupSignalHandler(), f); err != nil {
+		ctrl.Log.Error(err, "Stopped")
+		os.Exit(1)
+	}
+}
+
+// run starts the manager and returns when it stops.
+func run(ctx context.Context, f flags) error {
+	enforcement := v1alpha1.Enforcement(f.defaultEnforcement)
+	switch enforcement {
+	case v1alpha1.EnforcementAudit, v1alpha1.EnforcementWarn, v1alpha1.EnforcementEnforce:
+	default:
+		return fmt.Errorf("--default-enforcement must be Audit, Warn or Enforce, not %q", f.defaultEnforcement)
+	}
+	namespace := operatorNamespace(f.operatorNamespace)
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding a kubeconfig: %w", err)
+	}
+	config.QPS, config.Burst = float32(f.kubeAPIQPS), f.kubeAPIBurst
+
+	mgr, err := ctrl.NewManager(config, manager.Options{
+		Scheme:                        newScheme(),
+		Cache:                         controller.CacheOptions(),
+		Client:                        controller.ClientOptions(),
+		Metrics:                       metricsOptions(f),
+		HealthProbeBindAddress:        f.probeAddress,
+		LeaderElection:                f.leaderElect,
+		LeaderElectionID:              "tenantry.dev",
+		LeaderElectionNamespace:       namespace,
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return fmt.Errorf("creating the manager: %w", err)
+	}
+	direct, err := client.New(config, client.Options{Scheme: mgr.GetScheme()})
+	if err != nil {
+		return fmt.Errorf("creating a client: %w", err)
+	}
+	if err := controller.EnsureOperatorNamespace(ctx, direct, namespace); err != nil {
+		return err
+	}
+	if err := controller.SetupWithManager(mgr, controller.Options{
+		OperatorNamespace:       namespace,
+		DefaultEnforcement:      enforcement,
+		MaxConcurrentReconciles: f.concurrentReconciles,
+	}); err != nil {
+		return err
+	}
+	if err := mgr.AddHealthzCheck("healthz", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the health check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("readyz", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the readiness check: %w", err)
+	}
+	ctrl.Log.Info("Starting", "operatorNamespace", namespace, "defaultEnforcement", enforcement)
+	return mgr.Start(ctx)
+}
+
+func newScheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+	return scheme
+}
+
+func metricsOptions(f flags) metricsserver.Options {
+	options := metricsserver.Options{
+		BindAddress:   f.metricsAddress,
+		SecureServing: f.metricsSecure,
+		// HTTP/2 has had its share of denial-of-service faults, and metrics don't need it.
+		TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }},
+	}
+	if f.metricsSecure {
+		options.FilterProvider = filters.WithAuthenticationAndAuthorization
+	}
+	return options
+}
+
+// operatorNamespace is the flag's, else the pod's own, else tenantry-system.
+func operatorNamespace(flag string) string {
+	if flag != "" {
+		return flag
+	}
+	const mounted = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+	if own, err := os.ReadFile(mounted); err == nil && strings.TrimSpace(string(own)) != "" {
+		return strings.TrimSpace(string(own))
+	}
+	return "tenantry-system"
+}

@@ -1,0 +1,70 @@
+# shellcheck shell=bash
+# What the scripts here that build something share: building into a cache outside of the clone. Its folders are named for what
+# went into them and are complete or absent, so that several checkouts can use the same ones.
+
+hack=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/tenantry"
+
+progress() { printf '%s\n' "$*" >&2; }
+
+die() {
+	progress "$*"
+	exit 1
+}
+
+# cached NAME BUILD FILE... prints the folder $cache/NAME-<hash of the files and of how things are built>. When it is not
+# there yet, it is made by BUILD, a function, which is given an empty folder and runs with its output on stderr.
+cached() {
+	local name=$1 build=$2 recipe hash folder
+	shift 2
+	mapfile -t recipe < <(compgen -A function | grep -E '^(build|go|unpack)_')
+	hash=$({ declare -f "${recipe[@]}" && cat -- "$@"; } | git hash-object --stdin)
+	folder="$cache/$name-${hash:0:12}"
+	if [[ ! -d $folder ]]; then locked "$folder" "$build"; fi
+	[[ -d $folder ]] && printf '%s\n' "$folder"
+}
+
+# locked runs BUILD, and runs it in a subshell, so that the lock goes with it. A build that is killed leaves a .partial folder, which
+# the next one throws away; nobody ever sees a folder that is half full.
+locked() (
+	set -e # bash drops it in a command substitution
+	folder=$1 build=$2
+	mkdir -p "$cache"
+	exec 9>"$folder.lock"
+	if command -v flock >/dev/null; then
+		flock --nonblock 9 || {
+			progress "Waiting for another build of ${folder##*/}"
+			flock 9
+		}
+	fi
+	[[ ! -d $folder ]] || exit 0
+	rm -rf "$folder.partial"
+	mkdir "$folder.partial"
+	progress "Building ${folder##*/}, once, in $cache"
+	SECONDS=0
+	"$build" "$folder.partial" >&2
+	mv "$folder.partial" "$folder"
+	progress "Built ${folder##*/} in $SECONDS s"
+)
+
+# go_alone runs go undisturbed by the caller's settings. Binaries are static.
+go_alone() { env -u GOOS -u GOARCH GOFLAGS= GOWORK=off CGO_ENABLED=0 go "$@"; }
+
+# go_build MODULE ARG... builds in the folder MODULE, whatever the state of the clone around it.
+go_build() { go_alone build -C "$1" -trimpath -buildvcs=false "${@:2}"; }
+
+# go_install OUT ARG... builds PACKAGE@VERSION with the dependencies that its own module pins.
+go_install() { GOBIN=$1 go_alone install -trimpath -ldflags "-s -w" "${@:2}"; }
+
+kubernetes=$hack/controlplane/kubernetes
+kubernetes_version=$(sed -n 's|.*k8s.io/kubernetes \(v[0-9.]*\).*|\1|p' "$kubernetes/go.mod")
+
+# build_kubernetes OUT COMMAND builds one of the programs of Kubernetes. One that says v0.0.0 is taken for an ancient one
+# by its peers.
+build_kubernetes() {
+	local major minor stamp=k8s.io/component-base/version
+	progress "  $2 $kubernetes_version"
+	IFS=. read -r major minor _ <<<"${kubernetes_version#v}"
+	stamp="-X $stamp.gitVersion=$kubernetes_version -X $stamp.gitMajor=$major -X $stamp.gitMinor=$minor"
+	go_build "$kubernetes" -ldflags "-s -w $stamp" -o "$1/" "k8s.io/kubernetes/cmd/$2"
+}

@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# A real one-node Kubernetes on this machine, in namespaces of its own. Everything is built from Go modules, besides runc
+# and nft, which come from the distribution. See hack/README.md.
+set -euo pipefail
+# shellcheck source=hack/cache.sh
+source "$(dirname "${BASH_SOURCE[0]}")/cache.sh"
+
+usage() {
+	cat <<USAGE
+hack/cluster.sh VERB
+
+  build                            builds all that is needed, into $cache
+  up                               starts the cluster; builds what is missing
+  down                             ends it and leaves nothing behind
+  status                           says whether it is up, and what runs in it
+  kubeconfig                       prints the path of its kubeconfig, which is good anywhere on this machine
+  exec COMMAND...                  runs a command in its namespaces, where pods and services can be reached
+  image BINARY TAG PATH ARCHIVE    makes an image of a static binary, which is at PATH in it
+  load ARCHIVE                     hands an image to the cluster; pods must not set imagePullPolicy to Always
+
+TENANTRY_CLUSTER is the cluster's name, by default tenantry; clusters of several names can be up side by side.
+TENANTRY_CLUSTER_DIR is where they keep their state, by default $cache/clusters.
+USAGE
+}
+
+# kind_instead says why it does not go on, and what would.
+kind_instead() {
+	die "$1
+
+Where there is Docker, a kind cluster does as well:
+  kind create cluster
+  make docker-build IMG=tenantry:dev && kind load docker-image tenantry:dev
+  KUBECONFIG=~/.kube/config make demo"
+}
+
+check_machine() {
+	[[ $(uname -s) == Linux ]] || kind_instead "The local cluster runs on Linux only."
+	[[ $EUID == 0 ]] || kind_instead "The local cluster needs root, since it makes namespaces, mounts and cgroups."
+	command -v nsenter >/dev/null || kind_instead "nsenter is missing: apt-get install util-linux"
+	command -v mount >/dev/null || kind_instead "mount is missing: apt-get install mount"
+}
+
+build_tools() {
+	go_build "$hack/cluster" -ldflags "-s -w" -o "$1/" . ./cmd/pause
+	go_build "$hack/cluster" -ldflags "-s -w" -o "$1/cni/" ./cmd/netpol-cni
+}
+
+build_node() {
+	local containerd=v2.4.2 cni_plugins=v1.9.1 coredns=v1.15.0 out=$1 missing=() command
+	if ! command -v runc >/dev/null; then missing+=(runc); fi
+	if ! command -v nft >/dev/null; then missing+=(nftables); fi
+	if ((${#missing[@]})); then unpack_packages "$out/debian" "${missing[@]}"; fi
+	for command in kubelet kube-proxy; do
+		build_kubernetes "$out/bin" "$command"
+	done
+	progress "  containerd $containerd"
+	go_install "$out/bin" -tags no_btrfs,no_devmapper,no_zfs \
+		github.com/containerd/containerd/v2/cmd/{containerd,containerd-shim-runc-v2,ctr}@$containerd
+	progress "  CNI plugins $cni_plugins"
+	go_install "$out/cni" github.com/containernetworking/plugins/plugins/{main/ptp,ipam/host-local}@$cni_plugins
+	progress "  CoreDNS $coredns"
+	go_install "$out/bin" github.com/coredns/coredns@$coredns
+}
+
+# unpack_packages FOLDER PACKAGE... unpacks Debian packages and the libraries that they need. Nothing is installed.
+unpack_packages() {
+	local out=$1 work=$1.apt apt=() names package
+	shift
+	progress "  $*, unpacked from the distribution's packages"
+	command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+		kind_instead "Install these packages with the distribution's package manager and try again: $*"
+	mkdir -p "$out" "$work/debs" "$work/lists/partial"
+	if ! apt-cache show "$@" >/dev/null 2>&1; then
+		# A fresh machine knows no packages. This has lists of its own, so that the machine's stay as they are.
+		apt=(-o "Dir::State::Lists=$work/lists")
+		apt-get "${apt[@]}" -qq update || true
+	fi
+	names=$(apt-cache "${apt[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
+		--no-replaces --no-enhances "$@" | grep -E '^[a-z]' | grep -vE '^(libc6|libgcc-s1|gcc-.*-base)$')
+	# shellcheck disable=SC2086 # one word each
+	(cd "$work/debs" && apt-get "${apt[@]}" -qq -o APT::Sandbox::User=root download $names) ||
+		kind_instead "Packages can't be downloaded. Install them yourself and try again: apt-get install $*"
+	for package in "$work"/debs/*.deb; do
+		dpkg-deb --extract "$package" "$out"
+	done
+	rm -r "$work"
+}
+
+tools() {
+	local files
+	mapfile -t files < <(find "$hack/cluster" -type f | LC_ALL=C sort)
+	cached cluster build_tools "${files[@]}"
+}
+
+node() {
+	cached "node-$kubernetes_version" build_node "$kubernetes"/go.{mod,sum}
+}
+
+verb=${1:-}
+case $verb in
+build | up) controlplane=$("$hack/controlplane.sh" | tail -n 1) ;;
+down | status | kubeconfig | exec | image | load) ;;
+*)
+	usage
+	[[ $verb == help || $verb == --help || $verb == -h ]]
+	exit
+	;;
+esac
+[[ $verb == image || $verb == build ]] || check_machine
+command -v go >/dev/null || kind_instead "Go is missing; what is needed for the local cluster is built with it."
+
+# Assignments of their own, so that a failure ends the script.
+tools=$(tools)
+if [[ $verb == build || $verb == up ]]; then node=$(node); fi
+[[ $verb != build ]] || exit 0
+exec "$tools/cluster" -name "${TENANTRY_CLUSTER:-tenantry}" -dir "${TENANTRY_CLUSTER_DIR:-$cache/clusters}" \
+	-controlplane "${controlplane:-}" -node "${node:-}" "$@"

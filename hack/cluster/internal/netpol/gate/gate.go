@@ -1,0 +1,90 @@
+// Package gate is the line between the CNI plugin, which is about to let a pod start, and the enforcer, which says when
+// it may. It has no dependencies, so that the plugin starts quickly.
+package gate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+)
+
+const socket = "/run/netpol.sock"
+
+// Timeout is how long a pod is held back before its start fails. The kubelet tries again.
+const Timeout = 10 * time.Second
+
+// Pod is one that has an address and no process yet.
+type Pod struct {
+	Namespace string
+	Name      string
+	UID       string
+	IP        netip.Addr
+}
+
+// Pass returns when the pod's rules are in.
+func Pass(pod Pod) error {
+	body, err := json.Marshal(pod)
+	if err != nil {
+		return fmt.Errorf("encoding: %w", err)
+	}
+	client := http.Client{Timeout: Timeout + time.Second, Transport: &http.Transport{DialContext: dial}}
+	response, err := client.Post("http://enforcer", "application/json", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusNoContent {
+		reason, _ := io.ReadAll(io.LimitReader(response.Body, 1024))
+		return errors.New(strings.TrimSpace(string(reason)))
+	}
+	return nil
+}
+
+// dial waits for the enforcer to be there, since the first pods of a cluster may be quicker.
+func dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	for {
+		connection, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		if err == nil {
+			return connection, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Serve calls admit for every pod that wants to pass.
+func Serve(admit func(context.Context, Pod) error) error {
+	if err := os.Remove(socket); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("removing the previous socket: %w", err)
+	}
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var pod Pod
+		if err := json.NewDecoder(r.Body).Decode(&pod); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), Timeout)
+		defer cancel()
+		if err := admit(ctx, pod); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+}

@@ -1,0 +1,292 @@
+// Package netpol enforces networking.k8s.io/v1 NetworkPolicy on one node with nftables. It knows pod and namespace
+// selectors, address blocks, ranges of ports and named ports, of IPv4.
+package netpol
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	netv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// Snapshot is what the rules follow from.
+type Snapshot struct {
+	Pods       []*corev1.Pod
+	Namespaces []*corev1.Namespace
+	Policies   []*netv1.NetworkPolicy
+	// Early has the addresses of pods that were just given one and do not show it yet.
+	Early map[types.UID]netip.Addr
+}
+
+// endpoint is a pod that sends and receives.
+type endpoint struct {
+	*corev1.Pod
+	address netip.Addr
+}
+
+// direction is that of the traffic, seen from the pod that a policy is about.
+type direction struct {
+	policyType netv1.PolicyType
+	chain      string // the prefix of the pod's chain
+	self, peer string // which address in a packet is whose
+}
+
+var (
+	ingress = direction{netv1.PolicyTypeIngress, "ingress", "daddr", "saddr"}
+	egress  = direction{netv1.PolicyTypeEgress, "egress", "saddr", "daddr"}
+)
+
+// rule is what ingress and egress rules have in common.
+type rule struct {
+	peers []netv1.NetworkPolicyPeer
+	ports []netv1.NetworkPolicyPort
+}
+
+// Rules gives the table, in the language of nft, which replaces the one before. Equal snapshots give equal rules.
+//
+// A pod that a policy selects has a chain for that direction, which returns what is allowed and drops the rest. A packet
+// between two pods passes the sender's chain and then the receiver's. What a pod sends to the node itself, where the API
+// server is, is input and not forwarded; what the node sends to a pod, probes say, is always allowed.
+func (s Snapshot) Rules() string {
+	endpoints := s.endpoints()
+	var chains strings.Builder
+	jumps := map[direction][]string{}
+	for _, pod := range endpoints {
+		for _, dir := range []direction{egress, ingress} {
+			rules, selected := s.rulesFor(pod, dir)
+			if !selected {
+				continue
+			}
+			name := dir.chain + "_" + strings.ReplaceAll(string(pod.UID), "-", "")
+			fmt.Fprintf(&chains, "  chain %s { # %s/%s\n", name, pod.Namespace, pod.Name)
+			// Its own service may lead a pod back to itself.
+			fmt.Fprintf(&chains, "    ip %s %s return\n", dir.peer, pod.address)
+			for _, line := range rules {
+				fmt.Fprintf(&chains, "    %s\n", line)
+			}
+			chains.WriteString("    drop\n  }\n")
+			jumps[dir] = append(jumps[dir], fmt.Sprintf("%s : jump %s", pod.address, name))
+		}
+	}
+
+	var table strings.Builder
+	// The first line makes the second one possible when there is no table yet.
+	table.WriteString("add table ip netpol\ndelete table ip netpol\ntable ip netpol {\n" + chains.String())
+	writeHook(&table, "input", jumps, egress)
+	writeHook(&table, "forward", jumps, egress, ingress)
+	table.WriteString("}\n")
+	return table.String()
+}
+
+func writeHook(w *strings.Builder, hook string, jumps map[direction][]string, dirs ...direction) {
+	fmt.Fprintf(w, "  chain %[1]s {\n    type filter hook %[1]s priority filter - 5; policy accept;\n", hook)
+	w.WriteString("    ct state established,related accept\n")
+	for _, dir := range dirs {
+		if len(jumps[dir]) > 0 {
+			fmt.Fprintf(w, "    ip %s vmap { %s }\n", dir.self, strings.Join(jumps[dir], ", "))
+		}
+	}
+	w.WriteString("  }\n")
+}
+
+// endpoints are sorted by age. An address is its youngest pod's, since it is given away again while the status of the
+// one before is still behind.
+func (s Snapshot) endpoints() []endpoint {
+	owner := map[netip.Addr]endpoint{}
+	byAge := func(a, b *corev1.Pod) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.UID, b.UID))
+	}
+	for _, pod := range slices.SortedFunc(slices.Values(s.Pods), byAge) {
+		if pod.Spec.HostNetwork || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		address, err := netip.ParseAddr(pod.Status.PodIP)
+		if err != nil {
+			address = s.Early[pod.UID]
+		}
+		if address.Is4() {
+			owner[address] = endpoint{pod, address}
+		}
+	}
+	return slices.SortedFunc(maps.Values(owner), func(a, b endpoint) int { return byAge(a.Pod, b.Pod) })
+}
+
+// rulesFor gives the lines that allow something, and whether any policy is about the pod in that direction.
+func (s Snapshot) rulesFor(pod endpoint, dir direction) (lines []string, selected bool) {
+	byName := func(a, b *netv1.NetworkPolicy) int { return cmp.Compare(a.Name, b.Name) }
+	for _, policy := range slices.SortedFunc(slices.Values(s.Policies), byName) {
+		if policy.Namespace != pod.Namespace || !matches(&policy.Spec.PodSelector, pod.Labels) ||
+			!slices.Contains(policy.Spec.PolicyTypes, dir.policyType) {
+			continue
+		}
+		selected = true
+		for _, r := range rulesOf(policy, dir) {
+			lines = append(lines, s.allow(r, pod, dir)...)
+		}
+	}
+	return lines, selected
+}
+
+func rulesOf(policy *netv1.NetworkPolicy, dir direction) []rule {
+	var rules []rule
+	if dir == ingress {
+		for _, r := range policy.Spec.Ingress {
+			rules = append(rules, rule{r.From, r.Ports})
+		}
+		return rules
+	}
+	for _, r := range policy.Spec.Egress {
+		rules = append(rules, rule{r.To, r.Ports})
+	}
+	return rules
+}
+
+// allow gives the lines for one rule about a pod.
+func (s Snapshot) allow(r rule, pod endpoint, dir direction) []string {
+	var lines []string
+	for _, peer := range orAny(r.peers) {
+		for _, port := range orAny(r.ports) {
+			lines = append(lines, s.allowOne(peer, port, pod, dir)...)
+		}
+	}
+	return lines
+}
+
+// orAny makes an empty list, which means anything, one of a single nil.
+func orAny[T any](list []T) []*T {
+	if len(list) == 0 {
+		return []*T{nil}
+	}
+	pointers := make([]*T, len(list))
+	for i := range list {
+		pointers[i] = &list[i]
+	}
+	return pointers
+}
+
+func (s Snapshot) allowOne(peer *netv1.NetworkPolicyPeer, port *netv1.NetworkPolicyPort, pod endpoint, dir direction) []string {
+	named := port != nil && port.Port != nil && port.Port.Type == intstr.String
+	if named && dir == egress {
+		// Each receiver has its own idea of what the name stands for.
+		var lines []string
+		for _, receiver := range s.peers(peer, pod.Namespace) {
+			if match, ok := portMatch(port, receiver); ok {
+				lines = append(lines, line("ip daddr "+receiver.address.String(), match))
+			}
+		}
+		return lines
+	}
+	match, ok := portMatch(port, pod)
+	if !ok {
+		return nil
+	}
+	switch {
+	case peer == nil:
+		return []string{line("", match)}
+	case peer.IPBlock != nil:
+		block, ok := blockMatch(peer.IPBlock, dir)
+		if !ok {
+			return nil
+		}
+		return []string{line(block, match)}
+	}
+	var addresses []string
+	for _, other := range s.peers(peer, pod.Namespace) {
+		addresses = append(addresses, other.address.String())
+	}
+	if len(addresses) == 0 {
+		return nil
+	}
+	return []string{line(fmt.Sprintf("ip %s { %s }", dir.peer, strings.Join(addresses, ", ")), match)}
+}
+
+func line(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(append(parts, "return"), func(s string) bool { return s == "" }), " ")
+}
+
+// peers are the pods that a policy of that namespace means.
+func (s Snapshot) peers(peer *netv1.NetworkPolicyPeer, namespace string) []endpoint {
+	spaces := map[string]labels.Set{}
+	for _, n := range s.Namespaces {
+		spaces[n.Name] = n.Labels
+	}
+	return slices.DeleteFunc(s.endpoints(), func(pod endpoint) bool {
+		if peer == nil {
+			return false
+		}
+		if peer.IPBlock != nil || peer.PodSelector != nil && !matches(peer.PodSelector, pod.Labels) {
+			return true
+		}
+		if peer.NamespaceSelector == nil {
+			return pod.Namespace != namespace
+		}
+		space, known := spaces[pod.Namespace]
+		return !known || !matches(peer.NamespaceSelector, space)
+	})
+}
+
+// blockMatch is not ok for a block of IPv6, which no packet here comes from.
+func blockMatch(block *netv1.IPBlock, dir direction) (string, bool) {
+	prefix, err := netip.ParsePrefix(block.CIDR)
+	if err != nil || !prefix.Addr().Is4() {
+		return "", false
+	}
+	match := fmt.Sprintf("ip %s %s", dir.peer, prefix.Masked())
+	for _, except := range block.Except {
+		if prefix, err := netip.ParsePrefix(except); err == nil && prefix.Addr().Is4() {
+			match += fmt.Sprintf(" ip %s != %s", dir.peer, prefix.Masked())
+		}
+	}
+	return match, true
+}
+
+// portMatch is not ok when the receiver has no port of that name.
+func portMatch(port *netv1.NetworkPolicyPort, receiver endpoint) (string, bool) {
+	if port == nil {
+		return "", true
+	}
+	protocol := corev1.ProtocolTCP
+	if port.Protocol != nil {
+		protocol = *port.Protocol
+	}
+	lower := strings.ToLower(string(protocol))
+	if port.Port == nil {
+		return "meta l4proto " + lower, true
+	}
+	number := port.Port.IntVal
+	if port.Port.Type == intstr.String {
+		if number = namedPort(receiver, port.Port.StrVal, protocol); number == 0 {
+			return "", false
+		}
+	}
+	match := fmt.Sprintf("%s dport %d", lower, number)
+	if port.EndPort != nil {
+		match += fmt.Sprintf("-%d", *port.EndPort)
+	}
+	return match, true
+}
+
+func namedPort(pod endpoint, name string, protocol corev1.Protocol) int32 {
+	for _, container := range slices.Concat(pod.Spec.Containers, pod.Spec.InitContainers) {
+		for _, port := range container.Ports {
+			if port.Name == name && cmp.Or(port.Protocol, corev1.ProtocolTCP) == protocol {
+				return port.ContainerPort
+			}
+		}
+	}
+	return 0
+}
+
+func matches(selector *metav1.LabelSelector, set labels.Set) bool {
+	parsed, err := metav1.LabelSelectorAsSelector(selector)
+	return err == nil && parsed.Matches(set)
+}

@@ -1,0 +1,58 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tenantry/tenantry/hack/cluster/internal/node"
+	"github.com/tenantry/tenantry/hack/cluster/internal/state"
+)
+
+// Init is the first process of the cluster's namespaces. It starts the node as a process of its own, since only somebody
+// who waits for no child in particular can bury the orphans that containerd leaves to it.
+func Init(command Command, port int) error {
+	// Nothing that is mounted from here on shows outside.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("making the mounts private: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return fmt.Errorf("mounting /proc: %w", err)
+	}
+	child := command("node")
+	child.Args = append(child.Args, strconv.Itoa(port))
+	child.Stdout, child.Stderr = os.Stdout, os.Stderr
+	child.ExtraFiles = []*os.File{os.NewFile(initListener, "listener"), os.NewFile(initProgress, "progress")}
+	if err := child.Start(); err != nil {
+		return fmt.Errorf("starting the node: %w", err)
+	}
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, 0, nil)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("waiting for children: %w", err)
+		}
+		if pid == child.Process.Pid {
+			return fmt.Errorf("the node ended: status %d", status)
+		}
+	}
+}
+
+// Node runs the node.
+func Node(cluster state.Cluster, folders node.Folders, port int) error {
+	progress := os.NewFile(initProgress, "progress")
+	listener, err := net.FileListener(os.NewFile(initListener, "listener"))
+	if err != nil {
+		return tell(progress, fmt.Errorf("using the listener: %w", err))
+	}
+	n := &node.Node{Cluster: cluster, Folders: folders, Port: port, Listener: listener, Progress: progress}
+	err = n.Run(func() error {
+		_, err := fmt.Fprintln(progress, readyLine)
+		return err
+	})
+	return tell(progress, err)
+}

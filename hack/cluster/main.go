@@ -1,0 +1,100 @@
+// Command cluster runs a real one-node Kubernetes in namespaces of its own. It is the part of hack/cluster.sh that is
+// no building.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"github.com/tenantry/tenantry/hack/cluster/internal/node"
+	"github.com/tenantry/tenantry/hack/cluster/internal/state"
+	"github.com/tenantry/tenantry/hack/cluster/internal/supervisor"
+)
+
+func init() {
+	// The supervisor's death is that of the thread which started the cluster's init: it has to be the main one.
+	runtime.LockOSThread()
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		var ended *exec.ExitError
+		if errors.As(err, &ended) && ended.ExitCode() > 0 {
+			os.Exit(ended.ExitCode())
+		}
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	name := flag.String("name", "tenantry", "the cluster's name")
+	dir := flag.String("dir", "", "the folder that clusters keep their state in")
+	folders := node.Folders{Tools: filepath.Dir(program)}
+	flag.StringVar(&folders.ControlPlane, "controlplane", "", "the folder with the control plane's programs")
+	flag.StringVar(&folders.Node, "node", "", "the folder with the node's programs")
+	flag.Parse()
+
+	if *dir == "" {
+		return errors.New("-dir is required")
+	}
+	cluster, err := state.Find(*dir, *name)
+	if err != nil {
+		return err
+	}
+	// The processes that stay are this program once more.
+	command := func(verb string) *exec.Cmd {
+		return exec.Command(program,
+			"-name", *name, "-dir", *dir, "-controlplane", folders.ControlPlane, "-node", folders.Node, verb)
+	}
+
+	verb, args := flag.Arg(0), flag.Args()
+	if len(args) > 0 {
+		args = args[1:]
+	}
+	switch verb {
+	case "up":
+		return up(cluster, folders, command)
+	case "down":
+		return supervisor.Down(cluster)
+	case "exec":
+		return execute(cluster, args)
+	case "load":
+		return load(cluster, args)
+	case "image":
+		return makeImage(args)
+	case "kubeconfig":
+		return printKubeconfig(cluster)
+	case "status":
+		return printStatus(cluster)
+	case "supervise":
+		return supervisor.Supervise(cluster, folders, command)
+	case "init", "node":
+		port, err := portOf(args)
+		if err != nil {
+			return err
+		}
+		if verb == "init" {
+			return supervisor.Init(command, port)
+		}
+		return supervisor.Node(cluster, folders, port)
+	}
+	return fmt.Errorf("unknown verb %q", verb)
+}
+
+func portOf(args []string) (int, error) {
+	if len(args) != 1 {
+		return 0, errors.New("the API server's port is required")
+	}
+	return strconv.Atoi(args[0])
+}

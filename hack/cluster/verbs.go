@@ -1,0 +1,146 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tenantry/tenantry/hack/cluster/internal/image"
+	"github.com/tenantry/tenantry/hack/cluster/internal/node"
+	"github.com/tenantry/tenantry/hack/cluster/internal/state"
+	"github.com/tenantry/tenantry/hack/cluster/internal/supervisor"
+)
+
+// hidden are the folders of the machine that the cluster has its own of.
+var hidden = []string{"/run", "/var/run", "/var/lib", "/var/log", "/sys", "/proc"}
+
+func up(cluster state.Cluster, folders node.Folders, command supervisor.Command) error {
+	for _, dir := range []string{cluster.Dir, folders.ControlPlane, folders.Node, folders.Tools} {
+		for _, parent := range hidden {
+			if strings.HasPrefix(dir+"/", parent+"/") {
+				return fmt.Errorf("%s is not to be seen inside the cluster, which has its own %s: set XDG_CACHE_HOME and TENANTRY_CLUSTER_DIR to folders elsewhere", dir, parent)
+			}
+		}
+	}
+	if err := supervisor.Up(cluster, command); err != nil {
+		return err
+	}
+	fmt.Printf("Cluster %s is up: export KUBECONFIG=%s\n", cluster.Name, cluster.Kubeconfig())
+	return nil
+}
+
+// running returns what is known about the cluster, which must be up.
+func running(cluster state.Cluster) (state.Info, error) {
+	up, err := cluster.Up()
+	if err != nil {
+		return state.Info{}, err
+	}
+	info, err := cluster.Load()
+	if err != nil {
+		return state.Info{}, err
+	}
+	if !up || !info.Ready {
+		return state.Info{}, fmt.Errorf("cluster %s is not up", cluster.Name)
+	}
+	return info, nil
+}
+
+// enter makes a command run in the cluster's namespaces, with its programs and kubeconfig.
+func enter(cluster state.Cluster, args ...string) (*exec.Cmd, error) {
+	info, err := running(cluster)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("nsenter", append([]string{
+		"--target", strconv.Itoa(info.Init), "--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--wdns=" + dir, "--",
+	}, args...)...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.Kubeconfig(), "PATH="+info.Path+":"+os.Getenv("PATH"))
+	return cmd, cmd.Err
+}
+
+// execute becomes the command, so that signals and the exit status are its own.
+func execute(cluster state.Cluster, args []string) error {
+	if len(args) == 0 {
+		return errors.New("exec: which command?")
+	}
+	cmd, err := enter(cluster, args...)
+	if err != nil {
+		return err
+	}
+	return unix.Exec(cmd.Path, cmd.Args, cmd.Env)
+}
+
+func load(cluster state.Cluster, args []string) error {
+	if len(args) != 1 {
+		return errors.New("load: which image archive?")
+	}
+	// It is opened out here: its folder may be one that the cluster has its own of.
+	archive, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer archive.Close()
+	cmd, err := enter(cluster, append([]string{"ctr"}, node.ImportArgs...)...)
+	if err != nil {
+		return err
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = archive, os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("loading %s: %w", args[0], err)
+	}
+	return nil
+}
+
+func makeImage(args []string) error {
+	if len(args) != 4 {
+		return errors.New("image: give a static binary, a tag, the path in the image and the archive to write")
+	}
+	target := args[3]
+	partial, err := os.CreateTemp(filepath.Dir(target), ".image-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(partial.Name())
+	defer partial.Close()
+	img := image.Image{Binary: args[0], Tag: args[1], Path: args[2], User: image.Nonroot}
+	if err := img.Write(partial); err != nil {
+		return fmt.Errorf("making image %s: %w", img.Tag, err)
+	}
+	if err := partial.Chmod(0o644); err != nil {
+		return err
+	}
+	return os.Rename(partial.Name(), target)
+}
+
+func printKubeconfig(cluster state.Cluster) error {
+	if _, err := running(cluster); err != nil {
+		return err
+	}
+	fmt.Println(cluster.Kubeconfig())
+	return nil
+}
+
+func printStatus(cluster state.Cluster) error {
+	info, err := running(cluster)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("Cluster %s is up\nAPI server  https://127.0.0.1:%d\nkubeconfig  %s\nlogs        %s\nsupervisor  process %d\n\n",
+		cluster.Name, info.Port, cluster.Kubeconfig(), cluster.Logs(), info.Supervisor)
+	if err := os.Setenv("PATH", info.Path); err != nil {
+		return err
+	}
+	kubectl := exec.Command("kubectl", "--kubeconfig", cluster.Kubeconfig(), "get", "nodes,pods", "--all-namespaces")
+	kubectl.Stdout, kubectl.Stderr = os.Stdout, os.Stderr
+	return kubectl.Run()
+}

@@ -1,0 +1,103 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
+)
+
+// observe gathers everything that the decision about a TenantJob needs.
+func (r *tenantJobReconciler) observe(ctx context.Context, tj *v1alpha1.TenantJob, now time.Time) (job.Observed, error) {
+	o := job.Observed{TenantJob: tj}
+	var err error
+	if o.Namespace, err = r.namespace(ctx, tj.Namespace); err != nil {
+		return o, err
+	}
+	if o.Tenant, err = found(ctx, r.Client, types.NamespacedName{Name: tj.Spec.TenantRef.Name}, &v1alpha1.Tenant{}); err != nil {
+		return o, err
+	}
+	if o.Template, err = found(ctx, r.Client, types.NamespacedName{Name: tj.Spec.TemplateRef.Name}, &v1alpha1.TenantJobTemplate{}); err != nil {
+		return o, err
+	}
+	if o.Job, err = r.job(ctx, tj); err != nil {
+		return o, err
+	}
+	if job.NeedsPods(o, now) {
+		o.Pods, err = r.pods(ctx, o.Job)
+	}
+	return o, err
+}
+
+// namespace reads what a namespace says of itself. Those that are no tenant's are not in the cache.
+func (r *tenantJobReconciler) namespace(ctx context.Context, name string) (*job.Namespace, error) {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	namespace, err := found(ctx, r.Client, types.NamespacedName{Name: name}, namespace)
+	if namespace == nil || err != nil {
+		return nil, err
+	}
+	return &job.Namespace{
+		UID:       namespace.UID,
+		Tenant:    namespace.Labels[v1alpha1.LabelTenant],
+		TenantUID: types.UID(namespace.Annotations[v1alpha1.AnnotationTenantUID]),
+		State:     namespace.Labels[v1alpha1.LabelState],
+	}, nil
+}
+
+// job returns the TenantJob's Job. One that was made and is not in the cache is asked for at the API server: the cache
+// may be behind, and a Job that is taken for gone would be made again, or its run called Deleted.
+func (r *tenantJobReconciler) job(ctx context.Context, tj *v1alpha1.TenantJob) (*batchv1.Job, error) {
+	key := keyOf(tj)
+	existing, err := found(ctx, r.Client, key, &batchv1.Job{})
+	made := tj.Status.JobRef != nil || r.starts.Made(tj.UID)
+	if err == nil && existing == nil && made && !job.IsOver(tj) {
+		if existing, err = found(ctx, r.live, key, &batchv1.Job{}); err == nil && existing == nil {
+			tj.Status.JobRef = &v1alpha1.LocalReference{Name: tj.Name}
+		}
+	}
+	if err != nil || existing == nil || !metav1.IsControlledBy(existing, tj) {
+		return nil, err
+	}
+	return existing, nil
+}
+
+// pods looks at a Job's pods, and at why there are none.
+func (r *tenantJobReconciler) pods(ctx context.Context, j *batchv1.Job) (*job.Pods, error) {
+	var list corev1.PodList
+	if err := r.live.List(ctx, &list, client.InNamespace(j.Namespace), client.MatchingLabels{batchv1.ControllerUidLabel: string(j.UID)}); err != nil {
+		return nil, fmt.Errorf("listing the pods of Job %s: %w", keyOf(j), err)
+	}
+	pods := job.LookAt(list.Items)
+	if j.Status.Active > 0 || job.Ended(j) {
+		return &pods, nil
+	}
+	var refusals corev1.EventList
+	about := client.MatchingFields{"involvedObject.uid": string(j.UID), "reason": "FailedCreate"}
+	if err := r.live.List(ctx, &refusals, client.InNamespace(j.Namespace), about); err != nil {
+		return nil, fmt.Errorf("listing the events of Job %s: %w", keyOf(j), err)
+	}
+	job.LookAtRefusals(&pods, list.Items, refusals.Items)
+	return &pods, nil
+}
+
+// found reads an object. Nil means that there is none.
+func found[T client.Object](ctx context.Context, reader client.Reader, key types.NamespacedName, obj T) (T, error) {
+	var none T
+	if err := reader.Get(ctx, key, obj); apierrors.IsNotFound(err) {
+		return none, nil
+	} else if err != nil {
+		return none, fmt.Errorf("reading %s %s: %w", strings.TrimPrefix(fmt.Sprintf("%T", obj), "*"), key, err)
+	}
+	return obj, nil
+}

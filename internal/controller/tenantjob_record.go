@@ -1,0 +1,46 @@
+package controller
+
+import (
+	"strconv"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
+)
+
+// recordRun puts a decision into the status of its TenantJob.
+func recordRun(tj *v1alpha1.TenantJob, o job.Observed, d job.Decision, now time.Time) {
+	if d.Reason == "" {
+		return
+	}
+	status := &tj.Status
+	status.ObservedGeneration = tj.Generation
+	if o.Job != nil && status.StartTime == nil {
+		status.JobRef = &v1alpha1.LocalReference{Name: o.Job.Name}
+		status.StartTime = &o.Job.CreationTimestamp
+		status.TemplateGeneration, _ = strconv.ParseInt(o.Job.Annotations[v1alpha1.AnnotationTemplateGeneration], 10, 64)
+		if o.Tenant != nil {
+			status.TenantUID = o.Tenant.UID
+		}
+	}
+	recordQueued(status, d.Reason == v1alpha1.ReasonQueued, now)
+	if d.Status != metav1.ConditionUnknown && status.CompletionTime == nil {
+		status.CompletionTime = job.CompletionTime(o.Job, now)
+	}
+	setCondition(&status.Conditions, tj.Generation, v1alpha1.ConditionSucceeded, d.Status, d.Reason, d.Message)
+	standing := map[job.Progress]progress{job.Current: current, job.InProgress: reconciling, job.Stalled: stalled}[d.Progress]
+	setProgress(&status.Conditions, tj.Generation, standing, d.Reason, d.Message)
+}
+
+// recordQueued keeps the clock of maxWaitSeconds, which runs only while a limit alone holds the TenantJob.
+func recordQueued(status *v1alpha1.TenantJobStatus, queued bool, now time.Time) {
+	switch {
+	case queued && status.QueuedTime == nil:
+		status.QueuedTime = &metav1.Time{Time: now}
+	case !queued && status.QueuedTime != nil:
+		status.QueuedSeconds += int32(max(0, now.Sub(status.QueuedTime.Time)/time.Second))
+		status.QueuedTime = nil
+	}
+}

@@ -1,0 +1,133 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
+)
+
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobtemplates/status,verbs=patch
+// The dry runs, in the operator's own namespace.
+// +kubebuilder:rbac:groups="",namespace=tenantry-system,resources=pods,verbs=create
+// +kubebuilder:rbac:groups=batch,namespace=tenantry-system,resources=jobs,verbs=create
+
+// checkAgainAfter is when a template that can't run is looked at again: what it lacks, a PriorityClass say, may have come.
+const checkAgainAfter = 5 * time.Minute
+
+type tenantJobTemplateReconciler struct{ deps }
+
+func setupTenantJobTemplate(mgr manager.Manager, d deps) error {
+	r := &tenantJobTemplateReconciler{d}
+	return builder.ControllerManagedBy(mgr).
+		Named("tenantjobtemplate").
+		For(&v1alpha1.TenantJobTemplate{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WithOptions(d.opts.forController()).
+		Complete(reconcile.AsReconciler(d.Client, r))
+}
+
+// Reconcile says whether a template can run.
+func (r *tenantJobTemplateReconciler) Reconcile(ctx context.Context, template *v1alpha1.TenantJobTemplate) (reconcile.Result, error) {
+	if template.DeletionTimestamp != nil {
+		return reconcile.Result{}, nil
+	}
+	base := template.DeepCopy()
+	problems := job.Problems(template)
+	if len(problems) == 0 {
+		var err error
+		if problems, err = r.dryRun(ctx, template); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	result := recordReadiness(template, problems)
+	if err := patchStatus(ctx, r.Client, template, base); err != nil {
+		return retryStale(err)
+	}
+	if before := readiness(base.Status.Conditions); len(problems) > 0 && before != readiness(template.Status.Conditions) {
+		r.warn(template, problems[0].Reason, "Validate", problems[0].Message)
+	}
+	return result, nil
+}
+
+// recordReadiness puts what is wrong with a template into its status.
+func recordReadiness(template *v1alpha1.TenantJobTemplate, problems []job.Problem) reconcile.Result {
+	status, reason, message, standing := metav1.ConditionTrue, v1alpha1.ReasonReady, "the API server accepts its Job and its pod", current
+	result := reconcile.Result{}
+	if len(problems) > 0 {
+		messages := make([]string, 0, len(problems))
+		for _, p := range problems {
+			messages = append(messages, p.Message)
+		}
+		status, reason, message, standing = metav1.ConditionFalse, problems[0].Reason, strings.Join(messages, "; "), stalled
+		result.RequeueAfter = checkAgainAfter
+	}
+	template.Status.ObservedGeneration = template.Generation
+	setCondition(&template.Status.Conditions, template.Generation, v1alpha1.ConditionReady, status, reason, message)
+	setProgress(&template.Status.Conditions, template.Generation, standing, reason, message)
+	return result
+}
+
+// dryRun asks the API server whether it would accept the Job and the pod of a run, in the operator's namespace, which has
+// the pod security level Restricted.
+func (r *tenantJobTemplateReconciler) dryRun(ctx context.Context, template *v1alpha1.TenantJobTemplate) ([]job.Problem, error) {
+	run, values := job.Specimen(template, r.opts.OperatorNamespace)
+	specimen := job.Build(run, values)
+	specimen.OwnerReferences = nil
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: specimen.Namespace, GenerateName: specimen.Name + "-", Labels: specimen.Spec.Template.Labels, Annotations: specimen.Spec.Template.Annotations},
+		Spec:       *specimen.Spec.Template.Spec.DeepCopy(),
+	}
+	// The tenants' service account is in the tenants' namespaces only.
+	pod.Spec.ServiceAccountName = "default"
+
+	strict := []client.CreateOption{client.DryRunAll, client.FieldValidation(metav1.FieldValidationStrict)}
+	problems, err := problemsOf(r.Create(ctx, specimen, strict...), "spec.jobTemplate.")
+	if err != nil || len(problems) > 0 {
+		return problems, err
+	}
+	return problemsOf(r.Create(ctx, pod, strict...), "spec.jobTemplate.spec.template.")
+}
+
+// problemsOf sorts what the API server answered into what the template's author must change and what is not the
+// template's fault.
+func problemsOf(err error, prefix string) ([]job.Problem, error) {
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
+		return nil, nil
+	case !errors.As(err, &status), !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) && !apierrors.IsForbidden(err), ours(status.Status().Message):
+		return nil, fmt.Errorf("trying the template by dry run: %w", err)
+	}
+	message := status.Status().Message
+	if _, violation, found := strings.Cut(message, "violates PodSecurity "); found {
+		return []job.Problem{{Reason: v1alpha1.ReasonPodSecurity, Message: "`" + prefix + "spec` must conform to pod security level " + violation}}, nil
+	}
+	var problems []job.Problem
+	if details := status.Status().Details; details != nil {
+		for _, cause := range details.Causes {
+			problems = append(problems, job.Problem{Reason: v1alpha1.ReasonInvalidTemplate, Message: fmt.Sprintf("`%s%s`: %s", prefix, cause.Field, cause.Message)})
+		}
+	}
+	if len(problems) == 0 {
+		problems = []job.Problem{{Reason: v1alpha1.ReasonInvalidTemplate, Message: "`" + strings.TrimSuffix(prefix, ".") + "`: " + message}}
+	}
+	return problems, nil
+}
+
+// ours says whether a refusal is about the operator and its namespace and not about the template.
+func ours(message string) bool {
+	return strings.Contains(message, "cannot create resource") || strings.Contains(message, "error looking up service account") || strings.Contains(message, "is being terminated")
+}

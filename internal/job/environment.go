@@ -1,0 +1,90 @@
+package job
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// The variables that the operator sets in every container. Attributes come as VarAttributePrefix and the name.
+const (
+	VarTenantID        = "TENANT_ID"
+	VarTenantName      = "TENANT_NAME"
+	VarNamespace       = "TENANTRY_NAMESPACE"
+	VarTenantUID       = "TENANTRY_TENANT_UID"
+	VarTimeZone        = "TENANTRY_TIME_ZONE"
+	VarAttributePrefix = "TENANTRY_ATTRIBUTE_"
+	VarJobName         = "TENANTRY_JOB_NAME"
+	VarJobUID          = "TENANTRY_JOB_UID"
+	VarTemplate        = "TENANTRY_TEMPLATE"
+	VarQueue           = "TENANTRY_QUEUE"
+	VarFanOut          = "TENANTRY_FAN_OUT"
+	VarScheduledTime   = "TENANTRY_SCHEDULED_TIME"
+	// VarBindingRoot is where credentials are, as the Service Binding specification names it.
+	VarBindingRoot = "SERVICE_BINDING_ROOT"
+)
+
+// ReservedVariable says whether an environment variable belongs to the operator.
+func ReservedVariable(name string) bool {
+	return strings.HasPrefix(name, "TENANTRY_") || name == VarTenantID || name == VarTenantName || name == VarBindingRoot
+}
+
+// AttributeVariable is the variable in which a tenant's attribute is found.
+func AttributeVariable(attribute string) string {
+	return VarAttributePrefix + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(attribute))
+}
+
+// ParameterVariable is the variable in which a parameter is found: its env, or its name in upper snake case.
+func ParameterVariable(p v1alpha1.Parameter) string {
+	if p.Env != "" {
+		return p.Env
+	}
+	var b strings.Builder
+	runes := []rune(p.Name)
+	for i, r := range runes {
+		startsWord := i > 0 && unicode.IsUpper(r) &&
+			(!unicode.IsUpper(runes[i-1]) || i+1 < len(runes) && unicode.IsLower(runes[i+1]))
+		if startsWord {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToUpper(r))
+	}
+	return b.String()
+}
+
+// environment is what every container of a run gets before its own variables. All of the operator's are set, if only to
+// nothing, so that no envFrom can supply one.
+func environment(r Run, values Values) []corev1.EnvVar {
+	vars := []corev1.EnvVar{
+		literal(VarTenantID, r.Tenant.ExternalID()),
+		literal(VarTenantName, r.Tenant.Name),
+		literal(VarNamespace, r.TenantJob.Namespace),
+		literal(VarTenantUID, string(r.Tenant.UID)),
+		literal(VarTimeZone, r.Tenant.TimeZone()),
+		literal(VarJobName, r.TenantJob.Name),
+		literal(VarJobUID, string(r.TenantJob.UID)),
+		literal(VarTemplate, r.Template.Name),
+		literal(VarQueue, r.Template.QueueName()),
+		literal(VarFanOut, r.TenantJob.Labels[v1alpha1.LabelFanOut]),
+		literal(VarScheduledTime, r.TenantJob.Annotations[v1alpha1.AnnotationScheduledTime]),
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Tenant.Spec.Attributes)) {
+		vars = append(vars, literal(AttributeVariable(name), string(r.Tenant.Spec.Attributes[name])))
+	}
+	for _, p := range r.Template.Spec.Parameters {
+		if value, set := values[p.Name]; set {
+			vars = append(vars, literal(ParameterVariable(p), value))
+		}
+	}
+	return vars
+}
+
+// literal is a variable whose value the kubelet leaves as it is: it would expand $(NAME), and takes $$ for $.
+func literal(name, value string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, Value: strings.ReplaceAll(value, "$", "$$")}
+}

@@ -1,0 +1,130 @@
+package job
+
+import (
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// LookAt says what a Job's pods do.
+func LookAt(pods []corev1.Pod) Pods {
+	var found Pods
+	var failed time.Time
+	for i := range pods {
+		pod := &pods[i]
+		switch {
+		case pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil:
+			found.Running++
+		case pod.Status.Phase == corev1.PodPending:
+			found.Waiting = orElse(waitsFor(pod), found.Waiting)
+		case pod.Status.Phase == corev1.PodFailed && pod.CreationTimestamp.After(failed):
+			failed = pod.CreationTimestamp.Time
+			found.Exit = howItEnded(pod)
+		}
+	}
+	return found
+}
+
+// LookAtRefusals adds why the API server refuses a Job's pods, from the Job controller's FailedCreate events since the
+// newest pod.
+func LookAtRefusals(found *Pods, pods []corev1.Pod, refusals []corev1.Event) {
+	var newest time.Time
+	for i := range pods {
+		if created := pods[i].CreationTimestamp.Time; created.After(newest) {
+			newest = created
+		}
+	}
+	for i := range refusals {
+		first, last := eventTimes(&refusals[i])
+		if !last.After(newest) {
+			continue
+		}
+		if first.Before(newest) {
+			first = newest
+		}
+		if found.Refused == "" || first.Before(found.RefusedSince) {
+			found.RefusedSince = first
+		}
+		found.Refused = refusals[i].Message
+	}
+}
+
+func eventTimes(e *corev1.Event) (first, last time.Time) {
+	first, last = e.FirstTimestamp.Time, e.LastTimestamp.Time
+	if first.IsZero() {
+		first = e.EventTime.Time
+	}
+	if e.Series != nil {
+		last = e.Series.LastObservedTime.Time
+	}
+	if last.IsZero() {
+		last = first
+	}
+	return first, last
+}
+
+// waitsFor is a pending pod's own reason: a container's, or the scheduler's.
+func waitsFor(pod *corev1.Pod) string {
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for _, s := range statuses {
+			if w := s.State.Waiting; w != nil && w.Reason != "" && w.Reason != "ContainerCreating" && w.Reason != "PodInitializing" {
+				return orElse(joined(w.Reason, w.Message), w.Reason)
+			}
+		}
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			return joined(c.Reason, c.Message)
+		}
+	}
+	return ""
+}
+
+// howItEnded is a failed pod's exit code. What it said on the way may be secret.
+func howItEnded(pod *corev1.Pod) string {
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for _, s := range statuses {
+			if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
+				return fmt.Sprintf("container %s exited with code %d", s.Name, t.ExitCode)
+			}
+		}
+	}
+	return pod.Status.Reason
+}
+
+func joined(reason, message string) string {
+	if message == "" {
+		return reason
+	}
+	return reason + ": " + message
+}
+
+// Ended says whether a Job has an outcome.
+func Ended(j *batchv1.Job) bool { return finalCondition(j) != nil }
+
+// CompletionTime is when a run ended: when its Job did, else now.
+func CompletionTime(j *batchv1.Job, now time.Time) *metav1.Time {
+	if j != nil {
+		if condition := finalCondition(j); condition != nil {
+			return condition.LastTransitionTime.DeepCopy()
+		}
+	}
+	return &metav1.Time{Time: now}
+}
+
+// PriorityRank orders priorities: the lower goes first.
+func PriorityRank(p v1alpha1.JobPriority) int {
+	switch p {
+	case v1alpha1.PriorityHigh:
+		return -1
+	case v1alpha1.PriorityLow:
+		return 1
+	default:
+		return 0
+	}
+}

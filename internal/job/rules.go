@@ -1,0 +1,327 @@
+package job
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+func ended(o Observed, now time.Time) *Decision {
+	if !isOver(o.TenantJob) {
+		return nil
+	}
+	if o.Job != nil && o.Job.DeletionTimestamp == nil && finalCondition(o.Job) == nil {
+		return &Decision{Action: ActionStop}
+	}
+	completed := meta.IsStatusConditionTrue(o.TenantJob.Status.Conditions, v1alpha1.ConditionSucceeded)
+	if !completed || o.TenantJob.DeletionTimestamp != nil || o.Template == nil || o.Template.Spec.TTLSecondsAfterFinished == nil || o.TenantJob.Status.CompletionTime == nil {
+		return &Decision{}
+	}
+	left := o.TenantJob.Status.CompletionTime.Add(seconds(*o.Template.Spec.TTLSecondsAfterFinished)).Sub(now)
+	if left > 0 {
+		return &Decision{After: left}
+	}
+	return &Decision{Action: ActionRemove}
+}
+
+// deleting: the garbage collector takes the Job along.
+func deleting(o Observed, _ time.Time) *Decision {
+	if o.TenantJob.DeletionTimestamp == nil {
+		return nil
+	}
+	return &Decision{}
+}
+
+func mismatched(o Observed, _ time.Time) *Decision {
+	want, namespace := o.TenantJob.Spec.TenantRef.Name, o.TenantJob.Namespace
+	switch {
+	case o.Namespace != nil && o.Namespace.Tenant != want:
+		return over(v1alpha1.ReasonTenantMismatch, Stalled, fmt.Sprintf("namespace %s is tenant %s's: `spec.tenantRef.name` must be %s, or the TenantJob in the namespace of %s", namespace, o.Namespace.Tenant, o.Namespace.Tenant, want))
+	case o.Namespace == nil && o.Tenant != nil && o.Tenant.NamespaceName() != namespace:
+		return over(v1alpha1.ReasonTenantMismatch, Stalled, fmt.Sprintf("namespace %s is no tenant's: create the TenantJob in namespace %s, which is tenant %s's", namespace, o.Tenant.NamespaceName(), want))
+	}
+	return nil
+}
+
+func cancelled(o Observed, _ time.Time) *Decision {
+	if o.TenantJob.Spec.Cancel == nil || !*o.TenantJob.Spec.Cancel || o.Job != nil && finalCondition(o.Job) != nil {
+		return nil
+	}
+	return over(v1alpha1.ReasonCancelled, Current, "cancelled by `spec.cancel`")
+}
+
+func tenantGone(o Observed, _ time.Time) *Decision {
+	name := o.TenantJob.Spec.TenantRef.Name
+	started := o.Job != nil || o.TenantJob.Status.JobRef != nil
+	switch {
+	case o.Job != nil && finalCondition(o.Job) != nil:
+		return nil
+	case o.Tenant != nil && o.Tenant.DeletionTimestamp != nil:
+		return over(v1alpha1.ReasonTenantDeleted, Current, fmt.Sprintf("tenant %s is being deleted", name))
+	case o.Tenant == nil && started, o.Tenant != nil && started && o.TenantJob.Status.TenantUID != "" && o.TenantJob.Status.TenantUID != o.Tenant.UID:
+		return over(v1alpha1.ReasonTenantDeleted, Current, fmt.Sprintf("tenant %s was deleted", name))
+	}
+	return nil
+}
+
+// finished: the Job has an outcome.
+func finished(o Observed, _ time.Time) *Decision {
+	if o.Job == nil {
+		return nil
+	}
+	condition := finalCondition(o.Job)
+	if condition == nil {
+		return nil
+	}
+	if condition.Type == batchv1.JobComplete {
+		return &Decision{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompleted, Message: "the Job completed", Progress: Current}
+	}
+	reason := v1alpha1.ReasonJobFailed
+	if condition.Reason == batchv1.JobReasonDeadlineExceeded {
+		reason = v1alpha1.ReasonDeadlineExceeded
+	}
+	message := orElse(condition.Message, "the Job failed")
+	if o.Pods != nil && o.Pods.Exit != "" {
+		message += ": " + o.Pods.Exit
+	}
+	return over(reason, Stalled, message)
+}
+
+// vanished: the Job was made, and is gone or going without an outcome.
+func vanished(o Observed, _ time.Time) *Decision {
+	switch {
+	case o.Job != nil && o.Job.DeletionTimestamp != nil:
+		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "the Job is being deleted", Progress: InProgress}
+	case o.Job == nil && o.TenantJob.Status.JobRef != nil:
+		return over(v1alpha1.ReasonDeleted, Stalled, "the Job was deleted before it finished; create another TenantJob to run it again")
+	}
+	return nil
+}
+
+// suspended: what runs is stopped when its tenant is suspended, or drained. Draining, a run with no pod running is
+// stopped too, since its pods are refused.
+func suspended(o Observed, _ time.Time) *Decision {
+	if o.Job == nil || !tenantSuspends(o) {
+		return nil
+	}
+	if o.Tenant.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain && o.Pods != nil && o.Pods.Running > 0 {
+		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Progress: InProgress, After: LookAgainAfter,
+			Message: fmt.Sprintf("tenant %s is being suspended; its running pods may finish", o.Tenant.Name)}
+	}
+	return over(v1alpha1.ReasonStoppedBySuspension, Stalled, fmt.Sprintf("tenant %s was suspended; create another TenantJob when it is active again", o.Tenant.Name))
+}
+
+func refused(o Observed, now time.Time) *Decision {
+	if o.Job == nil || jobRuns(o.Job) {
+		return nil
+	}
+	since := o.Job.CreationTimestamp.Time
+	never := o.Job.Status.Active == 0 && o.Job.Status.Failed == 0 && o.Job.Status.Succeeded == 0
+	why := "the Job has no pod"
+	if o.Pods != nil && o.Pods.Refused != "" {
+		why, never = o.Pods.Refused, true
+		if o.Job.Status.Failed > 0 || o.Job.Status.Succeeded > 0 {
+			since = o.Pods.RefusedSince
+		}
+	}
+	if !never || o.Job.Status.Active > 0 || now.Sub(since) < RefusedAfter {
+		return nil
+	}
+	return over(v1alpha1.ReasonPodsRefused, Stalled, fmt.Sprintf("no pod for two minutes: %s", why))
+}
+
+func running(o Observed, now time.Time) *Decision {
+	if o.Job == nil {
+		return nil
+	}
+	if jobRuns(o.Job) || o.Pods != nil && o.Pods.Running > 0 {
+		return settled(o, now, Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "a pod is running", Progress: InProgress})
+	}
+	message := "waiting for its pod"
+	switch {
+	case o.Pods == nil:
+	case o.Pods.Refused != "":
+		message = "its pod is refused: " + o.Pods.Refused
+	case o.Pods.Waiting != "":
+		message = o.Pods.Waiting
+	}
+	return settled(o, now, Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonStarting, Message: message, Progress: InProgress, After: LookAgainAfter})
+}
+
+// settled leaves the status of a run as it is for the first moments.
+func settled(o Observed, now time.Time, d Decision) *Decision {
+	if left := o.Job.CreationTimestamp.Add(SettleAfter).Sub(now); left > 0 {
+		return &Decision{After: left}
+	}
+	return &d
+}
+
+func badTemplate(o Observed, _ time.Time) *Decision {
+	name := o.TenantJob.Spec.TemplateRef.Name
+	if o.Template == nil {
+		d := waiting(v1alpha1.ReasonTemplateNotFound, fmt.Sprintf("there is no TenantJobTemplate %s: create it, or delete this TenantJob", name))
+		d.Progress = Stalled
+		return &d
+	}
+	return nil
+}
+
+func templateNotReady(o Observed, _ time.Time) *Decision {
+	ready := meta.FindStatusCondition(o.Template.Status.Conditions, v1alpha1.ConditionReady)
+	switch {
+	case ready != nil && ready.ObservedGeneration != o.Template.Generation && len(o.TenantJob.Status.Conditions) > 0:
+		// It is being checked again, and this one has a message already that will be true again in a moment.
+		return &Decision{}
+	case ready == nil || ready.ObservedGeneration != o.Template.Generation || ready.Status == metav1.ConditionUnknown:
+		d := waiting(v1alpha1.ReasonTemplateNotReady, fmt.Sprintf("TenantJobTemplate %s is being checked", o.Template.Name))
+		return &d
+	case ready.Status == metav1.ConditionFalse:
+		d := waiting(v1alpha1.ReasonTemplateNotReady, fmt.Sprintf("TenantJobTemplate %s can't run: %s", o.Template.Name, ready.Message))
+		d.Progress = Stalled
+		return &d
+	case len(o.Template.Spec.Credentials) > 0:
+		return over(v1alpha1.ReasonCredentialsFailed, Stalled, fmt.Sprintf("TenantJobTemplate %s needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`", o.Template.Name))
+	}
+	return nil
+}
+
+func badParameters(o Observed, _ time.Time) *Decision {
+	if _, err := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters); err != nil {
+		return over(v1alpha1.ReasonInvalidParameters, Stalled, err.Error())
+	}
+	return nil
+}
+
+func notYetDue(o Observed, now time.Time) *Decision {
+	due := o.TenantJob.Spec.NotBeforeTime
+	if due == nil || !now.Before(due.Time) {
+		return nil
+	}
+	d := waiting(v1alpha1.ReasonNotYetDue, "waits for `spec.notBeforeTime`")
+	d.After = due.Sub(now)
+	return &d
+}
+
+func tenantSuspended(o Observed, _ time.Time) *Decision {
+	if !tenantSuspends(o) {
+		return nil
+	}
+	message := fmt.Sprintf("tenant %s is suspended", o.Tenant.Name)
+	if _, child := o.TenantJob.Labels[v1alpha1.LabelFanOut]; child && metav1.GetControllerOf(o.TenantJob) != nil {
+		return over(v1alpha1.ReasonTenantSuspended, Current, message)
+	}
+	d := waiting(v1alpha1.ReasonTenantSuspended, message+"; it starts when the tenant is resumed")
+	return &d
+}
+
+func tenantNotReady(o Observed, _ time.Time) *Decision {
+	name := o.TenantJob.Spec.TenantRef.Name
+	message := ""
+	switch {
+	case o.Tenant == nil:
+		message = fmt.Sprintf("there is no Tenant %s", name)
+	case o.Namespace == nil, o.Namespace.TenantUID != o.Tenant.UID, o.Tenant.Status.Namespace == nil, o.Tenant.Status.Namespace.UID != o.Namespace.UID, o.Namespace.State != v1alpha1.StateActive:
+		message = fmt.Sprintf("the namespace of tenant %s is not ready", name)
+	case !meta.IsStatusConditionTrue(o.Tenant.Status.Conditions, v1alpha1.ConditionReady):
+		message = fmt.Sprintf("tenant %s is not ready", name)
+	default:
+		return nil
+	}
+	if o.Tenant != nil {
+		if ready := meta.FindStatusCondition(o.Tenant.Status.Conditions, v1alpha1.ConditionReady); ready != nil && ready.Status == metav1.ConditionFalse {
+			message += ": " + ready.Message
+		}
+	}
+	d := waiting(v1alpha1.ReasonTenantNotReady, message)
+	return &d
+}
+
+func expired(o Observed, now time.Time) *Decision {
+	deadline := queueDeadline(o, now)
+	if deadline == nil || now.Before(*deadline) {
+		return nil
+	}
+	held := meta.FindStatusCondition(o.TenantJob.Status.Conditions, v1alpha1.ConditionSucceeded)
+	message := fmt.Sprintf("did not start within %d seconds", *maxWaitSeconds(o))
+	if held != nil && held.Reason == v1alpha1.ReasonQueued {
+		message += ": " + held.Message
+	}
+	return over(v1alpha1.ReasonExpired, Stalled, message)
+}
+
+// queueDeadline is when a TenantJob expires if it stays queued from now on. Nil means never. Only the time in which a
+// limit alone holds it counts.
+func queueDeadline(o Observed, now time.Time) *time.Time {
+	limit := maxWaitSeconds(o)
+	if limit == nil {
+		return nil
+	}
+	since := now
+	if o.TenantJob.Status.QueuedTime != nil {
+		since = o.TenantJob.Status.QueuedTime.Time
+	}
+	deadline := since.Add(seconds(*limit - min(*limit, o.TenantJob.Status.QueuedSeconds)))
+	return &deadline
+}
+
+func maxWaitSeconds(o Observed) *int32 {
+	if o.TenantJob.Spec.MaxWaitSeconds != nil {
+		return o.TenantJob.Spec.MaxWaitSeconds
+	}
+	return o.Template.Spec.MaxWaitSeconds
+}
+
+func over(reason string, p Progress, message string) *Decision {
+	return &Decision{Status: metav1.ConditionFalse, Reason: reason, Message: message, Progress: p}
+}
+
+func waiting(reason, message string) Decision {
+	return Decision{Status: metav1.ConditionUnknown, Reason: reason, Message: message, Progress: InProgress}
+}
+
+// isOver says whether a TenantJob has its outcome, which never changes.
+func isOver(tj *v1alpha1.TenantJob) bool {
+	condition := meta.FindStatusCondition(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
+	return condition != nil && condition.Status != metav1.ConditionUnknown
+}
+
+// IsOver says whether a TenantJob has its outcome.
+func IsOver(tj *v1alpha1.TenantJob) bool { return isOver(tj) }
+
+// IsLive says whether a Job holds its slot: it has not ended, or its pods have not.
+func IsLive(j *batchv1.Job) bool {
+	return finalCondition(j) == nil || j.Status.Terminating != nil && *j.Status.Terminating > 0
+}
+
+// tenantSuspends says whether the tenant is suspended, or about to be.
+func tenantSuspends(o Observed) bool {
+	return o.Tenant != nil && (o.Tenant.Suspended() || o.Namespace != nil && o.Namespace.State == v1alpha1.StateSuspended)
+}
+
+// jobRuns says whether a Job has a pod that is ready, which one without a readiness probe is as soon as it runs.
+func jobRuns(j *batchv1.Job) bool { return j.Status.Ready != nil && *j.Status.Ready > 0 }
+
+// finalCondition returns the condition that says how a Job ended. Nil means it has not.
+func finalCondition(j *batchv1.Job) *batchv1.JobCondition {
+	for i, c := range j.Status.Conditions {
+		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == "True" {
+			return &j.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
+
+func orElse(text, otherwise string) string {
+	if strings.TrimSpace(text) == "" {
+		return otherwise
+	}
+	return text
+}

@@ -1,0 +1,162 @@
+package job
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// Problem is something in a template that its author must change.
+type Problem struct {
+	// Reason for the condition Ready.
+	Reason string
+	// Message says which field to change and to what.
+	Message string
+}
+
+// Problems returns what is wrong with a template that neither its schema nor the API server's validation of the Job can
+// see, in the order of the fields.
+func Problems(t *v1alpha1.TenantJobTemplate) []Problem {
+	var all []Problem
+	for _, check := range []func(*v1alpha1.TenantJobTemplate) []Problem{parameterProblems, variableProblems, jobProblems} {
+		all = append(all, check(t)...)
+	}
+	return all
+}
+
+func parameterProblems(t *v1alpha1.TenantJobTemplate) []Problem {
+	var problems []Problem
+	add := func(p v1alpha1.Parameter, format string, args ...any) {
+		problems = append(problems, Problem{v1alpha1.ReasonInvalidTemplate, fmt.Sprintf("`spec.parameters[%s]` ", p.Name) + fmt.Sprintf(format, args...)})
+	}
+	for _, p := range t.Spec.Parameters {
+		if _, err := regexp.Compile(p.Pattern); err != nil {
+			add(p, "must have an RE2 expression as pattern: %v", err)
+			continue
+		}
+		if p.Default != nil {
+			if err := checkValue(p, string(*p.Default)); err != nil {
+				add(p, "must have a default that fits: it %v", err)
+			}
+		}
+		for _, value := range p.Enum {
+			p := p
+			p.Enum = nil
+			if err := checkValue(p, string(value)); err != nil {
+				add(p, "must have an enum of values that fit: each %v", err)
+				break
+			}
+		}
+	}
+	return problems
+}
+
+// variableProblems finds variables that are the operator's, or set twice.
+func variableProblems(t *v1alpha1.TenantJobTemplate) []Problem {
+	var problems []Problem
+	taken := map[string]string{}
+	check := func(name, by string) {
+		switch other, twice := taken[name]; {
+		case ReservedVariable(name):
+			problems = append(problems, Problem{v1alpha1.ReasonReservedVariable,
+				fmt.Sprintf("`%s` must not set %s: TENANT_ID, TENANT_NAME, TENANTRY_* and SERVICE_BINDING_ROOT belong to the operator", by, name)})
+		case twice:
+			problems = append(problems, Problem{v1alpha1.ReasonInvalidTemplate,
+				fmt.Sprintf("`%s` must not set %s: `%s` sets it", by, name, other)})
+		}
+	}
+	take := func(name, by string) {
+		check(name, by)
+		taken[name] = by
+	}
+	for _, p := range t.Spec.Parameters {
+		take(ParameterVariable(p), fmt.Sprintf("spec.parameters[%s]", p.Name))
+	}
+	for _, c := range t.Spec.Credentials {
+		for _, e := range c.Env {
+			take(e.Name, fmt.Sprintf("spec.credentials[%s].env", c.Name))
+		}
+	}
+	pod := t.Spec.JobTemplate.Spec.Template.Spec
+	inContainers := func(field string, containers []corev1.Container) {
+		for _, c := range containers {
+			own := map[string]string{}
+			for _, e := range c.Env {
+				// Two containers may well set the same variable.
+				own[e.Name] = ""
+			}
+			for _, name := range slices.Sorted(maps.Keys(own)) {
+				check(name, fmt.Sprintf("spec.jobTemplate.spec.template.spec.%s[%s].env", field, c.Name))
+			}
+		}
+	}
+	inContainers("initContainers", pod.InitContainers)
+	inContainers("containers", pod.Containers)
+	return problems
+}
+
+// jobProblems finds what a tenant's run may not say for itself.
+func jobProblems(t *v1alpha1.TenantJobTemplate) []Problem {
+	spec := t.Spec.JobTemplate.Spec
+	pod := spec.Template.Spec
+	var problems []Problem
+	refuse := func(wrong bool, field, why string) {
+		if wrong {
+			problems = append(problems, Problem{v1alpha1.ReasonInvalidTemplate, fmt.Sprintf("`spec.jobTemplate.%s` must %s", field, why)})
+		}
+	}
+	refuseReserved := func(field string, keys map[string]string) {
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			refuse(reservedKey(key), field, "not have "+key+": the operator sets tenantry.dev/* and tag.tenantry.dev/*")
+		}
+	}
+	refuseReserved("metadata.labels", t.Spec.JobTemplate.Labels)
+	refuseReserved("metadata.annotations", t.Spec.JobTemplate.Annotations)
+	refuseReserved("spec.template.metadata.labels", spec.Template.Labels)
+	refuseReserved("spec.template.metadata.annotations", spec.Template.Annotations)
+	refuse(spec.TTLSecondsAfterFinished != nil, "spec.ttlSecondsAfterFinished", "be left out: set `spec.ttlSecondsAfterFinished`")
+	refuse(spec.Suspend != nil && *spec.Suspend, "spec.suspend", "be left out: the operator decides when a run starts")
+	refuse(spec.ManualSelector != nil && *spec.ManualSelector || spec.Selector != nil, "spec.selector", "be left out, and manualSelector: a run has its own pods")
+	refuse(spec.ManagedBy != nil, "spec.managedBy", "be left out: the Job controller runs it")
+	refuse(pod.ServiceAccountName != "" && pod.ServiceAccountName != v1alpha1.RunnerServiceAccount || pod.DeprecatedServiceAccount != "" && pod.DeprecatedServiceAccount != v1alpha1.RunnerServiceAccount,
+		"spec.template.spec.serviceAccountName", "be left out: a run has its tenant's identity, "+v1alpha1.RunnerServiceAccount)
+	refuse(pod.AutomountServiceAccountToken != nil && *pod.AutomountServiceAccountToken, "spec.template.spec.automountServiceAccountToken", "be left out: a run has no rights in the API")
+	refuse(pod.NodeName != "", "spec.template.spec.nodeName", "be left out: use nodeSelector or affinity")
+	return problems
+}
+
+// Specimen is a run of a template with the longest names and values there can be: what the API server accepts of it, it
+// accepts of every run.
+func Specimen(t *v1alpha1.TenantJobTemplate, namespace string) (Run, Values) {
+	values := Values{}
+	for _, p := range t.Spec.Parameters {
+		switch {
+		case p.Default != nil:
+			values[p.Name] = string(*p.Default)
+		case len(p.Enum) > 0:
+			values[p.Name] = string(p.Enum[0])
+		default:
+			values[p.Name] = strings.Repeat("1", 10)
+		}
+	}
+	uid := types.UID("00000000-0000-0000-0000-000000000000")
+	return Run{
+		TenantJob: &v1alpha1.TenantJob{ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: "specimen-" + strings.Repeat("x", 63-len("specimen-")), UID: uid,
+			Labels: map[string]string{
+				v1alpha1.LabelFanOut:   strings.Repeat("x", 63),
+				v1alpha1.LabelSchedule: strings.Repeat("x", 40),
+			},
+		}},
+		Tenant:   &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: strings.Repeat("x", 40), UID: uid}},
+		Template: t,
+	}, values
+}
