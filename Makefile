@@ -73,10 +73,12 @@ vet: ## Run go vet.
 .PHONY: lint
 lint: ## Run golangci-lint with the Kubernetes API linter.
 	"$(GOLANGCI_LINT)" run
+	cd hack/cluster && "$(GOLANGCI_LINT)" run
 
 .PHONY: lint-fix
 lint-fix: ## Run golangci-lint and apply its fixes.
 	"$(GOLANGCI_LINT)" run --fix
+	cd hack/cluster && "$(GOLANGCI_LINT)" run --fix
 
 ##@ Test
 

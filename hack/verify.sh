@@ -11,7 +11,7 @@ expect_nothing() {
 	if output=$("$@" 2>&1) && [[ -z $output ]]; then
 		printf 'ok    %s\n' "$what"
 	else
-		printf 'FAIL  %s\n%s\n\n' "$what" "$output"
+		printf 'FAIL  %s\n%s\n\n' "$what" "$(head -n 60 <<<"$output")"
 		failed=1
 	fi
 }

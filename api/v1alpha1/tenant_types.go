@@ -19,10 +19,10 @@ import (
 // +kubebuilder:printcolumn:name="Running",type=integer,JSONPath=`.status.running`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && !format.dns1123Label().validate(self.metadata.name).hasValue()",message="`metadata.name` must be a DNS-1123 label of at most 40 characters"
-// +kubebuilder:validation:XValidation:rule="has(self.spec.externalID) ? self.spec.externalID == (has(oldSelf.spec.externalID) ? oldSelf.spec.externalID : oldSelf.metadata.name) : !has(oldSelf.spec.externalID) || oldSelf.spec.externalID == self.metadata.name",message="`spec.externalID` must not change"
-// +kubebuilder:validation:XValidation:rule="has(self.spec.__namespace__) && has(self.spec.__namespace__.name) ? (has(oldSelf.spec.__namespace__) && has(oldSelf.spec.__namespace__.name) ? self.spec.__namespace__.name == oldSelf.spec.__namespace__.name : (self.spec.__namespace__.name.startsWith('tenant-') && self.spec.__namespace__.name.substring(7) == self.metadata.name)) : !(has(oldSelf.spec.__namespace__) && has(oldSelf.spec.__namespace__.name)) || (oldSelf.spec.__namespace__.name.startsWith('tenant-') && oldSelf.spec.__namespace__.name.substring(7) == self.metadata.name)",message="`spec.namespace.name` must not change"
-// +kubebuilder:validation:XValidation:rule="!has(self.spec.members) || self.spec.members.all(m, !has(m.subject.__namespace__) || (has(self.spec.__namespace__) && has(self.spec.__namespace__.name) ? m.subject.__namespace__ != self.spec.__namespace__.name : !(m.subject.__namespace__.startsWith('tenant-') && m.subject.__namespace__.substring(7) == self.metadata.name)))",message="`spec.members` must not name a service account of the tenant's own namespace: a job's pod has no rights"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || (self.metadata.name.size() <= 40 && !format.dns1123Label().validate(self.metadata.name).hasValue())",optionalOldSelf=true,message="`metadata.name` must be a DNS-1123 label of at most 40 characters"
+// +kubebuilder:validation:XValidation:rule="has(self.spec.externalID) ? self.spec.externalID == (has(oldSelf.spec.externalID) ? oldSelf.spec.externalID : oldSelf.metadata.name) : !has(oldSelf.spec.externalID) || oldSelf.spec.externalID == self.metadata.name",fieldPath=".spec.externalID",message="`spec.externalID` must not change"
+// +kubebuilder:validation:XValidation:rule="has(self.spec.__namespace__) && has(self.spec.__namespace__.name) ? (has(oldSelf.spec.__namespace__) && has(oldSelf.spec.__namespace__.name) ? self.spec.__namespace__.name == oldSelf.spec.__namespace__.name : (self.spec.__namespace__.name.startsWith('tenant-') && self.spec.__namespace__.name.substring(7) == self.metadata.name)) : !(has(oldSelf.spec.__namespace__) && has(oldSelf.spec.__namespace__.name)) || (oldSelf.spec.__namespace__.name.startsWith('tenant-') && oldSelf.spec.__namespace__.name.substring(7) == self.metadata.name)",fieldPath=".spec.namespace.name",message="`spec.namespace.name` must not change"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.members) || (oldSelf.hasValue() && has(oldSelf.value().spec.members) && self.spec.members == oldSelf.value().spec.members) || self.spec.members.all(m, !has(m.subject.__namespace__) || (has(self.spec.__namespace__) && has(self.spec.__namespace__.name) ? m.subject.__namespace__ != self.spec.__namespace__.name : !(m.subject.__namespace__.startsWith('tenant-') && m.subject.__namespace__.substring(7) == self.metadata.name)))",optionalOldSelf=true,fieldPath=".spec.members",message="`spec.members` must not name a service account of the tenant's own namespace: a job's pod has no rights"
 type Tenant struct {
 	metav1.TypeMeta `json:",inline"`
 
@@ -62,7 +62,7 @@ type TenantSpec struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="self != 'Local' && !self.contains(':') && timestamp('2026-01-01T00:00:00Z').getFullYear(self) > 0",message="`timeZone` must be an IANA time zone such as Europe/Berlin"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Z]') && self != 'Local' && !self.contains(':') && timestamp('2026-01-01T00:00:00Z').getFullYear(self) > 0",message="`timeZone` must be an IANA time zone such as Europe/Berlin"
 	TimeZone string `json:"timeZone,omitempty"`
 
 	// namespace says which namespace is the tenant's. Unset means tenant-<name>, made and deleted with the Tenant.
@@ -92,6 +92,7 @@ type TenantSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 63 && k.matches('^[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?$'))",message="`attributes` must have names of at most 63 letters, digits, '-', '_' or '.', starting with a letter"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, self.exists_one(l, k.upperAscii().replace('-', '_').replace('.', '_') == l.upperAscii().replace('-', '_').replace('.', '_')))",message="`attributes` must have names that differ in more than case, '-', '_' and '.'"
 	Attributes map[string]AttributeValue `json:"attributes,omitempty"`
 
 	// credentials that the tenant's jobs can be given. A job gets those that its template names.
@@ -188,6 +189,7 @@ const (
 
 // MemberSubject is a user, a group or a service account of another namespace.
 // +kubebuilder:validation:XValidation:rule="has(self.__namespace__) == (self.kind == 'ServiceAccount')",message="`subject.namespace` must be set for a ServiceAccount and for nothing else"
+// +kubebuilder:validation:XValidation:rule="self.kind == 'ServiceAccount' ? !format.dns1123Subdomain().validate(self.name).hasValue() : !self.name.startsWith('system:')",message="`subject.name` must be a DNS-1123 subdomain for a ServiceAccount, and must not start with system: for a User or Group"
 type MemberSubject struct {
 	// kind of the subject.
 	// +required
@@ -329,7 +331,7 @@ type TenantStatus struct {
 
 	// running is how many of the tenant's Jobs run. It may be some seconds behind, so that short jobs cost no write.
 	// +optional
-	Running int32 `json:"running,omitempty"`
+	Running *int32 `json:"running,omitempty"`
 
 	// conditions of the tenant: Ready, Suspended, Enforced, WorkloadsConform; Reconciling and Stalled while they apply.
 	// +optional

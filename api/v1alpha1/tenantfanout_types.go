@@ -18,11 +18,11 @@ import (
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Succeeded")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Succeeded")].message`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && !format.dns1123Label().validate(self.metadata.name).hasValue()",message="`metadata.name` must be a DNS-1123 label of at most 63 characters"
-// +kubebuilder:validation:XValidation:rule="self.spec.templateRef == oldSelf.spec.templateRef",message="`spec.templateRef` must not change"
-// +kubebuilder:validation:XValidation:rule="has(self.spec.parameters) == has(oldSelf.spec.parameters) && (!has(self.spec.parameters) || self.spec.parameters == oldSelf.spec.parameters)",message="`spec.parameters` must not change"
-// +kubebuilder:validation:XValidation:rule="self.spec.tenants == oldSelf.spec.tenants",message="`spec.tenants` must not change"
-// +kubebuilder:validation:XValidation:rule="(has(self.spec.strategy) && has(self.spec.strategy.waves)) == (has(oldSelf.spec.strategy) && has(oldSelf.spec.strategy.waves)) && (!has(self.spec.strategy) || !has(self.spec.strategy.waves) || self.spec.strategy.waves == oldSelf.spec.strategy.waves)",message="`spec.strategy.waves` must not change"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || (self.metadata.name.size() <= 63 && !format.dns1123Label().validate(self.metadata.name).hasValue())",optionalOldSelf=true,message="`metadata.name` must be a DNS-1123 label of at most 63 characters"
+// +kubebuilder:validation:XValidation:rule="self.spec.templateRef == oldSelf.spec.templateRef",fieldPath=".spec.templateRef",message="`spec.templateRef` must not change"
+// +kubebuilder:validation:XValidation:rule="has(self.spec.parameters) && has(oldSelf.spec.parameters) ? self.spec.parameters == oldSelf.spec.parameters : (!has(self.spec.parameters) || self.spec.parameters.size() == 0) && (!has(oldSelf.spec.parameters) || oldSelf.spec.parameters.size() == 0)",fieldPath=".spec.parameters",message="`spec.parameters` must not change"
+// +kubebuilder:validation:XValidation:rule="has(self.spec.tenants.all) == has(oldSelf.spec.tenants.all) && (!has(self.spec.tenants.all) || self.spec.tenants.all == oldSelf.spec.tenants.all) && has(self.spec.tenants.selector) == has(oldSelf.spec.tenants.selector) && (!has(self.spec.tenants.selector) || self.spec.tenants.selector == oldSelf.spec.tenants.selector) && has(self.spec.tenants.names) == has(oldSelf.spec.tenants.names) && (!has(self.spec.tenants.names) || self.spec.tenants.names == oldSelf.spec.tenants.names) && has(self.spec.tenants.retryOf) == has(oldSelf.spec.tenants.retryOf) && (!has(self.spec.tenants.retryOf) || self.spec.tenants.retryOf == oldSelf.spec.tenants.retryOf) && (has(self.spec.tenants.exclude) && has(oldSelf.spec.tenants.exclude) ? self.spec.tenants.exclude == oldSelf.spec.tenants.exclude : (!has(self.spec.tenants.exclude) || self.spec.tenants.exclude.size() == 0) && (!has(oldSelf.spec.tenants.exclude) || oldSelf.spec.tenants.exclude.size() == 0))",fieldPath=".spec.tenants",message="`spec.tenants` must not change"
+// +kubebuilder:validation:XValidation:rule="has(self.spec.strategy) && has(self.spec.strategy.waves) && has(oldSelf.spec.strategy) && has(oldSelf.spec.strategy.waves) ? self.spec.strategy.waves == oldSelf.spec.strategy.waves && self.spec.strategy.waves.map(w, w.name) == oldSelf.spec.strategy.waves.map(w, w.name) : !(has(self.spec.strategy) && has(self.spec.strategy.waves) && self.spec.strategy.waves.size() > 0) && !(has(oldSelf.spec.strategy) && has(oldSelf.spec.strategy.waves) && oldSelf.spec.strategy.waves.size() > 0)",fieldPath=".spec.strategy.waves",message="`spec.strategy.waves` must not change"
 type TenantFanOut struct {
 	metav1.TypeMeta `json:",inline"`
 
@@ -139,7 +139,7 @@ type FanOutStrategy struct {
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9][0-9]?)%$`
-	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 1",message="`maxConcurrent` must be a number of at least 1 or a percentage from 1% to 100%"
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || (self >= 1 && self <= 1000000)",message="`maxConcurrent` must be a number from 1 to 1000000 or a percentage from 1% to 100%"
 	MaxConcurrent *intstr.IntOrString `json:"maxConcurrent,omitempty"`
 
 	// waves run in order: the next opens when all of the one before have an outcome. Whoever is in none comes last. A
@@ -155,7 +155,7 @@ type FanOutStrategy struct {
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9]?[0-9])%$`
-	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 0",message="`maxFailures` must be a number of at least 0 or a percentage from 0% to 100%"
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || (self >= 0 && self <= 1000000)",message="`maxFailures` must be a number from 0 to 1000000 or a percentage from 0% to 100%"
 	MaxFailures *intstr.IntOrString `json:"maxFailures,omitempty"`
 }
 
@@ -177,7 +177,7 @@ type Wave struct {
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9][0-9]?)%$`
-	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 1",message="`size` must be a number of at least 1 or a percentage from 1% to 100%"
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || (self >= 1 && self <= 1000000)",message="`size` must be a number from 1 to 1000000 or a percentage from 1% to 100%"
 	Size *intstr.IntOrString `json:"size,omitempty"`
 
 	// maxFailures is the failure budget of the wave, a number or a percentage of the planned tenants. Unset means none of
@@ -185,7 +185,7 @@ type Wave struct {
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9]?[0-9])%$`
-	// +kubebuilder:validation:XValidation:rule="type(self) == string || self >= 0",message="`maxFailures` must be a number of at least 0 or a percentage from 0% to 100%"
+	// +kubebuilder:validation:XValidation:rule="type(self) == string || (self >= 0 && self <= 1000000)",message="`maxFailures` must be a number from 0 to 1000000 or a percentage from 0% to 100%"
 	MaxFailures *intstr.IntOrString `json:"maxFailures,omitempty"`
 }
 

@@ -15,7 +15,7 @@ import (
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Succeeded")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Succeeded")].message`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && !format.dns1123Label().validate(self.metadata.name).hasValue()",message="`metadata.name` must be a DNS-1123 label of at most 63 characters"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || (self.metadata.name.size() <= 63 && !format.dns1123Label().validate(self.metadata.name).hasValue())",optionalOldSelf=true,message="`metadata.name` must be a DNS-1123 label of at most 63 characters"
 type TenantJob struct {
 	metav1.TypeMeta `json:",inline"`
 
@@ -33,9 +33,9 @@ type TenantJob struct {
 }
 
 // TenantJobSpec is what to run for whom.
-// +kubebuilder:validation:XValidation:rule="self.tenantRef == oldSelf.tenantRef",message="`tenantRef` must not change"
-// +kubebuilder:validation:XValidation:rule="self.templateRef == oldSelf.templateRef",message="`templateRef` must not change"
-// +kubebuilder:validation:XValidation:rule="has(self.parameters) == has(oldSelf.parameters) && (!has(self.parameters) || self.parameters == oldSelf.parameters)",message="`parameters` must not change"
+// +kubebuilder:validation:XValidation:rule="self.tenantRef == oldSelf.tenantRef",fieldPath=".tenantRef",message="`tenantRef` must not change"
+// +kubebuilder:validation:XValidation:rule="self.templateRef == oldSelf.templateRef",fieldPath=".templateRef",message="`templateRef` must not change"
+// +kubebuilder:validation:XValidation:rule="has(self.parameters) && has(oldSelf.parameters) ? self.parameters == oldSelf.parameters : (!has(self.parameters) || self.parameters.size() == 0) && (!has(oldSelf.parameters) || oldSelf.parameters.size() == 0)",fieldPath=".parameters",message="`parameters` must not change"
 type TenantJobSpec struct {
 	// tenantRef names the Tenant. It must be the tenant of the namespace. Immutable.
 	// +required
@@ -52,6 +52,7 @@ type TenantJobSpec struct {
 
 	// notBeforeTime is the earliest time at which it may start. Unset means now.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.getFullYear() >= 1970",message="`notBeforeTime` must be an RFC 3339 time such as 2026-11-24T02:00:00Z"
 	NotBeforeTime *metav1.Time `json:"notBeforeTime,omitempty"`
 
 	// maxWaitSeconds is how long it may be eligible without being started; then it is Expired. Unset means what the

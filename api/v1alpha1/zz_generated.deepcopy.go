@@ -1553,6 +1553,11 @@ func (in *TenantStatus) DeepCopyInto(out *TenantStatus) {
 		*out = new(TenantNamespaceStatus)
 		**out = **in
 	}
+	if in.Running != nil {
+		in, out := &in.Running, &out.Running
+		*out = new(int32)
+		**out = **in
+	}
 	if in.Conditions != nil {
 		in, out := &in.Conditions, &out.Conditions
 		*out = make([]v1.Condition, len(*in))

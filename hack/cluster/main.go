@@ -6,11 +6,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tenantry/tenantry/hack/cluster/internal/node"
 	"github.com/tenantry/tenantry/hack/cluster/internal/state"
@@ -34,6 +37,10 @@ func main() {
 }
 
 func run() error {
+	// What this program inherited and knows nothing of, the processes that stay must not: whoever reads the other end of
+	// a pipe would wait for them. An old kernel can't, and then they do.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+
 	program, err := os.Executable()
 	if err != nil {
 		return err

@@ -61,10 +61,15 @@ func enter(cluster state.Cluster, args ...string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := os.Setenv("KUBECONFIG", cluster.Kubeconfig()); err != nil {
+		return nil, err
+	}
+	if err := os.Setenv("PATH", info.Path+":"+os.Getenv("PATH")); err != nil {
+		return nil, err
+	}
 	cmd := exec.Command("nsenter", append([]string{
 		"--target", strconv.Itoa(info.Init), "--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--wdns=" + dir, "--",
 	}, args...)...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.Kubeconfig(), "PATH="+info.Path+":"+os.Getenv("PATH"))
 	return cmd, cmd.Err
 }
 
@@ -77,7 +82,7 @@ func execute(cluster state.Cluster, args []string) error {
 	if err != nil {
 		return err
 	}
-	return unix.Exec(cmd.Path, cmd.Args, cmd.Env)
+	return unix.Exec(cmd.Path, cmd.Args, os.Environ())
 }
 
 func load(cluster state.Cluster, args []string) error {

@@ -4,6 +4,7 @@ package controller
 
 import (
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -27,6 +28,8 @@ type Options struct {
 	DefaultEnforcement v1alpha1.Enforcement
 	// MaxConcurrentReconciles of each controller. Zero means 8.
 	MaxConcurrentReconciles int
+	// VerifyInterval is the time from the verification of one tenant's namespace to that of the next. Zero means a second.
+	VerifyInterval time.Duration
 	// Clock tells the time. Nil means the real one.
 	Clock clock.WithTicker
 }
@@ -37,6 +40,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxConcurrentReconciles == 0 {
 		o.MaxConcurrentReconciles = 8
+	}
+	if o.VerifyInterval == 0 {
+		o.VerifyInterval = time.Second
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

@@ -109,9 +109,9 @@ func (n *Node) start() error {
 	n.runForever("kube-apiserver", apiServerFlags(n)...)
 	go n.forward()
 
-	parallel, ctx := errgroup.WithContext(ctx)
-	parallel.Go(func() error { return n.importImages(ctx) })
-	parallel.Go(func() error { return n.startControllers(ctx) })
+	parallel, parallelCtx := errgroup.WithContext(ctx)
+	parallel.Go(func() error { return n.importImages(parallelCtx) })
+	parallel.Go(func() error { return n.startControllers(parallelCtx) })
 	if err := parallel.Wait(); err != nil {
 		return err
 	}

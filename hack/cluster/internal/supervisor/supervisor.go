@@ -40,21 +40,14 @@ var errNoStart = errors.New("the cluster did not come up")
 // Command makes the command line of this program's verbs that are not for people.
 type Command func(verb string) *exec.Cmd
 
-// Up starts a cluster and returns when it can be used. When this process dies first, the cluster does, too.
+// Up starts a cluster and returns when it can be used, or ErrUp when there is nothing to start. When this process dies first, the cluster does, too.
 func Up(cluster state.Cluster, command Command) error {
 	up, err := cluster.Up()
 	if err != nil {
 		return err
 	}
 	if up {
-		info, err := cluster.Load()
-		if err == nil && !info.Ready {
-			err = fmt.Errorf("cluster %s: %w", cluster.Name, state.ErrUp)
-		}
-		if err == nil {
-			fmt.Printf("Cluster %s is already up\n", cluster.Name)
-		}
-		return err
+		return ErrUp
 	}
 
 	progress, progressWriter, err := os.Pipe()
@@ -194,8 +187,10 @@ func (s *supervisor) run(released <-chan struct{}, stopped <-chan os.Signal) err
 			}
 		case err := <-ended:
 			ended <- err
-			for line := range lines {
-				s.note(line)
+			if lines != nil {
+				for line := range lines {
+					s.note(line)
+				}
 			}
 			return fmt.Errorf("the cluster ended by itself: %w", err)
 		case <-released:

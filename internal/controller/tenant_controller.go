@@ -1,0 +1,246 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/tenant"
+)
+
+// Its own kind. `update` on the finalizers is what an owner reference that blocks deletion needs.
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenants,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenants/status,verbs=patch
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenants/finalizers,verbs=update
+// A template says whose members may dispatch it; a tenant's TenantJobs go before its namespace does.
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobtemplates,verbs=get;list;watch
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobs,verbs=get;list;watch;deletecollection
+// Tenants' namespaces: made, applied, adopted, released and deleted.
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch;delete
+// What is in them. Never watched; listed, compared and put back.
+// +kubebuilder:rbac:groups="",resources=serviceaccounts;resourcequotas;limitranges,verbs=list;create;update;delete
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=list;create;update;delete
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=list;create;update;delete
+// The roles that it hands out, and no others: without the names this would be a step from any right there is.
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=clusterroles,verbs=bind,resourceNames=tenantry-tenant-viewer;tenantry-tenant-dispatcher;tenantry-tenant-operator
+// Jobs of all tenants are watched. Deleting Jobs and pods, and listing pods, is granted by the role binding in each
+// tenant's namespace.
+// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+const (
+	// lookAgain is after how long the pods, TenantJobs or unlabelled namespaces that are waited for are looked at again:
+	// they are not watched.
+	lookAgain = 2 * time.Second
+	// lookForConsent is how often a namespace is looked at whose adoption nobody has consented to.
+	lookForConsent = 10 * time.Second
+	// lookSeldom is for what is watched, in case that it isn't: a namespace whose label somebody took off.
+	lookSeldom = time.Minute
+)
+
+type tenantReconciler struct {
+	deps
+	// due are the names of Tenants whose namespace is to be compared with the spec object by object.
+	due sync.Map
+}
+
+// seen is everything that is known about a Tenant when it is decided about.
+type seen struct {
+	// namespace that the Tenant names. Nil when there is none.
+	namespace *metav1.PartialObjectMetadata
+	claim     tenant.Claim
+	// refusal is why the namespace can't be the Tenant's.
+	refusal string
+	desired tenant.Desired
+	// live are the tenant's Jobs that have not ended, as far as the cache knows.
+	live []*batchv1.Job
+	// verify asks for a look at everything that is not watched.
+	verify bool
+}
+
+// Reconcile brings one Tenant a step further.
+func (r *tenantReconciler) Reconcile(ctx context.Context, t *v1alpha1.Tenant) (reconcile.Result, error) {
+	if proceed, err := r.hold(ctx, t); err != nil || !proceed {
+		return retryStale(err)
+	}
+	base := t.DeepCopy()
+	after, err := time.Duration(0), error(nil)
+	gone := false
+	s, err := r.observe(ctx, t)
+	switch {
+	case err != nil:
+	case t.DeletionTimestamp != nil:
+		gone, after, err = r.dismantle(ctx, t, s)
+	default:
+		after, err = r.keep(ctx, t, s)
+	}
+	if gone {
+		return retryStale(r.letGo(ctx, t))
+	}
+	recordFailure(t, err)
+	t.Status.ObservedGeneration = t.Generation
+	if statusErr := patchStatus(ctx, r.Client, t, base); statusErr != nil {
+		return retryStale(errors.Join(err, statusErr))
+	}
+	r.announce(base, t)
+	if apierrors.IsConflict(err) {
+		return retryStale(err)
+	}
+	return reconcile.Result{RequeueAfter: after}, err
+}
+
+// observe gathers everything that the decision about a Tenant needs.
+func (r *tenantReconciler) observe(ctx context.Context, t *v1alpha1.Tenant) (seen, error) {
+	s := seen{}
+	_, s.verify = r.due.LoadAndDelete(t.Name)
+	var err error
+	if s.namespace, err = r.namespace(ctx, t.NamespaceName()); err != nil {
+		return s, err
+	}
+	lives := func(name string) bool {
+		return r.Get(ctx, types.NamespacedName{Name: name}, &v1alpha1.Tenant{}) == nil
+	}
+	s.claim, s.refusal = tenant.ClaimOn(s.namespace, t, r.opts.OperatorNamespace, lives)
+	var templates v1alpha1.TenantJobTemplateList
+	if err := r.List(ctx, &templates, client.UnsafeDisableDeepCopy); err != nil {
+		return s, fmt.Errorf("listing TenantJobTemplates: %w", err)
+	}
+	s.desired = tenant.Desire(t, tenant.Settings{
+		OperatorNamespace:  r.opts.OperatorNamespace,
+		DefaultEnforcement: r.opts.DefaultEnforcement,
+		Adopted:            tenant.IsAdopted(s.namespace, t),
+		MemberTemplates:    tenant.MemberTemplates(t, templates.Items),
+	})
+	s.live, err = r.cachedLive(ctx, t)
+	return s, err
+}
+
+// namespace reads a namespace's metadata. One that is not in the cache may exist without our label, or be too new.
+func (r *tenantReconciler) namespace(ctx context.Context, name string) (*metav1.PartialObjectMetadata, error) {
+	key := types.NamespacedName{Name: name}
+	namespace, err := found(ctx, r.Client, key, namespaceMetadata(name))
+	if namespace != nil || err != nil {
+		return namespace, err
+	}
+	return found(ctx, r.live, key, namespaceMetadata(name))
+}
+
+func namespaceMetadata(name string) *metav1.PartialObjectMetadata {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	namespace.SetName(name)
+	return namespace
+}
+
+// keep brings the namespace of a Tenant that stays to what the spec says, and suspends or resumes it.
+func (r *tenantReconciler) keep(ctx context.Context, t *v1alpha1.Tenant, s seen) (time.Duration, error) {
+	t.Status.Running = ptr.To(int32(len(s.live)))
+	switch s.claim {
+	case tenant.Conflict, tenant.Terminating:
+		t.Status.Namespace, t.Status.State = nil, ""
+		r.withoutNamespace(t)
+		if s.claim == tenant.Terminating {
+			recordReady(t, metav1.ConditionFalse, reconciling, v1alpha1.ReasonNamespaceTerminating, s.refusal)
+			return lookAgain, nil
+		}
+		recordReady(t, metav1.ConditionFalse, stalled, v1alpha1.ReasonNamespaceConflict, s.refusal)
+		return lookForConsent, nil
+	}
+	namespace, err := r.take(ctx, t, s)
+	if err != nil {
+		return 0, err
+	}
+	t.Status.Namespace = &v1alpha1.TenantNamespaceStatus{Name: namespace.Name, UID: namespace.UID}
+	t.Status.State = tenant.State(t)
+	furnishErr := r.furnish(ctx, t, namespace, s)
+	after, err := r.suspendOrResume(ctx, t, namespace, s)
+	return after, errors.Join(furnishErr, err)
+}
+
+// hold puts the finalizer on a Tenant, before anything is made for it. It says whether there is anything to do.
+func (r *tenantReconciler) hold(ctx context.Context, t *v1alpha1.Tenant) (bool, error) {
+	base := t.DeepCopy()
+	switch {
+	case controllerutil.ContainsFinalizer(t, v1alpha1.FinalizerTenant):
+		return true, nil
+	case t.DeletionTimestamp != nil:
+		return false, nil
+	}
+	controllerutil.AddFinalizer(t, v1alpha1.FinalizerTenant)
+	return true, r.patchFinalizers(ctx, t, base)
+}
+
+// letGo takes the finalizer off a Tenant that nothing is left of.
+func (r *tenantReconciler) letGo(ctx context.Context, t *v1alpha1.Tenant) error {
+	base := t.DeepCopy()
+	controllerutil.RemoveFinalizer(t, v1alpha1.FinalizerTenant)
+	if err := client.IgnoreNotFound(r.patchFinalizers(ctx, t, base)); err != nil {
+		return err
+	}
+	r.starts.Open(t.Name)
+	return nil
+}
+
+func (r *tenantReconciler) patchFinalizers(ctx context.Context, t, base *v1alpha1.Tenant) error {
+	patch := client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})
+	if err := r.Patch(ctx, t, patch, client.FieldOwner(FieldManager)); err != nil {
+		return fmt.Errorf("writing the finalizers of Tenant %s: %w", t.Name, err)
+	}
+	return nil
+}
+
+// recordReady sets Ready and what goes with it.
+func recordReady(t *v1alpha1.Tenant, status metav1.ConditionStatus, p progress, reason, message string) {
+	setCondition(&t.Status.Conditions, t.Generation, v1alpha1.ConditionReady, status, reason, message)
+	setProgress(&t.Status.Conditions, t.Generation, p, reason, message)
+}
+
+// recordFailure says what is being retried, unless the conditions say what a person has to do. A Tenant that was ready
+// stays so: one failed request does not change what is there.
+func recordFailure(t *v1alpha1.Tenant, err error) {
+	var user *userError
+	if err == nil || apierrors.IsConflict(err) || errors.As(err, &user) {
+		return
+	}
+	message := fmt.Sprintf("retrying: %v", err)
+	setProgress(&t.Status.Conditions, t.Generation, reconciling, v1alpha1.ReasonProgressing, message)
+	if ready := readiness(t.Status.Conditions); ready.Status == "" || ready.ObservedGeneration != t.Generation {
+		setCondition(&t.Status.Conditions, t.Generation, v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, message)
+	}
+}
+
+// announce emits an event when a Tenant has changed its standing.
+func (r *tenantReconciler) announce(before, after *v1alpha1.Tenant) {
+	changed := func(conditionType string) *metav1.Condition {
+		was, is := meta.FindStatusCondition(before.Status.Conditions, conditionType), meta.FindStatusCondition(after.Status.Conditions, conditionType)
+		if is == nil || was != nil && was.Reason == is.Reason {
+			return nil
+		}
+		return is
+	}
+	if is := changed(v1alpha1.ConditionReady); is != nil && (is.Reason == v1alpha1.ReasonNamespaceConflict || is.Reason == v1alpha1.ReasonInvalidSpec) {
+		r.warn(after, is.Reason, "Reconcile", is.Message)
+	}
+	suspended := changed(v1alpha1.ConditionSuspended)
+	switch {
+	case suspended == nil:
+	case suspended.Status == metav1.ConditionTrue:
+		r.note(after, "Suspended", "Suspend", suspended.Message)
+	case suspended.Status == metav1.ConditionFalse && meta.FindStatusCondition(before.Status.Conditions, v1alpha1.ConditionSuspended) != nil:
+		r.note(after, "Resumed", "Resume", suspended.Message)
+	}
+}

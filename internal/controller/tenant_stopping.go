@@ -1,0 +1,204 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/tenant"
+)
+
+// suspendOrResume opens or shuts the tenant's door. The namespace says so already: that is the fence, and comes first.
+func (r *tenantReconciler) suspendOrResume(ctx context.Context, t *v1alpha1.Tenant, namespace *metav1.PartialObjectMetadata, s seen) (time.Duration, error) {
+	if !t.Suspended() {
+		r.starts.Open(t.Name)
+		setSuspended(t, metav1.ConditionFalse, v1alpha1.ReasonActive, "jobs may run")
+		return 0, nil
+	}
+	r.starts.Close(t.Name)
+	said := meta.FindStatusCondition(t.Status.Conditions, v1alpha1.ConditionSuspended)
+	settled := said != nil && said.Status == metav1.ConditionTrue && said.ObservedGeneration == t.Generation
+	if settled && len(s.live) == 0 && !s.verify {
+		return 0, nil
+	}
+	wait, after, err := r.stop(ctx, t, namespace, s, t.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain)
+	switch {
+	case err != nil && !settled:
+		setSuspended(t, metav1.ConditionUnknown, v1alpha1.ReasonStoppingJobs, "finding out what still runs")
+	case err == nil && wait.Over():
+		setSuspended(t, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "no pod and no live credential is left")
+	case err == nil:
+		setSuspended(t, metav1.ConditionUnknown, wait.Reason, wait.Message)
+		if readiness(t.Status.Conditions).Status == metav1.ConditionTrue {
+			setProgress(&t.Status.Conditions, t.Generation, reconciling, wait.Reason, wait.Message)
+		}
+	}
+	return after, err
+}
+
+// withoutNamespace is how a tenant stands that has no namespace in which anything could run.
+func (r *tenantReconciler) withoutNamespace(t *v1alpha1.Tenant) {
+	r.starts.Close(t.Name)
+	if t.Suspended() {
+		setSuspended(t, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "no pod and no live credential is left")
+	} else {
+		setSuspended(t, metav1.ConditionFalse, v1alpha1.ReasonActive, "jobs may run as soon as the tenant has its namespace")
+	}
+}
+
+func setSuspended(t *v1alpha1.Tenant, status metav1.ConditionStatus, reason, message string) {
+	setCondition(&t.Status.Conditions, t.Generation, v1alpha1.ConditionSuspended, status, reason, message)
+}
+
+// stop brings a tenant to rest, whose namespace says so and whose door is shut: first its Jobs, which the TenantJob
+// controller stops or lets finish, then what is left of their pods, then its credentials. It says what it waits for, and
+// when to look again if no event comes: Jobs are watched, pods are not.
+func (r *tenantReconciler) stop(ctx context.Context, t *v1alpha1.Tenant, namespace *metav1.PartialObjectMetadata, s seen, drain bool) (tenant.Wait, time.Duration, error) {
+	live := s.live
+	if len(live) == 0 {
+		// The cache may be behind; what it does not know of must not be taken for gone.
+		var err error
+		if live, err = liveJobsOf(ctx, r.live, t); err != nil {
+			return tenant.Wait{}, 0, err
+		}
+	}
+	if wait := tenant.WaitForJobs(live, drain); !wait.Over() {
+		return wait, lookAgain, r.deleteOrphans(ctx, live)
+	}
+	var pods corev1.PodList
+	within := []client.ListOption{client.InNamespace(namespace.Name)}
+	if tenant.EnforcementOf(t, r.opts.DefaultEnforcement) != v1alpha1.EnforcementEnforce {
+		within = append(within, client.MatchingLabels{v1alpha1.LabelTenant: t.Name})
+	}
+	if err := r.live.List(ctx, &pods, within...); err != nil {
+		return tenant.Wait{}, 0, fmt.Errorf("listing the pods of namespace %s: %w", namespace.Name, err)
+	}
+	wait, stragglers := tenant.WaitForPods(pods.Items, drain)
+	for _, pod := range stragglers {
+		if err := r.deleteThis(ctx, pod, metav1.DeletePropagationBackground); err != nil {
+			return wait, 0, err
+		}
+	}
+	if !wait.Over() {
+		return wait, lookAgain, nil
+	}
+	return r.revokeCredentials(ctx, t)
+}
+
+// revokeCredentials is the last step before a tenant is at rest. No provider issues any yet.
+func (*tenantReconciler) revokeCredentials(context.Context, *v1alpha1.Tenant) (tenant.Wait, time.Duration, error) {
+	return tenant.Wait{}, 0, nil
+}
+
+// deleteOrphans deletes the Jobs that no TenantJob stands behind, so that nobody else stops them.
+func (r *tenantReconciler) deleteOrphans(ctx context.Context, jobs []*batchv1.Job) error {
+	for _, j := range jobs {
+		if j.DeletionTimestamp != nil {
+			continue
+		}
+		if owner := metav1.GetControllerOf(j); owner != nil && owner.Kind == "TenantJob" {
+			tj, err := found(ctx, r.live, types.NamespacedName{Namespace: j.Namespace, Name: owner.Name}, &v1alpha1.TenantJob{})
+			if err != nil {
+				return err
+			}
+			if tj != nil && tj.UID == owner.UID {
+				continue
+			}
+		}
+		if err := r.deleteThis(ctx, j, metav1.DeletePropagationForeground); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cachedLive returns the tenant's Jobs that have not ended, as far as the cache knows.
+func (r *tenantReconciler) cachedLive(ctx context.Context, t *v1alpha1.Tenant) ([]*batchv1.Job, error) {
+	return liveJobsOf(ctx, r.Client, t, client.UnsafeDisableDeepCopy)
+}
+
+func liveJobsOf(ctx context.Context, reader client.Reader, t *v1alpha1.Tenant, opts ...client.ListOption) ([]*batchv1.Job, error) {
+	var jobs batchv1.JobList
+	opts = append(opts, client.InNamespace(t.NamespaceName()), client.MatchingLabels{v1alpha1.LabelTenant: t.Name})
+	if err := reader.List(ctx, &jobs, opts...); err != nil {
+		return nil, fmt.Errorf("listing the Jobs of tenant %s: %w", t.Name, err)
+	}
+	var live []*batchv1.Job
+	for i := range jobs.Items {
+		if job.IsLive(&jobs.Items[i]) {
+			live = append(live, &jobs.Items[i])
+		}
+	}
+	return live, nil
+}
+
+// dismantle takes down a Tenant that is being deleted, and says when nothing of it is left. A namespace that is not its
+// own is left alone.
+func (r *tenantReconciler) dismantle(ctx context.Context, t *v1alpha1.Tenant, s seen) (gone bool, after time.Duration, err error) {
+	r.starts.Close(t.Name)
+	t.Status.Running = ptr.To(int32(len(s.live)))
+	if s.claim != tenant.Ours {
+		return true, 0, nil
+	}
+	namespace, err := r.take(ctx, t, s)
+	if err != nil {
+		return false, 0, err
+	}
+	t.Status.State = v1alpha1.StateDeleting
+	// Once it is terminating the namespace controller does the rest, and our rights in it are gone.
+	if namespace.DeletionTimestamp == nil {
+		wait, after, err := r.empty(ctx, t, namespace, s)
+		switch {
+		case err != nil:
+			return false, 0, err
+		case !wait.Over():
+			recordReady(t, metav1.ConditionFalse, reconciling, wait.Reason, wait.Message)
+			return false, after, nil
+		case tenant.Retains(namespace, t):
+			return true, 0, r.release(ctx, t, namespace, s.desired)
+		}
+		if err := r.deleteThis(ctx, namespace, metav1.DeletePropagationBackground); err != nil {
+			return false, 0, err
+		}
+		r.note(t, v1alpha1.ReasonDeletingNamespace, "Delete", fmt.Sprintf("namespace %s is being deleted", namespace.Name))
+	}
+	last, err := r.reread(ctx, namespace)
+	if err != nil || last == nil {
+		return err == nil, 0, err
+	}
+	wait := tenant.WaitForNamespace(last)
+	recordReady(t, metav1.ConditionFalse, reconciling, wait.Reason, wait.Message)
+	return false, lookSeldom, nil
+}
+
+// empty brings a tenant to rest and deletes its TenantJobs, while the operator still has its rights in the namespace.
+func (r *tenantReconciler) empty(ctx context.Context, t *v1alpha1.Tenant, namespace *metav1.PartialObjectMetadata, s seen) (tenant.Wait, time.Duration, error) {
+	if _, err := r.fill(ctx, namespace, s); err != nil {
+		return tenant.Wait{}, 0, err
+	}
+	if wait, after, err := r.stop(ctx, t, namespace, s, false); err != nil || !wait.Over() {
+		return wait, after, err
+	}
+	var tenantJobs v1alpha1.TenantJobList
+	if err := r.List(ctx, &tenantJobs, client.InNamespace(namespace.Name), client.UnsafeDisableDeepCopy); err != nil {
+		return tenant.Wait{}, 0, fmt.Errorf("listing the TenantJobs of tenant %s: %w", t.Name, err)
+	}
+	wait, doomed := tenant.WaitForTenantJobs(tenantJobs.Items, job.IsOver)
+	if doomed {
+		err := r.DeleteAllOf(ctx, &v1alpha1.TenantJob{}, client.InNamespace(namespace.Name), client.PropagationPolicy(metav1.DeletePropagationForeground))
+		if err != nil {
+			return wait, 0, fmt.Errorf("deleting the TenantJobs of tenant %s: %w", t.Name, err)
+		}
+	}
+	return wait, lookAgain, nil
+}

@@ -1,0 +1,3 @@
+package cel_test
+import "testing"
+func TestExplore(t *testing.T) {}

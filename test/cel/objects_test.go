@@ -1,0 +1,168 @@
+package cel_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// minimal is the least valid spec of each kind.
+var minimal = map[string]string{
+	"Tenant": `{}`,
+	"TenantJobTemplate": `
+jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: example.com/job}]}}}}`,
+	"TenantJob": `
+tenantRef: {name: acme}
+templateRef: {name: report}`,
+	"TenantFanOut": `
+templateRef: {name: report}
+tenants: {all: true}`,
+	"TenantSchedule": `
+schedule: "0 2 * * *"
+fanOutTemplate: {spec: {templateRef: {name: report}, tenants: {all: true}}}`,
+	"TenantQueue":        `{}`,
+	"CredentialProvider": `secret: {}`,
+}
+
+// newObject is an object of a kind with the least valid spec.
+func newObject(kind, name string) *unstructured.Unstructured {
+	obj := &unstructured.Unstructured{Object: map[string]any{"spec": parse(minimal[kind])}}
+	obj.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kind))
+	obj.SetName(name)
+	if kind == "TenantJob" {
+		obj.SetNamespace("default")
+	}
+	return obj
+}
+
+// absent is what put takes for a value to be taken out.
+const absent = "absent"
+
+// put sets the field at a dotted path to a value in YAML.
+func put(obj *unstructured.Unstructured, path, value string) {
+	fields := strings.Split(path, ".")
+	at, last := obj.Object, fields[len(fields)-1]
+	for _, field := range fields[:len(fields)-1] {
+		child, ok := at[field].(map[string]any)
+		if !ok {
+			child = map[string]any{}
+			at[field] = child
+		}
+		at = child
+	}
+	if value == absent {
+		delete(at, last)
+		return
+	}
+	at[last] = parse(value)
+}
+
+// parse reads YAML as the API machinery does.
+func parse(text string) any {
+	var value any
+	utilruntime.Must(yaml.Unmarshal([]byte(text), &value, yaml.DisallowUnknownFields))
+	return runtime.DeepCopyJSONValue(integers(value))
+}
+
+// integers turns whole numbers into integers, as the API machinery has them.
+func integers(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		for key := range value {
+			value[key] = integers(value[key])
+		}
+	case []any:
+		for i := range value {
+			value[i] = integers(value[i])
+		}
+	case float64:
+		if whole := int64(value); float64(whole) == value {
+			return whole
+		}
+	}
+	return value
+}
+
+// decodeFile reads the one object of a file.
+func decodeFile[T any](file string) *T {
+	text, err := os.ReadFile(file)
+	utilruntime.Must(err)
+	obj := new(T)
+	utilruntime.Must(yaml.UnmarshalStrict(text, obj))
+	return obj
+}
+
+// decodeAll reads the objects of a file of several documents.
+func decodeAll(text []byte) []*unstructured.Unstructured {
+	var objs []*unstructured.Unstructured
+	for docs := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096); ; {
+		obj := &unstructured.Unstructured{}
+		err := docs.Decode(obj)
+		switch {
+		case errors.Is(err, io.EOF):
+			return objs
+		case err != nil:
+			panic(err)
+		}
+		if len(obj.Object) > 0 {
+			objs = append(objs, obj)
+		}
+	}
+}
+
+// installCRD applies a CustomResourceDefinition as `make install` does, and waits until it is served.
+func installCRD(ctx context.Context, crd *apiextensionsv1.CustomResourceDefinition) error {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(crd)
+	if err != nil {
+		return fmt.Errorf("converting CustomResourceDefinition %s: %w", crd.Name, err)
+	}
+	obj := &unstructured.Unstructured{Object: content}
+	unstructured.RemoveNestedField(obj.Object, "status")
+	obj.SetGroupVersionKind(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"))
+	if err := kube.Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), manager, client.ForceOwnership); err != nil {
+		return fmt.Errorf("applying CustomResourceDefinition %s: %w", crd.Name, err)
+	}
+	return eventually(ctx, "CustomResourceDefinition "+crd.Name+" to be served", func(ctx context.Context) (bool, error) {
+		list := &metav1.PartialObjectMetadataList{}
+		list.SetGroupVersionKind(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinitionList"))
+		var live apiextensionsv1.CustomResourceDefinition
+		if err := kube.Get(ctx, client.ObjectKeyFromObject(crd), &live); err != nil {
+			return false, err
+		}
+		return conditionTrue(&live, apiextensionsv1.Established), nil
+	})
+}
+
+func conditionTrue(crd *apiextensionsv1.CustomResourceDefinition, condition apiextensionsv1.CustomResourceDefinitionConditionType) bool {
+	for _, c := range crd.Status.Conditions {
+		if c.Type == condition {
+			return c.Status == apiextensionsv1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// eventually waits until a condition holds.
+func eventually(ctx context.Context, what string, condition wait.ConditionWithContextFunc) error {
+	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 30*time.Second, true, condition); err != nil {
+		return fmt.Errorf("waiting for %s: %w", what, err)
+	}
+	return nil
+}
