@@ -47,14 +47,11 @@ locked() (
 	progress "Built ${folder##*/} in $SECONDS s"
 )
 
-# go_alone runs go undisturbed by the caller's settings. Binaries are static.
-go_alone() { env -u GOOS -u GOARCH GOFLAGS= GOWORK=off CGO_ENABLED=0 go "$@"; }
-
-# go_build MODULE ARG... builds in the folder MODULE, whatever the state of the clone around it.
-go_build() { go_alone build -C "$1" -trimpath -buildvcs=false "${@:2}"; }
-
-# go_install OUT ARG... builds PACKAGE@VERSION with the dependencies that its own module pins.
-go_install() { GOBIN=$1 go_alone install -trimpath -ldflags "-s -w" "${@:2}"; }
+# go_build MODULE ARG... is `go build` in the folder MODULE, undisturbed by the caller's settings and by the state of the
+# clone. The binary is static.
+go_build() {
+	env -u GOOS -u GOARCH GOFLAGS= GOWORK=off CGO_ENABLED=0 go build -C "$1" -trimpath -buildvcs=false "${@:2}"
+}
 
 kubernetes=$hack/controlplane/kubernetes
 kubernetes_version=$(sed -n 's|.*k8s.io/kubernetes \(v[0-9.]*\).*|\1|p' "$kubernetes/go.mod")

@@ -46,20 +46,19 @@ build_tools() {
 }
 
 build_node() {
-	local containerd=v2.4.2 cni_plugins=v1.9.1 coredns=v1.15.0 out=$1 missing=() command
+	local out=$1 missing=() command
 	if ! command -v runc >/dev/null; then missing+=(runc); fi
 	if ! command -v nft >/dev/null; then missing+=(nftables); fi
 	if ((${#missing[@]})); then unpack_packages "$out/debian" "${missing[@]}"; fi
 	for command in kubelet kube-proxy; do
 		build_kubernetes "$out/bin" "$command"
 	done
-	progress "  containerd $containerd"
-	go_install "$out/bin" -tags no_btrfs,no_devmapper,no_zfs \
-		github.com/containerd/containerd/v2/cmd/{containerd,containerd-shim-runc-v2,ctr}@$containerd
-	progress "  CNI plugins $cni_plugins"
-	go_install "$out/cni" github.com/containernetworking/plugins/plugins/{main/ptp,ipam/host-local}@$cni_plugins
-	progress "  CoreDNS $coredns"
-	go_install "$out/bin" github.com/coredns/coredns@$coredns
+	progress "  containerd"
+	go_build "$hack/node/containerd" -ldflags "-s -w" -tags no_btrfs,no_devmapper,no_zfs -o "$out/bin/" tool
+	progress "  CNI plugins"
+	go_build "$hack/node/cni" -ldflags "-s -w" -o "$out/cni/" tool
+	progress "  CoreDNS"
+	go_build "$hack/node/coredns" -ldflags "-s -w" -o "$out/bin/" .
 }
 
 # unpack_packages FOLDER PACKAGE... unpacks Debian packages and the libraries that they need. Nothing is installed.
@@ -73,7 +72,7 @@ unpack_packages() {
 	if ! apt-cache show "$@" >/dev/null 2>&1; then
 		# A fresh machine knows no packages. This has lists of its own, so that the machine's stay as they are.
 		apt=(-o "Dir::State::Lists=$work/lists")
-		apt-get "${apt[@]}" -qq update || true
+		apt-get "${apt[@]}" -qq -o APT::Sandbox::User=root update || true
 	fi
 	names=$(apt-cache "${apt[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
 		--no-replaces --no-enhances "$@" | grep -E '^[a-z]' | grep -vE '^(libc6|libgcc-s1|gcc-.*-base)$')
@@ -93,7 +92,7 @@ tools() {
 }
 
 node() {
-	cached "node-$kubernetes_version" build_node "$kubernetes"/go.{mod,sum}
+	cached "node-$kubernetes_version" build_node "$kubernetes"/go.{mod,sum} "$hack"/node/*/go.{mod,sum} "$hack/node/coredns/main.go"
 }
 
 verb=${1:-}

@@ -73,6 +73,9 @@ up() {
 	fi
 	show get pods --namespace tenantry-system
 
+	# Of an earlier demo. In the foreground, so that their Jobs are gone, too, when the next of that name are made.
+	quietly delete --kustomize config/samples/jobs --ignore-not-found --cascade=foreground --timeout 2m
+
 	heading "Tenants, and the jobs that there are for them"
 	show apply --server-side --kustomize config/samples
 	for tenant in "${tenants[@]}"; do
@@ -108,6 +111,7 @@ up() {
 	done
 
 	heading "What there is now"
+	quietly wait tenants --all --for jsonpath='{.status.running}'=0 --timeout 1m
 	show get tenants
 	show get tenantjobs --all-namespaces
 

@@ -38,5 +38,5 @@ type TenantName string
 
 // ParameterValue is the value of a parameter, as text whatever its type. Nothing in it is ever expanded.
 // +kubebuilder:validation:MaxLength=4096
-// +kubebuilder:validation:XValidation:rule="!self.contains('\\u0000')",message="a parameter's value must not contain NUL"
+// +kubebuilder:validation:XValidation:rule="!self.contains('\\u0000')",message="`value` must not contain NUL"
 type ParameterValue string

@@ -120,7 +120,7 @@ const (
 
 // AttributeValue is the value of a tenant's attribute.
 // +kubebuilder:validation:MaxLength=1024
-// +kubebuilder:validation:XValidation:rule="!self.contains('\\u0000')",message="an attribute's value must not contain NUL"
+// +kubebuilder:validation:XValidation:rule="!self.contains('\\u0000')",message="`attributes` must have values without NUL"
 type AttributeValue string
 
 // TenantNamespace says which namespace is a tenant's.

@@ -160,7 +160,7 @@ type FanOutStrategy struct {
 }
 
 // Wave is a part of the planned tenants.
-// +kubebuilder:validation:XValidation:rule="has(self.selector) != has(self.size)",message="a wave must have exactly one of selector and size"
+// +kubebuilder:validation:XValidation:rule="has(self.selector) != has(self.size)",message="`waves` must each have exactly one of selector and size"
 type Wave struct {
 	// name of the wave: a DNS-1123 label.
 	// +required

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -59,17 +58,18 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	// The processes that stay are this program once more.
+	// The processes that stay are this program once more. They keep no folder of the caller's busy.
 	command := func(verb string) *exec.Cmd {
-		return exec.Command(program,
-			"-name", *name, "-dir", *dir, "-controlplane", folders.ControlPlane, "-node", folders.Node, verb)
+		cmd := exec.Command(program, "-name", cluster.Name, "-dir", filepath.Dir(cluster.Dir),
+			"-controlplane", folders.ControlPlane, "-node", folders.Node, verb)
+		cmd.Dir = "/"
+		return cmd
 	}
 
-	verb, args := flag.Arg(0), flag.Args()
-	if len(args) > 0 {
-		args = args[1:]
+	if flag.NArg() == 0 {
+		return errors.New("a verb is required")
 	}
-	switch verb {
+	switch verb, args := flag.Arg(0), flag.Args()[1:]; verb {
 	case "up":
 		return up(cluster, folders, command)
 	case "down":
@@ -86,22 +86,11 @@ func run() error {
 		return printStatus(cluster)
 	case "supervise":
 		return supervisor.Supervise(cluster, folders, command)
-	case "init", "node":
-		port, err := portOf(args)
-		if err != nil {
-			return err
-		}
-		if verb == "init" {
-			return supervisor.Init(command, port)
-		}
-		return supervisor.Node(cluster, folders, port)
+	case "init":
+		return supervisor.Init(command, args)
+	case "node":
+		return supervisor.Node(cluster, folders, args)
+	default:
+		return fmt.Errorf("unknown verb %q", verb)
 	}
-	return fmt.Errorf("unknown verb %q", verb)
-}
-
-func portOf(args []string) (int, error) {
-	if len(args) != 1 {
-		return 0, errors.New("the API server's port is required")
-	}
-	return strconv.Atoi(args[0])
 }

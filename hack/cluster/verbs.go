@@ -28,10 +28,16 @@ func up(cluster state.Cluster, folders node.Folders, command supervisor.Command)
 			}
 		}
 	}
-	if err := supervisor.Up(cluster, command); err != nil {
+	is := "up"
+	err := supervisor.Up(cluster, command)
+	if errors.Is(err, state.ErrUp) {
+		is = "already up"
+		_, err = running(cluster)
+	}
+	if err != nil {
 		return err
 	}
-	fmt.Printf("Cluster %s is up: export KUBECONFIG=%s\n", cluster.Name, cluster.Kubeconfig())
+	fmt.Printf("Cluster %s is %s: export KUBECONFIG=%s\n", cluster.Name, is, cluster.Kubeconfig())
 	return nil
 }
 
@@ -45,8 +51,13 @@ func running(cluster state.Cluster) (state.Info, error) {
 	if err != nil {
 		return state.Info{}, err
 	}
-	if !up || !info.Ready {
+	switch {
+	case !up && info.Supervisor != 0:
+		return state.Info{}, fmt.Errorf("cluster %s is not up, and was not ended; its logs are in %s", cluster.Name, cluster.Logs())
+	case !up:
 		return state.Info{}, fmt.Errorf("cluster %s is not up", cluster.Name)
+	case !info.Ready:
+		return state.Info{}, fmt.Errorf("cluster %s is coming up", cluster.Name)
 	}
 	return info, nil
 }

@@ -27,6 +27,28 @@ type Starts struct {
 type start struct {
 	job              types.NamespacedName
 	tenant, template string
+	// unsure is a start of which nobody knows whether there is a Job: the API server did not answer.
+	unsure bool
+}
+
+// Outcome of a start.
+type Outcome int
+
+const (
+	// NotMade: there is no Job.
+	NotMade Outcome = iota
+	// Made: there is a Job.
+	Made
+	// Unsure: there may be a Job, or be one soon. Its slot stays taken until the TenantJob begins again or is over.
+	Unsure
+)
+
+// Hold is why a TenantJob may not start now. The zero value means that it may.
+type Hold struct {
+	// Limit that holds it, in words. Empty when it is something that passes by itself.
+	Limit string
+	// Brief means that it may pass without an event that reaches the TenantJob.
+	Brief bool
 }
 
 // liveJobs returns the live Jobs of a namespace, and one by its name, as far as the cache knows.
@@ -42,80 +64,128 @@ func NewStarts() *Starts {
 	return s
 }
 
-// Begin asks whether a TenantJob may start now. If not, held says which limit holds it. If so, its slot is taken, and
-// the caller makes the Job and then calls end with whether there is one.
-func (s *Starts) Begin(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate, jobs liveJobs) (end func(made bool), held string, err error) {
+// Begin asks whether a TenantJob may start now. If hold says nothing, its slot is taken, and the caller makes the Job and
+// then calls end with what came of it.
+func (s *Starts) Begin(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate, jobs liveJobs) (end func(Outcome), hold Hold, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed[tenant.Name] {
-		return nil, fmt.Sprintf("tenant %s is being suspended", tenant.Name), nil
+		return nil, Hold{Brief: true}, nil
 	}
-	if held, err := s.limit(tj, tenant, template, jobs); held != "" || err != nil {
-		return nil, held, err
+	if limitOf(tenant) != nil || template.Spec.MaxConcurrentPerTenant != nil {
+		taken, err := s.taken(tj.Namespace, tenant.Name, tj.UID, jobs)
+		if err != nil {
+			return nil, Hold{}, err
+		}
+		if limit := taken.limit(tenant, template); limit != "" {
+			return nil, Hold{Limit: limit, Brief: taken.unseen}, nil
+		}
 	}
 	s.made[tj.UID] = start{job: keyOf(tj), tenant: tenant.Name, template: template.Name}
 	s.inFlight[tenant.Name]++
-	return func(made bool) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if !made {
-			delete(s.made, tj.UID)
+	return func(o Outcome) { s.end(tj.UID, tenant.Name, o) }, Hold{}, nil
+}
+
+func (s *Starts) end(uid types.UID, tenant string, o Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// It is not there when the TenantJob was deleted meanwhile.
+	if m, there := s.made[uid]; there && o == Unsure {
+		m.unsure = true
+		s.made[uid] = m
+	} else if o == NotMade {
+		delete(s.made, uid)
+	}
+	if s.inFlight[tenant]--; s.inFlight[tenant] == 0 {
+		delete(s.inFlight, tenant)
+	}
+	s.idle.Broadcast()
+}
+
+// Next returns those of a tenant's queued TenantJobs for which there is room, in the order in which they come. Nil
+// templates are those that there is none of.
+func (s *Starts) Next(queued []v1alpha1.TenantJob, tenant *v1alpha1.Tenant, templates map[string]*v1alpha1.TenantJobTemplate, jobs liveJobs) ([]v1alpha1.TenantJob, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(queued) == 0 {
+		return nil, nil
+	}
+	taken, err := s.taken(queued[0].Namespace, tenant.Name, "", jobs)
+	if err != nil {
+		return nil, err
+	}
+	var next []v1alpha1.TenantJob
+	for _, tj := range queued {
+		template := templates[tj.Spec.TemplateRef.Name]
+		if _, made := s.made[tj.UID]; made || template == nil || taken.limit(tenant, template) != "" {
+			continue
 		}
-		if s.inFlight[tenant.Name]--; s.inFlight[tenant.Name] == 0 {
-			delete(s.inFlight, tenant.Name)
+		taken.add(template.Name)
+		next = append(next, tj)
+	}
+	return next, nil
+}
+
+// slots are those that a tenant's Jobs hold.
+type slots struct {
+	ofTenant   int32
+	ofTemplate map[string]int32
+	// unseen means that starts are among them whose Jobs the cache does not know, so that no event tells of their end.
+	unseen bool
+}
+
+// taken counts a tenant's slots, but for the one of the TenantJob that asks.
+func (s *Starts) taken(namespace, tenant string, asks types.UID, jobs liveJobs) (slots, error) {
+	taken := slots{ofTemplate: map[string]int32{}}
+	live, err := jobs.inNamespace(namespace)
+	if err != nil {
+		return taken, err
+	}
+	for i := range live {
+		taken.add(live[i].Labels[v1alpha1.LabelTemplate])
+	}
+	for uid, m := range s.made {
+		if uid != asks && m.tenant == tenant && !jobs.known(m.job) {
+			taken.add(m.template)
+			taken.unseen = true
 		}
-		s.idle.Broadcast()
-	}, "", nil
+	}
+	return taken, nil
+}
+
+func (s *slots) add(template string) {
+	s.ofTenant++
+	s.ofTemplate[template]++
 }
 
 // limit returns the limit that holds a TenantJob, in words. Empty means none.
-func (s *Starts) limit(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate, jobs liveJobs) (string, error) {
-	var tenantLimit *int32
-	if tenant.Spec.Jobs != nil {
-		tenantLimit = tenant.Spec.Jobs.MaxConcurrent
-	}
-	templateLimit := template.Spec.MaxConcurrentPerTenant
-	if tenantLimit == nil && templateLimit == nil {
-		return "", nil
-	}
-	live, err := jobs.inNamespace(tj.Namespace)
-	if err != nil {
-		return "", err
-	}
-	var ofTenant, ofTemplate int32
-	for i := range live {
-		ofTenant++
-		if live[i].Labels[v1alpha1.LabelTemplate] == template.Name {
-			ofTemplate++
-		}
-	}
-	for _, m := range s.made {
-		if m.tenant != tenant.Name || jobs.known(m.job) {
-			continue
-		}
-		ofTenant++
-		if m.template == template.Name {
-			ofTemplate++
-		}
-	}
+func (s *slots) limit(tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate) string {
+	ofTenant, ofTemplate := limitOf(tenant), template.Spec.MaxConcurrentPerTenant
 	switch {
-	case templateLimit != nil && ofTemplate >= *templateLimit:
-		return fmt.Sprintf("template %s runs at most %d at once for a tenant (`spec.maxConcurrentPerTenant`)", template.Name, *templateLimit), nil
-	case tenantLimit != nil && ofTenant >= *tenantLimit:
-		return fmt.Sprintf("tenant %s runs at most %d jobs at once (`spec.jobs.maxConcurrent`)", tenant.Name, *tenantLimit), nil
+	case ofTemplate != nil && s.ofTemplate[template.Name] >= *ofTemplate:
+		return fmt.Sprintf("template %s runs at most %d at once for a tenant (`spec.maxConcurrentPerTenant`)", template.Name, *ofTemplate)
+	case ofTenant != nil && s.ofTenant >= *ofTenant:
+		return fmt.Sprintf("tenant %s runs at most %d jobs at once (`spec.jobs.maxConcurrent`)", tenant.Name, *ofTenant)
 	}
-	return "", nil
+	return ""
+}
+
+func limitOf(tenant *v1alpha1.Tenant) *int32 {
+	if tenant.Spec.Jobs == nil {
+		return nil
+	}
+	return tenant.Spec.Jobs.MaxConcurrent
 }
 
 // Made says whether a TenantJob was started by this process and does not yet say so in its status.
 func (s *Starts) Made(uid types.UID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, made := s.made[uid]
-	return made
+	m, made := s.made[uid]
+	return made && !m.unsure
 }
 
-// Forget a TenantJob whose status says that it was started, or that is gone.
+// Forget a TenantJob whose status says that it was started or is over, or that is gone.
 func (s *Starts) Forget(uid types.UID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +19,10 @@ import (
 	"time"
 
 	"github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -151,6 +156,9 @@ func install(ctx context.Context, patterns ...string) error {
 			return err
 		}
 		for _, file := range files {
+			if filepath.Base(file) == "kustomization.yaml" {
+				continue
+			}
 			data, err := os.ReadFile(file)
 			if err != nil {
 				return err
@@ -162,9 +170,6 @@ func install(ctx context.Context, patterns ...string) error {
 					break
 				} else if err != nil {
 					return fmt.Errorf("reading %s: %w", file, err)
-				}
-				if obj.GetKind() == "" {
-					continue // A kustomization.
 				}
 				if err := kube.Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), client.FieldOwner("test"), client.ForceOwnership); err != nil {
 					return fmt.Errorf("applying %s: %w", file, err)
@@ -180,7 +185,8 @@ type runningOperator struct {
 	cancel context.CancelFunc
 	done   chan error
 	mu     sync.Mutex
-	writes []string
+	// sent are the requests since it was started.
+	sent []string
 }
 
 func (o *runningOperator) start() error {
@@ -189,8 +195,8 @@ func (o *runningOperator) start() error {
 		UserName: "system:serviceaccount:" + operatorNamespace + ":tenantry",
 		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + operatorNamespace, "system:authenticated"},
 	}
-	o.writes = nil
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return countingTransport{next, o} })
+	o.sent = nil
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return noting{next, o} })
 	mgr, err := ctrl.NewManager(cfg, manager.Options{
 		Scheme:     scheme,
 		Cache:      CacheOptions(),
@@ -222,25 +228,25 @@ func (o *runningOperator) stop() {
 	}
 }
 
-// written returns what the operator has written since it was started, but for its events.
-func (o *runningOperator) written() []string {
+// requests returns the methods and paths of what the operator has asked for since it was started, but for its events.
+func (o *runningOperator) requests() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return append([]string{}, o.writes...)
+	return slices.Clone(o.sent)
 }
 
-type countingTransport struct {
+type noting struct {
 	http.RoundTripper
 	operator *runningOperator
 }
 
-func (c countingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, "/events") {
-		c.operator.mu.Lock()
-		c.operator.writes = append(c.operator.writes, r.Method+" "+r.URL.Path)
-		c.operator.mu.Unlock()
+func (n noting) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !strings.HasSuffix(r.URL.Path, "/events") {
+		n.operator.mu.Lock()
+		n.operator.sent = append(n.operator.sent, r.Method+" "+r.URL.Path)
+		n.operator.mu.Unlock()
 	}
-	return c.RoundTripper.RoundTrip(r)
+	return n.RoundTripper.RoundTrip(r)
 }
 
 // Annotations of a pod that tell the node what to do with it, by a pod template or later.
@@ -302,10 +308,19 @@ func eventually(t *testing.T, holds func(g gomega.Gomega)) {
 	gomega.NewWithT(t).Eventually(holds).WithTimeout(30 * time.Second).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
 }
 
+// read reads an object anew: decoding alone would leave the labels that it no longer has.
+func read(ctx context.Context, obj client.Object) error {
+	key := client.ObjectKeyFromObject(obj)
+	reflect.ValueOf(obj).Elem().SetZero()
+	obj.SetNamespace(key.Namespace)
+	obj.SetName(key.Name)
+	return kube.Get(ctx, key, obj)
+}
+
 // get reads an object and fails the expectations if there is none.
 func get[T client.Object](t *testing.T, g gomega.Gomega, obj T) T {
 	t.Helper()
-	g.Expect(kube.Get(t.Context(), client.ObjectKeyFromObject(obj), obj)).To(gomega.Succeed())
+	g.Expect(read(t.Context(), obj)).To(gomega.Succeed())
 	return obj
 }
 
@@ -315,14 +330,14 @@ func create[T client.Object](t *testing.T, obj T) T {
 	if err := kube.Create(t.Context(), obj); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = kube.Delete(context.Background(), obj) })
+	t.Cleanup(func() { _ = kube.Delete(context.Background(), obj, client.Preconditions{UID: new(obj.GetUID())}) })
 	return obj
 }
 
 // patch changes an object, whatever has happened to it since it was read.
 func patch[T client.Object](t *testing.T, obj T, change func(T)) T {
 	t.Helper()
-	if err := kube.Get(t.Context(), client.ObjectKeyFromObject(obj), obj); err != nil {
+	if err := read(t.Context(), obj); err != nil {
 		t.Fatal(err)
 	}
 	base := obj.DeepCopyObject().(client.Object)
@@ -341,12 +356,12 @@ func remove(t *testing.T, obj client.Object, opts ...client.DeleteOption) {
 	}
 }
 
-var tenants atomic.Int64
+var names atomic.Int64
 
 // newTenant makes a Tenant with a name of its own.
 func newTenant(t *testing.T, spec v1alpha1.TenantSpec) *v1alpha1.Tenant {
 	t.Helper()
-	name := fmt.Sprintf("t%d", tenants.Add(1))
+	name := fmt.Sprintf("t%d", names.Add(1))
 	return create(t, &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec})
 }
 
@@ -370,6 +385,22 @@ func awaitCondition(t *testing.T, tenant *v1alpha1.Tenant, conditionType string,
 	})
 }
 
+// awaitEvents waits until events have told of a Tenant, in whatever order.
+func awaitEvents(t *testing.T, tenant *v1alpha1.Tenant, reasons ...string) {
+	t.Helper()
+	eventually(t, func(g gomega.Gomega) {
+		var all eventsv1.EventList
+		g.Expect(kube.List(t.Context(), &all)).To(gomega.Succeed())
+		var told []string
+		for _, e := range all.Items {
+			if e.Regarding.UID == tenant.UID {
+				told = append(told, e.Reason)
+			}
+		}
+		g.Expect(told).To(gomega.ConsistOf(reasons))
+	})
+}
+
 // namespaceOf is the namespace of a Tenant, to be read.
 func namespaceOf(tenant *v1alpha1.Tenant) *corev1.Namespace {
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: tenant.NamespaceName()}}
@@ -380,3 +411,69 @@ func within(tenant *v1alpha1.Tenant, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: tenant.NamespaceName(), Name: name}
 }
 
+// newTemplate makes a TenantJobTemplate with a name of its own, whose pod every namespace accepts.
+func newTemplate(t *testing.T, change func(*v1alpha1.TenantJobTemplate)) *v1alpha1.TenantJobTemplate {
+	t.Helper()
+	template := &v1alpha1.TenantJobTemplate{
+		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("template-%d", names.Add(1))},
+		Spec: v1alpha1.TenantJobTemplateSpec{JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
+			BackoffLimit: new(int32(0)),
+			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+				RestartPolicy:   corev1.RestartPolicyNever,
+				SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+				Containers: []corev1.Container{{Name: "main", Image: "example.com/app", SecurityContext: &corev1.SecurityContext{
+					AllowPrivilegeEscalation: new(false),
+					Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				}}},
+			}},
+		}}},
+	}
+	if change != nil {
+		change(template)
+	}
+	return create(t, template)
+}
+
+// newTenantJob makes a TenantJob with a name of its own.
+func newTenantJob(t *testing.T, tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate) *v1alpha1.TenantJob {
+	t.Helper()
+	return create(t, &v1alpha1.TenantJob{
+		ObjectMeta: within(tenant, fmt.Sprintf("run-%d", names.Add(1))),
+		Spec: v1alpha1.TenantJobSpec{
+			TenantRef:   v1alpha1.TenantReference{Name: tenant.Name},
+			TemplateRef: v1alpha1.LabelReference{Name: template.Name},
+		},
+	})
+}
+
+// awaitRunningPod waits until a TenantJob has a pod that runs, and returns it.
+func awaitRunningPod(t *testing.T, tj *v1alpha1.TenantJob) *corev1.Pod {
+	t.Helper()
+	var pods corev1.PodList
+	eventually(t, func(g gomega.Gomega) {
+		g.Expect(kube.List(t.Context(), &pods, client.InNamespace(tj.Namespace), client.MatchingLabels{batchv1.JobNameLabel: tj.Name})).To(gomega.Succeed())
+		g.Expect(pods.Items).To(gomega.HaveLen(1))
+		g.Expect(pods.Items[0].Status.Phase).To(gomega.Equal(corev1.PodRunning))
+	})
+	return &pods.Items[0]
+}
+
+// awaitOutcome waits until a TenantJob is over for a reason.
+func awaitOutcome(t *testing.T, tj *v1alpha1.TenantJob, reason string) {
+	t.Helper()
+	eventually(t, func(g gomega.Gomega) {
+		get(t, g, tj)
+		c := meta.FindStatusCondition(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
+		g.Expect(c).NotTo(gomega.BeNil())
+		g.Expect(c.Reason).To(gomega.Equal(reason), c.Message)
+	})
+}
+
+// awaitGone waits until there is no such object.
+func awaitGone(t *testing.T, obj client.Object) {
+	t.Helper()
+	eventually(t, func(g gomega.Gomega) {
+		err := read(t.Context(), obj)
+		g.Expect(apierrors.IsNotFound(err)).To(gomega.BeTrue(), "%v, held by %v", err, obj.GetFinalizers())
+	})
+}

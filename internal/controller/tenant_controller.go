@@ -171,14 +171,16 @@ func (r *tenantReconciler) keep(ctx context.Context, t *v1alpha1.Tenant, s seen)
 	return after, errors.Join(furnishErr, err)
 }
 
-// hold puts the finalizer on a Tenant, before anything is made for it. It says whether there is anything to do.
+// hold puts the finalizer on a Tenant, before anything is made for it. It says whether there is anything to do: a cache
+// that is behind would have what was released taken again, and nobody left to release it.
 func (r *tenantReconciler) hold(ctx context.Context, t *v1alpha1.Tenant) (bool, error) {
 	base := t.DeepCopy()
 	switch {
+	case t.DeletionTimestamp != nil:
+		now, err := found(ctx, r.live, keyOf(t), &v1alpha1.Tenant{})
+		return now != nil && now.UID == t.UID && controllerutil.ContainsFinalizer(now, v1alpha1.FinalizerTenant), err
 	case controllerutil.ContainsFinalizer(t, v1alpha1.FinalizerTenant):
 		return true, nil
-	case t.DeletionTimestamp != nil:
-		return false, nil
 	}
 	controllerutil.AddFinalizer(t, v1alpha1.FinalizerTenant)
 	return true, r.patchFinalizers(ctx, t, base)

@@ -1,12 +1,370 @@
 package controller
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-func TestTenantReady(t *testing.T) {
+var childLists = []client.ObjectList{
+	&corev1.ServiceAccountList{}, &corev1.ResourceQuotaList{}, &corev1.LimitRangeList{}, &networkingv1.NetworkPolicyList{}, &rbacv1.RoleBindingList{},
+}
+
+// managedIn returns what each managed object in a namespace says, by kind and name, and the namespace's own labels and
+// annotations.
+func managedIn(t *testing.T, g gomega.Gomega, namespace string) map[string]any {
+	t.Helper()
+	itself := get(t, g, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
+	all := map[string]any{"labels": itself.Labels, "annotations": itself.Annotations}
+	for _, empty := range childLists {
+		list := empty.DeepCopyObject().(client.ObjectList)
+		g.Expect(kube.List(t.Context(), list, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelManaged: "true"})).To(gomega.Succeed())
+		switch list := list.(type) {
+		case *corev1.ServiceAccountList:
+			for _, o := range list.Items {
+				all[childKey(&o)] = []any{o.Labels, o.AutomountServiceAccountToken}
+			}
+		case *corev1.ResourceQuotaList:
+			for _, o := range list.Items {
+				all[childKey(&o)] = []any{o.Labels, o.Spec}
+			}
+		case *corev1.LimitRangeList:
+			for _, o := range list.Items {
+				all[childKey(&o)] = []any{o.Labels, o.Spec}
+			}
+		case *networkingv1.NetworkPolicyList:
+			for _, o := range list.Items {
+				all[childKey(&o)] = []any{o.Labels, o.Spec}
+			}
+		case *rbacv1.RoleBindingList:
+			for _, o := range list.Items {
+				all[childKey(&o)] = []any{o.Labels, o.RoleRef, o.Subjects}
+			}
+		}
+	}
+	return all
+}
+
+// childrenIn returns the kinds and names of what is managed in a namespace, sorted.
+func childrenIn(t *testing.T, g gomega.Gomega, namespace string) []string {
+	t.Helper()
+	all := managedIn(t, g, namespace)
+	delete(all, "labels")
+	delete(all, "annotations")
+	return slices.Sorted(maps.Keys(all))
+}
+
+func viewer(name string) v1alpha1.TenantMember {
+	return v1alpha1.TenantMember{Role: v1alpha1.RoleViewer, Subject: v1alpha1.MemberSubject{Kind: v1alpha1.SubjectUser, Name: name}}
+}
+
+func TestTenantMakesItsNamespace(t *testing.T) {
 	t.Parallel()
-	newReadyTenant(t, v1alpha1.TenantSpec{})
+	tenant := newReadyTenant(t, v1alpha1.TenantSpec{
+		Namespace: &v1alpha1.TenantNamespace{Labels: map[string]v1alpha1.LabelValue{"team": "a"}},
+		Members:   []v1alpha1.TenantMember{viewer("ann")},
+	})
+	g := gomega.NewWithT(t)
+	namespace := get(t, g, namespaceOf(tenant))
+	g.Expect(tenant.Status.Namespace).To(gomega.Equal(&v1alpha1.TenantNamespaceStatus{Name: namespace.Name, UID: namespace.UID}))
+	g.Expect(tenant.Status.State).To(gomega.Equal("active"))
+	g.Expect(namespace.OwnerReferences).To(gomega.BeEmpty())
+	for key, value := range map[string]string{
+		"tenantry.dev/tenant": tenant.Name, "tenantry.dev/managed": "true", "tenantry.dev/state": "active", "tenantry.dev/enforcement": "enforce",
+		"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/enforce-version": "latest", "team": "a",
+	} {
+		g.Expect(namespace.Labels).To(gomega.HaveKeyWithValue(key, value))
+	}
+	g.Expect(namespace.Annotations).To(gomega.HaveKeyWithValue("tenantry.dev/tenant-uid", string(tenant.UID)))
+	g.Expect(childrenIn(t, g, tenant.NamespaceName())).To(gomega.Equal([]string{
+		"LimitRange tenant-limits", "NetworkPolicy tenant-deny-all", "NetworkPolicy tenant-egress", "ResourceQuota tenant-quota",
+		"RoleBinding tenant-viewers", "RoleBinding tenantry-operator", "ServiceAccount tenant-runner",
+	}))
+	awaitCondition(t, tenant, v1alpha1.ConditionSuspended, metav1.ConditionFalse, v1alpha1.ReasonActive, "")
+	for _, c := range tenant.Status.Conditions {
+		g.Expect(c.Type).NotTo(gomega.BeElementOf(v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled))
+	}
+}
+
+func TestTenantPutsBackWhatDrifts(t *testing.T) {
+	t.Parallel()
+	tenant := newReadyTenant(t, v1alpha1.TenantSpec{
+		Namespace: &v1alpha1.TenantNamespace{Labels: map[string]v1alpha1.LabelValue{"team": "a"}},
+		Members:   []v1alpha1.TenantMember{viewer("ann")},
+	})
+	want := managedIn(t, gomega.NewWithT(t), tenant.NamespaceName())
+	quota := &corev1.ResourceQuota{ObjectMeta: within(tenant, "tenant-quota")}
+	limits := &corev1.LimitRange{ObjectMeta: within(tenant, "tenant-limits")}
+	denyAll := &networkingv1.NetworkPolicy{ObjectMeta: within(tenant, "tenant-deny-all")}
+	egress := &networkingv1.NetworkPolicy{ObjectMeta: within(tenant, "tenant-egress")}
+	runner := &corev1.ServiceAccount{ObjectMeta: within(tenant, "tenant-runner")}
+	viewers := &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenant-viewers")}
+	ours := &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenantry-operator")}
+	everything := []networkingv1.NetworkPolicyIngressRule{{}}
+	anywhere := []networkingv1.NetworkPolicyEgressRule{{}}
+
+	cases := map[string]func(t *testing.T){
+		"service account deleted": func(t *testing.T) { remove(t, runner) },
+		"token mounted": func(t *testing.T) {
+			patch(t, runner, func(o *corev1.ServiceAccount) { o.AutomountServiceAccountToken = nil })
+		},
+		"quota deleted": func(t *testing.T) { remove(t, quota) },
+		"quota raised": func(t *testing.T) {
+			patch(t, quota, func(o *corev1.ResourceQuota) { o.Spec.Hard["services.nodeports"] = resource.MustParse("9") })
+		},
+		"quota of something added": func(t *testing.T) {
+			patch(t, quota, func(o *corev1.ResourceQuota) { o.Spec.Hard["pods"] = resource.MustParse("0") })
+		},
+		"quota replaced by a scoped": func(t *testing.T) {
+			remove(t, quota)
+			create(t, &corev1.ResourceQuota{
+				ObjectMeta: within(tenant, quota.Name),
+				Spec:       corev1.ResourceQuotaSpec{Scopes: []corev1.ResourceQuotaScope{corev1.ResourceQuotaScopeBestEffort}, Hard: corev1.ResourceList{"pods": resource.MustParse("0")}},
+			})
+		},
+		"limits deleted": func(t *testing.T) { remove(t, limits) },
+		"limits changed": func(t *testing.T) {
+			patch(t, limits, func(o *corev1.LimitRange) { o.Spec.Limits[0].DefaultRequest["cpu"] = resource.MustParse("9") })
+		},
+		"everything let in": func(t *testing.T) {
+			patch(t, denyAll, func(o *networkingv1.NetworkPolicy) { o.Spec.Ingress = everything })
+		},
+		"everything let out": func(t *testing.T) {
+			patch(t, denyAll, func(o *networkingv1.NetworkPolicy) { o.Spec.Egress = anywhere })
+		},
+		"nothing selected": func(t *testing.T) {
+			patch(t, denyAll, func(o *networkingv1.NetworkPolicy) { o.Spec.PodSelector.MatchLabels = map[string]string{"a": "b"} })
+		},
+		"policy deleted": func(t *testing.T) { remove(t, denyAll) },
+		"egress widened": func(t *testing.T) {
+			patch(t, egress, func(o *networkingv1.NetworkPolicy) { o.Spec.Egress = append(o.Spec.Egress, anywhere...) })
+		},
+		"members' binding deleted": func(t *testing.T) { remove(t, viewers) },
+		"member added by hand": func(t *testing.T) {
+			patch(t, viewers, func(o *rbacv1.RoleBinding) {
+				o.Subjects = append(o.Subjects, rbacv1.Subject{Kind: "User", APIGroup: rbacv1.GroupName, Name: "eve"})
+			})
+		},
+		"members' role changed": func(t *testing.T) {
+			remove(t, viewers)
+			create(t, &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenant-viewers"), RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "admin"}})
+		},
+		"operator's binding deleted": func(t *testing.T) { remove(t, ours) },
+		"label of ours taken off": func(t *testing.T) {
+			patch(t, viewers, func(o *rbacv1.RoleBinding) { delete(o.Labels, v1alpha1.LabelManaged) })
+		},
+		"something passed off as our": func(t *testing.T) {
+			create(t, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.NamespaceName(), Name: "extra", Labels: viewers.Labels}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "admin"}})
+		},
+		"state changed": func(t *testing.T) {
+			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { o.Labels[v1alpha1.LabelState] = "suspended" })
+		},
+		"pod security lowered": func(t *testing.T) {
+			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { o.Labels["pod-security.kubernetes.io/enforce"] = "privileged" })
+		},
+		"another tenant's label": func(t *testing.T) {
+			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { o.Labels[v1alpha1.LabelTenant] = "globex" })
+		},
+		"user's label taken off": func(t *testing.T) {
+			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { delete(o.Labels, "team") })
+		},
+		"everything taken off": func(t *testing.T) {
+			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) {
+				o.Annotations = nil
+				o.Labels = map[string]string{corev1.LabelMetadataName: o.Name}
+			})
+		},
+		"another owner": func(t *testing.T) {
+			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { o.Annotations[v1alpha1.AnnotationTenantUID] = "x" })
+		},
+	}
+	for name, tamper := range cases {
+		t.Run(name, func(t *testing.T) {
+			tamper(t)
+			eventually(t, func(g gomega.Gomega) {
+				g.Expect(cmp.Diff(want, managedIn(t, g, tenant.NamespaceName()))).To(gomega.BeEmpty())
+			})
+		})
+	}
+}
+
+func TestTenantRestartWritesNothing(t *testing.T) {
+	tenants := []*v1alpha1.Tenant{
+		newReadyTenant(t, v1alpha1.TenantSpec{Members: []v1alpha1.TenantMember{viewer("ann")}}),
+		newReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementAudit}),
+		newReadyTenant(t, v1alpha1.TenantSpec{Suspend: new(true), Isolation: &v1alpha1.TenantIsolation{
+			Egress: []networkingv1.NetworkPolicyEgressRule{{Ports: []networkingv1.NetworkPolicyPort{{Port: new(intstr.FromInt32(443))}}}},
+		}}),
+	}
+	awaitCondition(t, tenants[2], v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "")
+	operator.stop()
+	if err := operator.start(); err != nil {
+		t.Fatal(err)
+	}
+	// By then each has been reconciled, and verified.
+	for _, tenant := range tenants {
+		eventually(t, func(g gomega.Gomega) {
+			g.Expect(operator.requests()).To(gomega.ContainElement("GET /api/v1/namespaces/" + tenant.NamespaceName() + "/limitranges"))
+		})
+	}
+	eventually(t, func(g gomega.Gomega) {
+		last := tenants[len(tenants)-1]
+		g.Expect(operator.requests()).To(gomega.ContainElement("GET /api/v1/namespaces/" + last.NamespaceName() + "/pods"))
+	})
+	writes := slices.DeleteFunc(operator.requests(), func(request string) bool { return strings.HasPrefix(request, "GET ") })
+	if len(writes) > 0 {
+		t.Errorf("wrote %v", writes)
+	}
+}
+
+func TestTenantMembers(t *testing.T) {
+	t.Parallel()
+	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+	viewers := &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenant-viewers")}
+	steps := []struct {
+		members []v1alpha1.TenantMember
+		want    []string
+	}{
+		{[]v1alpha1.TenantMember{viewer("ann")}, []string{"ann"}},
+		{[]v1alpha1.TenantMember{viewer("ann"), viewer("bob")}, []string{"ann", "bob"}},
+		{[]v1alpha1.TenantMember{viewer("bob")}, []string{"bob"}},
+	}
+	for _, step := range steps {
+		patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Members = step.members })
+		eventually(t, func(g gomega.Gomega) {
+			var got []string
+			for _, subject := range get(t, g, viewers).Subjects {
+				got = append(got, subject.Name)
+			}
+			g.Expect(got).To(gomega.Equal(step.want))
+		})
+	}
+	patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Members = nil })
+	awaitGone(t, viewers)
+}
+
+func TestTenantMemberTemplates(t *testing.T) {
+	t.Parallel()
+	tenant := newTenant(t, v1alpha1.TenantSpec{})
+	patch(t, tenant, func(o *v1alpha1.Tenant) { o.Labels = map[string]string{"chosen": tenant.Name} })
+	template := newTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
+		o.Spec.MemberDispatch = &v1alpha1.MemberDispatch{TenantSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"chosen": tenant.Name}}}
+	})
+	listed := func(want any) {
+		t.Helper()
+		eventually(t, func(g gomega.Gomega) {
+			g.Expect(get(t, g, namespaceOf(tenant)).Annotations).To(gomega.WithTransform(
+				func(all map[string]string) string { return all[v1alpha1.AnnotationMemberTemplates] }, gomega.Equal(want)))
+		})
+	}
+	listed(template.Name)
+	patch(t, tenant, func(o *v1alpha1.Tenant) { o.Labels = nil })
+	listed("")
+	patch(t, tenant, func(o *v1alpha1.Tenant) { o.Labels = map[string]string{"chosen": tenant.Name} })
+	listed(template.Name)
+	remove(t, template)
+	listed("")
+}
+
+func TestTenantPhases(t *testing.T) {
+	t.Parallel()
+	tenant := newReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementAudit})
+	told := []string{"RoleBinding tenantry-operator", "ServiceAccount tenant-runner"}
+	enforced := []string{
+		"LimitRange tenant-limits", "NetworkPolicy tenant-deny-all", "NetworkPolicy tenant-egress", "ResourceQuota tenant-quota",
+		"RoleBinding tenantry-operator", "ServiceAccount tenant-runner",
+	}
+	for _, step := range []struct {
+		phase    v1alpha1.Enforcement
+		children []string
+		security []string
+	}{
+		{v1alpha1.EnforcementAudit, told, []string{"audit", "audit-version", "warn", "warn-version"}},
+		{v1alpha1.EnforcementWarn, told, []string{"audit", "audit-version", "warn", "warn-version"}},
+		{v1alpha1.EnforcementEnforce, enforced, []string{"enforce", "enforce-version"}},
+		{v1alpha1.EnforcementAudit, told, []string{"audit", "audit-version", "warn", "warn-version"}},
+	} {
+		patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Enforcement = step.phase })
+		eventually(t, func(g gomega.Gomega) {
+			g.Expect(childrenIn(t, g, tenant.NamespaceName())).To(gomega.Equal(step.children))
+			var security []string
+			labels := get(t, g, namespaceOf(tenant)).Labels
+			for key := range labels {
+				if mode, ok := strings.CutPrefix(key, "pod-security.kubernetes.io/"); ok {
+					security = append(security, mode)
+				}
+			}
+			g.Expect(security).To(gomega.ConsistOf(step.security))
+			g.Expect(labels).To(gomega.HaveKeyWithValue("tenantry.dev/enforcement", strings.ToLower(string(step.phase))))
+		})
+	}
+}
+
+func TestTenantUserLabels(t *testing.T) {
+	t.Parallel()
+	tenant := newReadyTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{Labels: map[string]v1alpha1.LabelValue{"team": "a"}}})
+	patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Namespace.Labels = nil })
+	eventually(t, func(g gomega.Gomega) {
+		g.Expect(get(t, g, namespaceOf(tenant)).Labels).NotTo(gomega.HaveKey("team"))
+	})
+}
+
+func TestTenantInvalidSpec(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		change func(*v1alpha1.TenantSpec)
+		want   string
+	}{
+		"egress": {
+			func(s *v1alpha1.TenantSpec) {
+				s.Isolation = &v1alpha1.TenantIsolation{Egress: []networkingv1.NetworkPolicyEgressRule{{Ports: []networkingv1.NetworkPolicyPort{{Port: new(intstr.FromInt32(70000))}}}}}
+			},
+			"change `spec.isolation.egress`",
+		},
+		"quota": {
+			func(s *v1alpha1.TenantSpec) {
+				s.Quota = &v1alpha1.TenantQuota{Hard: corev1.ResourceList{"requests.bananas": resource.MustParse("1")}}
+			},
+			"change `spec.quota.hard`",
+		},
+		"container defaults": {
+			func(s *v1alpha1.TenantSpec) {
+				s.Quota = &v1alpha1.TenantQuota{ContainerDefaults: &v1alpha1.ContainerDefaults{
+					Requests: corev1.ResourceList{"cpu": resource.MustParse("2")}, Limits: corev1.ResourceList{"cpu": resource.MustParse("1")},
+				}}
+			},
+			"change `spec.quota.containerDefaults`",
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+			patch(t, tenant, func(o *v1alpha1.Tenant) {
+				tc.change(&o.Spec)
+				o.Spec.Members = []v1alpha1.TenantMember{viewer("ann")}
+			})
+			awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, tc.want)
+			awaitCondition(t, tenant, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInvalidSpec, tc.want)
+			// What is right is done all the same, and a broken tenant can still be suspended.
+			get(t, gomega.NewWithT(t), &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenant-viewers")})
+			patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Suspend = new(true) })
+			awaitCondition(t, tenant, v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "")
+			patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec = v1alpha1.TenantSpec{} })
+			awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+		})
+	}
 }

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,6 +17,12 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/job"
 	"github.com/tenantry/tenantry/internal/tenant"
+)
+
+// notEnded leaves out the pods that are kept for their logs, of which there may be thousands.
+var notEnded = fields.AndSelectors(
+	fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)),
+	fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed)),
 )
 
 // suspendOrResume opens or shuts the tenant's door. The namespace says so already: that is the fence, and comes first.
@@ -73,10 +80,10 @@ func (r *tenantReconciler) stop(ctx context.Context, t *v1alpha1.Tenant, namespa
 		}
 	}
 	if wait := tenant.WaitForJobs(live, drain); !wait.Over() {
-		return wait, lookAgain, r.deleteOrphans(ctx, live)
+		return wait, lookSeldom, r.deleteOrphans(ctx, live)
 	}
 	var pods corev1.PodList
-	within := []client.ListOption{client.InNamespace(namespace.Name)}
+	within := []client.ListOption{client.InNamespace(namespace.Name), client.MatchingFieldsSelector{Selector: notEnded}}
 	if tenant.EnforcementOf(t, r.opts.DefaultEnforcement) != v1alpha1.EnforcementEnforce {
 		within = append(within, client.MatchingLabels{v1alpha1.LabelTenant: t.Name})
 	}
@@ -107,11 +114,11 @@ func (r *tenantReconciler) deleteOrphans(ctx context.Context, jobs []*batchv1.Jo
 			continue
 		}
 		if owner := metav1.GetControllerOf(j); owner != nil && owner.Kind == "TenantJob" {
-			tj, err := found(ctx, r.live, types.NamespacedName{Namespace: j.Namespace, Name: owner.Name}, &v1alpha1.TenantJob{})
+			lives, err := r.lives(ctx, types.NamespacedName{Namespace: j.Namespace, Name: owner.Name}, owner.UID)
 			if err != nil {
 				return err
 			}
-			if tj != nil && tj.UID == owner.UID {
+			if lives {
 				continue
 			}
 		}
@@ -120,6 +127,16 @@ func (r *tenantReconciler) deleteOrphans(ctx context.Context, jobs []*batchv1.Jo
 		}
 	}
 	return nil
+}
+
+// lives says whether there is such a TenantJob. Only the API server knows that there is none.
+func (r *tenantReconciler) lives(ctx context.Context, key types.NamespacedName, uid types.UID) (bool, error) {
+	for _, reader := range []client.Reader{r.Client, r.live} {
+		if tj, err := found(ctx, reader, key, &v1alpha1.TenantJob{}); err != nil || tj != nil && tj.UID == uid {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // cachedLive returns the tenant's Jobs that have not ended, as far as the cache knows.

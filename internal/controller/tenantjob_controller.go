@@ -2,7 +2,9 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -49,7 +51,7 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, tj *v1alpha1.Tenant
 	if err := patchStatus(ctx, r.Client, tj, base); err != nil {
 		return retryStale(err)
 	}
-	if tj.Status.JobRef != nil && base.Status.JobRef != nil {
+	if base.Status.JobRef != nil || job.IsOver(base) {
 		r.starts.Forget(tj.UID)
 	}
 	r.announce(base, tj, decision)
@@ -77,28 +79,54 @@ func (r *tenantJobReconciler) start(ctx context.Context, o *job.Observed, d job.
 	if labelled, err := r.label(ctx, o.TenantJob, job.Labels(run, d.Values)); err != nil || labelled {
 		return job.Decision{}, err
 	}
-	end, held, err := r.starts.Begin(o.TenantJob, o.Tenant, o.Template, cachedJobs{ctx, r.Client})
-	if err != nil {
+	end, hold, err := r.starts.Begin(o.TenantJob, o.Tenant, o.Template, cachedJobs{ctx, r.Client})
+	switch {
+	case err != nil:
 		return d, err
-	}
-	if held != "" {
-		return job.Queued(*o, held, now), nil
+	case hold != Hold{}:
+		return heldBack(*o, hold, now), nil
 	}
 	made := job.Build(run, d.Values)
 	err = r.Create(ctx, made, client.FieldOwner(FieldManager))
 	if apierrors.IsAlreadyExists(err) {
-		made, err = &batchv1.Job{}, r.live.Get(ctx, keyOf(o.TenantJob), made)
+		made = &batchv1.Job{}
+		err = r.live.Get(ctx, keyOf(o.TenantJob), made)
 		if err == nil && !metav1.IsControlledBy(made, o.TenantJob) {
-			end(false)
+			end(NotMade)
 			return job.NameTaken(*o, made), nil
 		}
 	}
-	end(err == nil)
+	end(outcomeOf(err))
 	if err != nil {
 		return refusedJob(*o, err, now)
 	}
 	o.Job = made
 	return job.Decide(*o, now), nil
+}
+
+// heldBack is the decision about a run that the door held back.
+func heldBack(o job.Observed, hold Hold, now time.Time) job.Decision {
+	d := job.Decision{}
+	if hold.Limit != "" {
+		d = job.Queued(o, hold.Limit, now)
+	}
+	if hold.Brief && (d.After == 0 || d.After > job.SettleAfter) {
+		d.After = job.SettleAfter
+	}
+	return d
+}
+
+// outcomeOf a start says whether there is a Job. Without an answer there may be one soon.
+func outcomeOf(err error) Outcome {
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
+		return Made
+	case errors.As(err, &status) && status.Status().Code >= http.StatusBadRequest && status.Status().Code < http.StatusInternalServerError:
+		return NotMade
+	default:
+		return Unsure
+	}
 }
 
 // refusedJob is the decision about a run whose Job the API server refused.
@@ -127,8 +155,9 @@ func (r *tenantJobReconciler) label(ctx context.Context, tj *v1alpha1.TenantJob,
 	if !changed {
 		return false, nil
 	}
-	if err := r.Patch(ctx, labelled, client.MergeFrom(tj), client.FieldOwner(FieldManager)); err != nil {
-		return false, fmt.Errorf("labelling TenantJob %s: %w", keyOf(tj), client.IgnoreNotFound(err))
+	err := r.Patch(ctx, labelled, client.MergeFrom(tj), client.FieldOwner(FieldManager))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return false, fmt.Errorf("labelling TenantJob %s: %w", keyOf(tj), err)
 	}
 	return true, nil
 }

@@ -12,10 +12,14 @@ import (
 
 // recordRun puts a decision into the status of its TenantJob.
 func recordRun(tj *v1alpha1.TenantJob, o job.Observed, d job.Decision, now time.Time) {
+	status := &tj.Status
 	if d.Reason == "" {
+		// What changes in the spec of one that is over changes nothing: the status speaks of it all the same.
+		if job.IsOver(tj) {
+			status.ObservedGeneration = tj.Generation
+		}
 		return
 	}
-	status := &tj.Status
 	status.ObservedGeneration = tj.Generation
 	if o.Job != nil && status.StartTime == nil {
 		status.JobRef = &v1alpha1.LocalReference{Name: o.Job.Name}

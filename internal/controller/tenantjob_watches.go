@@ -47,6 +47,7 @@ func setupTenantJob(mgr manager.Manager, d deps) error {
 		For(&v1alpha1.TenantJob{}, builder.WithPredicates(forgetDeleted)).
 		Owns(&batchv1.Job{}).
 		Watches(&batchv1.Job{}, handler.EnqueueRequestsFromMapFunc(r.nextQueued), builder.WithPredicates(slotFreed)).
+		Watches(&v1alpha1.TenantJob{}, handler.EnqueueRequestsFromMapFunc(r.nextQueued), builder.WithPredicates(leftQueue)).
 		Watches(&v1alpha1.Tenant{}, r.unfinished(indexTenant), builder.WithPredicates(changed(tenantMatters))).
 		Watches(&v1alpha1.TenantJobTemplate{}, r.unfinished(indexTemplate), builder.WithPredicates(changed(templateMatters))).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.inNamespace), builder.WithPredicates(changed(namespaceMatters))).
@@ -74,7 +75,7 @@ func indexTenantJobs(indexer client.FieldIndexer) error {
 			return tj.Spec.TemplateRef.Name
 		}),
 		indexQueued: open(func(tj *v1alpha1.TenantJob) string {
-			if c := meta.FindStatusCondition(tj.Status.Conditions, v1alpha1.ConditionSucceeded); c == nil || c.Reason != v1alpha1.ReasonQueued {
+			if !isQueued(tj) {
 				return ""
 			}
 			return "true"
@@ -108,33 +109,41 @@ func (r *tenantJobReconciler) inNamespace(ctx context.Context, namespace client.
 	return requests(r.list(ctx, client.InNamespace(namespace.GetName()), client.MatchingFields{indexOpen: "true"}))
 }
 
-// nextQueued enqueues, when a slot of a tenant is free again, the first that waits for it of each template: by priority,
-// then the oldest.
+// nextQueued enqueues, when a slot of a tenant is free again, those that wait for it: by priority, then the oldest.
 func (r *tenantJobReconciler) nextQueued(ctx context.Context, freed client.Object) []reconcile.Request {
 	queued := r.list(ctx, client.InNamespace(freed.GetNamespace()), client.MatchingFields{indexQueued: "true"})
-	priorities := map[string]int{}
-	priority := func(name string) int {
-		if _, known := priorities[name]; !known {
-			var template v1alpha1.TenantJobTemplate
-			if err := r.Get(ctx, types.NamespacedName{Name: name}, &template); err == nil {
-				priorities[name] = job.PriorityRank(template.Spec.Priority)
-			}
+	if len(queued) == 0 {
+		return nil
+	}
+	var tenant v1alpha1.Tenant
+	if err := r.Get(ctx, types.NamespacedName{Name: queued[0].Spec.TenantRef.Name}, &tenant); err != nil {
+		return nil // when it comes, all of its TenantJobs are looked at
+	}
+	templates := map[string]*v1alpha1.TenantJobTemplate{}
+	for i := range queued {
+		name := queued[i].Spec.TemplateRef.Name
+		if _, known := templates[name]; !known {
+			templates[name], _ = found(ctx, r.Client, types.NamespacedName{Name: name}, &v1alpha1.TenantJobTemplate{})
 		}
-		return priorities[name]
+	}
+	rank := func(tj v1alpha1.TenantJob) int {
+		if template := templates[tj.Spec.TemplateRef.Name]; template != nil {
+			return job.PriorityRank(template.Spec.Priority)
+		}
+		return 0
 	}
 	slices.SortFunc(queued, func(a, b v1alpha1.TenantJob) int {
 		return cmp.Or(
-			cmp.Compare(priority(a.Spec.TemplateRef.Name), priority(b.Spec.TemplateRef.Name)),
+			cmp.Compare(rank(a), rank(b)),
 			a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
 			cmp.Compare(a.Name, b.Name),
 		)
 	})
-	first := map[string]bool{}
-	return requests(slices.DeleteFunc(queued, func(tj v1alpha1.TenantJob) bool {
-		again := first[tj.Spec.TemplateRef.Name]
-		first[tj.Spec.TemplateRef.Name] = true
-		return again
-	}))
+	next, err := r.starts.Next(queued, &tenant, templates, cachedJobs{ctx, r.Client})
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Listing Jobs from the cache")
+	}
+	return requests(next)
 }
 
 func (r *tenantJobReconciler) list(ctx context.Context, opts ...client.ListOption) []v1alpha1.TenantJob {
@@ -160,6 +169,21 @@ var slotFreed = predicate.Funcs{
 		return job.IsLive(e.ObjectOld.(*batchv1.Job)) && !job.IsLive(e.ObjectNew.(*batchv1.Job))
 	},
 	DeleteFunc: func(e event.DeleteEvent) bool { return job.IsLive(e.Object.(*batchv1.Job)) },
+}
+
+// leftQueue passes the events after which a queued TenantJob will not take the slot that it may have been called for.
+var leftQueue = predicate.Funcs{
+	CreateFunc: func(event.CreateEvent) bool { return false },
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		before, after := e.ObjectOld.(*v1alpha1.TenantJob), e.ObjectNew.(*v1alpha1.TenantJob)
+		return isQueued(before) && !isQueued(after) && after.Status.JobRef == nil
+	},
+	DeleteFunc: func(e event.DeleteEvent) bool { return isQueued(e.Object.(*v1alpha1.TenantJob)) },
+}
+
+func isQueued(tj *v1alpha1.TenantJob) bool {
+	c := meta.FindStatusCondition(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
+	return c != nil && c.Reason == v1alpha1.ReasonQueued
 }
 
 // changed passes updates that change what matters, and all creations and deletions.

@@ -9,7 +9,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
@@ -68,7 +67,7 @@ func Build(r Run, values Values) *batchv1.Job {
 		Spec: jobTemplate.Spec,
 	}
 	if job.Spec.ActiveDeadlineSeconds == nil {
-		job.Spec.ActiveDeadlineSeconds = ptr.To(DefaultActiveDeadlineSeconds)
+		job.Spec.ActiveDeadlineSeconds = new(DefaultActiveDeadlineSeconds)
 	}
 	// A Job that removes itself would take its outcome along.
 	job.Spec.TTLSecondsAfterFinished = nil
@@ -76,9 +75,9 @@ func Build(r Run, values Values) *batchv1.Job {
 	pod := &job.Spec.Template
 	pod.Labels = merge(pod.Labels, labels)
 	pod.Spec.ServiceAccountName = v1alpha1.RunnerServiceAccount
-	pod.Spec.AutomountServiceAccountToken = ptr.To(false)
+	pod.Spec.AutomountServiceAccountToken = new(false)
 	if pod.Spec.EnableServiceLinks == nil {
-		pod.Spec.EnableServiceLinks = ptr.To(false)
+		pod.Spec.EnableServiceLinks = new(false)
 	}
 	vars := environment(r, values)
 	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {

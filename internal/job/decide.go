@@ -17,7 +17,7 @@ const (
 	// SettleAfter is how long after its start a run's status is first written: most pods are running by then, and many
 	// short runs have ended, so that they cost one write less.
 	SettleAfter = 2 * time.Second
-	// LookAgainAfter is how long until the pods of a Job that is still starting are looked at again.
+	// LookAgainAfter is how long until the pods of a Job that is still starting are looked at again, at first.
 	LookAgainAfter = 10 * time.Second
 )
 
@@ -48,6 +48,8 @@ type Namespace struct {
 type Pods struct {
 	// Running counts the pods that run and are not being deleted.
 	Running int
+	// Pending counts those that do not run yet.
+	Pending int
 	// Waiting is why a pod does not run yet, in its own words. Empty when there is none.
 	Waiting string
 	// Refused is why the API server refuses the Job's pods. Empty when it does not.
@@ -148,5 +150,5 @@ func NeedsPods(o Observed, now time.Time) bool {
 		return condition.Type == batchv1.JobFailed
 	}
 	draining := o.Tenant != nil && tenantSuspends(o) && o.Tenant.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain
-	return draining || !jobRuns(o.Job) && now.Sub(o.Job.CreationTimestamp.Time) >= SettleAfter
+	return draining || !jobRuns(o.Job) && o.Job.Status.StartTime != nil && now.Sub(o.Job.CreationTimestamp.Time) >= SettleAfter
 }

@@ -77,8 +77,10 @@ func environment(r Run, values Values) []corev1.EnvVar {
 		vars = append(vars, literal(AttributeVariable(name), string(r.Tenant.Spec.Attributes[name])))
 	}
 	for _, p := range r.Template.Spec.Parameters {
-		if value, set := values[p.Name]; set {
-			vars = append(vars, literal(ParameterVariable(p), value))
+		// A template that names a reserved variable is not Ready; were it run all the same, the last one would win.
+		name := ParameterVariable(p)
+		if value, set := values[p.Name]; set && !ReservedVariable(name) {
+			vars = append(vars, literal(name, value))
 		}
 	}
 	return vars

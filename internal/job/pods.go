@@ -2,6 +2,8 @@ package job
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -21,6 +23,7 @@ func LookAt(pods []corev1.Pod) Pods {
 		case pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil:
 			found.Running++
 		case pod.Status.Phase == corev1.PodPending:
+			found.Pending++
 			found.Waiting = orElse(waitsFor(pod), found.Waiting)
 		case pod.Status.Phase == corev1.PodFailed && pod.CreationTimestamp.After(failed):
 			failed = pod.CreationTimestamp.Time
@@ -33,25 +36,51 @@ func LookAt(pods []corev1.Pod) Pods {
 // LookAtRefusals adds why the API server refuses a Job's pods, from the Job controller's FailedCreate events since the
 // newest pod.
 func LookAtRefusals(found *Pods, pods []corev1.Pod, refusals []corev1.Event) {
-	var newest time.Time
+	var newest, ended, latest time.Time
 	for i := range pods {
-		if created := pods[i].CreationTimestamp.Time; created.After(newest) {
-			newest = created
-		}
+		newest = later(newest, pods[i].CreationTimestamp.Time)
+		ended = later(ended, endOf(&pods[i]))
 	}
 	for i := range refusals {
 		first, last := eventTimes(&refusals[i])
 		if !last.After(newest) {
 			continue
 		}
-		if first.Before(newest) {
-			first = newest
-		}
+		// A refusal before the newest pod, of which this is a repetition, is over.
+		first = later(first, later(newest, ended))
 		if found.Refused == "" || first.Before(found.RefusedSince) {
 			found.RefusedSince = first
 		}
-		found.Refused = refusals[i].Message
+		if found.Refused == "" || last.After(latest) {
+			found.Refused, latest = refusal(refusals[i].Message), last
+		}
 	}
+}
+
+// refusal is a FailedCreate event's message without the name of the pod, which is another with each attempt.
+func refusal(message string) string {
+	if _, why, found := strings.Cut(message, " is forbidden: "); found {
+		return why
+	}
+	return strings.TrimPrefix(message, "Error creating: ")
+}
+
+// endOf is when a pod's last container ended.
+func endOf(pod *corev1.Pod) time.Time {
+	var end time.Time
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if t := s.State.Terminated; t != nil {
+			end = later(end, t.FinishedAt.Time)
+		}
+	}
+	return end
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 func eventTimes(e *corev1.Event) (first, last time.Time) {
@@ -68,13 +97,23 @@ func eventTimes(e *corev1.Event) (first, last time.Time) {
 	return first, last
 }
 
+// beforeTheProcess are the reasons for which a container waits before its command is looked at. What the kubelet says
+// with others may quote the command, and with it a parameter's value.
+var beforeTheProcess = []string{
+	"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError",
+	"RegistryUnavailable", "SignatureValidationFailed", "CreateContainerConfigError",
+}
+
 // waitsFor is a pending pod's own reason: a container's, or the scheduler's.
 func waitsFor(pod *corev1.Pod) string {
-	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
-		for _, s := range statuses {
-			if w := s.State.Waiting; w != nil && w.Reason != "" && w.Reason != "ContainerCreating" && w.Reason != "PodInitializing" {
-				return orElse(joined(w.Reason, w.Message), w.Reason)
-			}
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		w := s.State.Waiting
+		switch {
+		case w == nil, w.Reason == "", w.Reason == "ContainerCreating", w.Reason == "PodInitializing":
+		case slices.Contains(beforeTheProcess, w.Reason):
+			return joined(w.Reason, w.Message)
+		default:
+			return w.Reason
 		}
 	}
 	for _, c := range pod.Status.Conditions {
@@ -87,11 +126,10 @@ func waitsFor(pod *corev1.Pod) string {
 
 // howItEnded is a failed pod's exit code. What it said on the way may be secret.
 func howItEnded(pod *corev1.Pod) string {
-	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
-		for _, s := range statuses {
-			if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
-				return fmt.Sprintf("container %s exited with code %d", s.Name, t.ExitCode)
-			}
+	// A sidecar is stopped after the container that failed.
+	for _, s := range slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses) {
+		if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
+			return fmt.Sprintf("container %s exited with code %d", s.Name, t.ExitCode)
 		}
 	}
 	return pod.Status.Reason

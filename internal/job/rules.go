@@ -2,10 +2,12 @@ package job
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -43,8 +45,8 @@ func mismatched(o Observed, _ time.Time) *Decision {
 	switch {
 	case o.Namespace != nil && o.Namespace.Tenant != want:
 		return over(v1alpha1.ReasonTenantMismatch, Stalled, fmt.Sprintf("namespace %s is tenant %s's: `spec.tenantRef.name` must be %s, or the TenantJob in the namespace of %s", namespace, o.Namespace.Tenant, o.Namespace.Tenant, want))
-	case o.Namespace == nil && o.Tenant != nil && o.Tenant.NamespaceName() != namespace:
-		return over(v1alpha1.ReasonTenantMismatch, Stalled, fmt.Sprintf("namespace %s is no tenant's: create the TenantJob in namespace %s, which is tenant %s's", namespace, o.Tenant.NamespaceName(), want))
+	case o.Tenant != nil && o.Tenant.NamespaceName() != namespace:
+		return over(v1alpha1.ReasonTenantMismatch, Stalled, fmt.Sprintf("namespace %s is not tenant %s's: create the TenantJob in namespace %s", namespace, want, o.Tenant.NamespaceName()))
 	}
 	return nil
 }
@@ -104,33 +106,46 @@ func vanished(o Observed, _ time.Time) *Decision {
 	return nil
 }
 
-// suspended: what runs is stopped when its tenant is suspended, or drained. Draining, a run with no pod running is
+// suspended: what runs is stopped when its tenant is suspended, or drained. Draining, a run that needs another pod is
 // stopped too, since its pods are refused.
 func suspended(o Observed, _ time.Time) *Decision {
 	if o.Job == nil || !tenantSuspends(o) {
 		return nil
 	}
-	if o.Tenant.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain && o.Pods != nil && o.Pods.Running > 0 {
+	if o.Tenant.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain && o.Pods != nil && drains(o.Job, o.Pods) {
 		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Progress: InProgress, After: LookAgainAfter,
 			Message: fmt.Sprintf("tenant %s is being suspended; its running pods may finish", o.Tenant.Name)}
 	}
 	return over(v1alpha1.ReasonStoppedBySuspension, Stalled, fmt.Sprintf("tenant %s was suspended; create another TenantJob when it is active again", o.Tenant.Name))
 }
 
+// drains says whether a Job may finish with the pods it has: one runs, or all have ended and the Job controller has not
+// yet said what follows from that.
+func drains(j *batchv1.Job, pods *Pods) bool {
+	uncounted := j.Status.UncountedTerminatedPods
+	behind := j.Status.Active > 0 || uncounted != nil && len(uncounted.Succeeded)+len(uncounted.Failed) > 0
+	return pods.Running > 0 || pods.Pending == 0 && behind || hasCondition(j, batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget)
+}
+
+// refused: the Job has been without a pod for too long. Before its startTime the Job controller has not got to it yet,
+// and when very many Jobs are made at once it does not for a long while.
 func refused(o Observed, now time.Time) *Decision {
-	if o.Job == nil || jobRuns(o.Job) {
+	if o.Job == nil || jobRuns(o.Job) || o.Job.Status.Active > 0 || o.Job.Status.StartTime == nil {
 		return nil
 	}
-	since := o.Job.CreationTimestamp.Time
-	never := o.Job.Status.Active == 0 && o.Job.Status.Failed == 0 && o.Job.Status.Succeeded == 0
-	why := "the Job has no pod"
-	if o.Pods != nil && o.Pods.Refused != "" {
-		why, never = o.Pods.Refused, true
-		if o.Job.Status.Failed > 0 || o.Job.Status.Succeeded > 0 {
+	status := o.Job.Status
+	since, why := status.StartTime.Time, "the Job has no pod"
+	first := status.Failed == 0 && status.Succeeded == 0 && terminating(o.Job) == 0
+	switch {
+	case o.Pods != nil && o.Pods.Refused != "":
+		why = o.Pods.Refused
+		if !first {
 			since = o.Pods.RefusedSince
 		}
+	case !first: // it waits for its next pod
+		return nil
 	}
-	if !never || o.Job.Status.Active > 0 || now.Sub(since) < RefusedAfter {
+	if now.Sub(since) < RefusedAfter {
 		return nil
 	}
 	return over(v1alpha1.ReasonPodsRefused, Stalled, fmt.Sprintf("no pod for two minutes: %s", why))
@@ -151,7 +166,23 @@ func running(o Observed, now time.Time) *Decision {
 	case o.Pods.Waiting != "":
 		message = o.Pods.Waiting
 	}
-	return settled(o, now, Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonStarting, Message: message, Progress: InProgress, After: LookAgainAfter})
+	return settled(o, now, Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonStarting, Message: message, Progress: InProgress, After: lookAgain(o.Job, now)})
+}
+
+// lookAgain is when to look again at the pods of a Job that is still starting: the longer that takes, the later, so that
+// thousands of pods that find no node cost little.
+func lookAgain(j *batchv1.Job, now time.Time) time.Duration {
+	const longest = 5 * time.Minute
+	began := j.CreationTimestamp
+	if j.Status.StartTime != nil {
+		began = *j.Status.StartTime
+	}
+	age := now.Sub(began.Time)
+	after := min(max(LookAgainAfter, age/4), longest)
+	if left := RefusedAfter - age; left > 0 {
+		after = min(after, left)
+	}
+	return after
 }
 
 // settled leaves the status of a run as it is for the first moments.
@@ -191,7 +222,12 @@ func templateNotReady(o Observed, _ time.Time) *Decision {
 	return nil
 }
 
+// badParameters are those that a template that can run does not accept. Of another it is not known what it will.
 func badParameters(o Observed, _ time.Time) *Decision {
+	ready := meta.FindStatusCondition(o.Template.Status.Conditions, v1alpha1.ConditionReady)
+	if ready == nil || ready.Status != metav1.ConditionTrue || ready.ObservedGeneration != o.Template.Generation {
+		return nil
+	}
 	if _, err := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters); err != nil {
 		return over(v1alpha1.ReasonInvalidParameters, Stalled, err.Error())
 	}
@@ -213,7 +249,7 @@ func tenantSuspended(o Observed, _ time.Time) *Decision {
 		return nil
 	}
 	message := fmt.Sprintf("tenant %s is suspended", o.Tenant.Name)
-	if _, child := o.TenantJob.Labels[v1alpha1.LabelFanOut]; child && metav1.GetControllerOf(o.TenantJob) != nil {
+	if _, child := o.TenantJob.Labels[v1alpha1.LabelFanOut]; child && metav1.GetControllerOf(o.TenantJob) != nil && o.Tenant.Suspended() {
 		return over(v1alpha1.ReasonTenantSuspended, Current, message)
 	}
 	d := waiting(v1alpha1.ReasonTenantSuspended, message+"; it starts when the tenant is resumed")
@@ -296,7 +332,15 @@ func IsOver(tj *v1alpha1.TenantJob) bool { return isOver(tj) }
 
 // IsLive says whether a Job holds its slot: it has not ended, or its pods have not.
 func IsLive(j *batchv1.Job) bool {
-	return finalCondition(j) == nil || j.Status.Terminating != nil && *j.Status.Terminating > 0
+	return finalCondition(j) == nil || terminating(j) > 0
+}
+
+// terminating is how many of a Job's pods are being deleted.
+func terminating(j *batchv1.Job) int32 {
+	if j.Status.Terminating == nil {
+		return 0
+	}
+	return *j.Status.Terminating
 }
 
 // tenantSuspends says whether the tenant is suspended, or about to be.
@@ -310,11 +354,18 @@ func jobRuns(j *batchv1.Job) bool { return j.Status.Ready != nil && *j.Status.Re
 // finalCondition returns the condition that says how a Job ended. Nil means it has not.
 func finalCondition(j *batchv1.Job) *batchv1.JobCondition {
 	for i, c := range j.Status.Conditions {
-		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == "True" {
+		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue {
 			return &j.Status.Conditions[i]
 		}
 	}
 	return nil
+}
+
+// hasCondition says whether one of these conditions of a Job is True.
+func hasCondition(j *batchv1.Job, of ...batchv1.JobConditionType) bool {
+	return slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool {
+		return c.Status == corev1.ConditionTrue && slices.Contains(of, c.Type)
+	})
 }
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }

@@ -96,6 +96,11 @@ func variableProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 			for _, name := range slices.Sorted(maps.Keys(own)) {
 				check(name, fmt.Sprintf("spec.jobTemplate.spec.template.spec.%s[%s].env", field, c.Name))
 			}
+			for _, from := range c.EnvFrom {
+				if ReservedVariable(from.Prefix) {
+					check(from.Prefix, fmt.Sprintf("spec.jobTemplate.spec.template.spec.%s[%s].envFrom", field, c.Name))
+				}
+			}
 		}
 	}
 	inContainers("initContainers", pod.InitContainers)

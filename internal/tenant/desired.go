@@ -42,9 +42,6 @@ const (
 // OperatorServiceAccount is the operator's own, in the operator's namespace.
 const OperatorServiceAccount = "tenantry"
 
-// FieldNamespaceLabels is the field of a Tenant that shapes its namespace object.
-const FieldNamespaceLabels = "spec.namespace.labels"
-
 // Settings are what shapes a tenant's namespace beside its Tenant.
 type Settings struct {
 	OperatorNamespace  string
@@ -233,7 +230,14 @@ func (d *Desired) addNetworkPolicies(t *v1alpha1.Tenant) {
 	}}
 	var egress []networkingv1.NetworkPolicyEgressRule
 	if t.Spec.Isolation != nil {
-		egress = append(egress, t.Spec.Isolation.Egress...)
+		egress = t.DeepCopy().Spec.Isolation.Egress
+	}
+	for _, rule := range egress {
+		for i := range rule.Ports {
+			if rule.Ports[i].Protocol == nil { // As the API server fills it in: else what is there would look changed.
+				rule.Ports[i].Protocol = new(corev1.ProtocolTCP)
+			}
+		}
 	}
 	d.add("spec.isolation.egress", &networkingv1.NetworkPolicy{
 		ObjectMeta: named(t, NameEgress),

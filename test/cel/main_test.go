@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,7 +24,7 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-var (
+const (
 	crdDir     = "../../config/crd/bases"
 	samplesDir = "../../config/samples"
 	// manager is the field manager of everything that is applied here.
@@ -35,7 +36,16 @@ var (
 	restConfig *rest.Config
 	// kube validates strictly, as kubectl does.
 	kube client.Client
+	// installWarnings are what the API server said about the CustomResourceDefinitions.
+	installWarnings []string
 )
+
+// warningLog keeps warnings of the API server.
+type warningLog []string
+
+func (l *warningLog) HandleWarningHeaderWithContext(_ context.Context, _ int, _ string, text string) {
+	*l = append(*l, text)
+}
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(klog.Background())
@@ -58,6 +68,8 @@ func runTests(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, env.Stop()) }()
 	restConfig.QPS = -1
+	var warnings warningLog
+	restConfig.WarningHandlerWithContext = &warnings
 
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
@@ -76,6 +88,7 @@ func runTests(m *testing.M) (code int, err error) {
 			return 1, err
 		}
 	}
+	installWarnings = slices.Clone(warnings)
 	return m.Run(), nil
 }
 

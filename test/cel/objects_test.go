@@ -11,7 +11,6 @@ import (
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -129,25 +128,30 @@ func decodeAll(text []byte) []*unstructured.Unstructured {
 
 // installCRD applies a CustomResourceDefinition as `make install` does, and waits until it is served.
 func installCRD(ctx context.Context, crd *apiextensionsv1.CustomResourceDefinition) error {
+	if err := applyCRD(ctx, crd); err != nil {
+		return fmt.Errorf("applying CustomResourceDefinition %s: %w", crd.Name, err)
+	}
+	return eventually(ctx, "CustomResourceDefinition "+crd.Name+" to be served", func(ctx context.Context) (bool, error) {
+		var live apiextensionsv1.CustomResourceDefinition
+		err := kube.Get(ctx, client.ObjectKeyFromObject(crd), &live)
+		return conditionTrue(&live, apiextensionsv1.Established), err
+	})
+}
+
+func applyCRD(ctx context.Context, crd *apiextensionsv1.CustomResourceDefinition) error {
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(crd)
 	if err != nil {
-		return fmt.Errorf("converting CustomResourceDefinition %s: %w", crd.Name, err)
+		return err
 	}
 	obj := &unstructured.Unstructured{Object: content}
 	unstructured.RemoveNestedField(obj.Object, "status")
 	obj.SetGroupVersionKind(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"))
-	if err := kube.Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), manager, client.ForceOwnership); err != nil {
-		return fmt.Errorf("applying CustomResourceDefinition %s: %w", crd.Name, err)
-	}
-	return eventually(ctx, "CustomResourceDefinition "+crd.Name+" to be served", func(ctx context.Context) (bool, error) {
-		list := &metav1.PartialObjectMetadataList{}
-		list.SetGroupVersionKind(apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinitionList"))
-		var live apiextensionsv1.CustomResourceDefinition
-		if err := kube.Get(ctx, client.ObjectKeyFromObject(crd), &live); err != nil {
-			return false, err
-		}
-		return conditionTrue(&live, apiextensionsv1.Established), nil
-	})
+	return apply(ctx, obj)
+}
+
+// apply is a server-side apply. The object becomes what the API server answers.
+func apply(ctx context.Context, obj *unstructured.Unstructured) error {
+	return kube.Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), manager, client.ForceOwnership)
 }
 
 func conditionTrue(crd *apiextensionsv1.CustomResourceDefinition, condition apiextensionsv1.CustomResourceDefinitionConditionType) bool {

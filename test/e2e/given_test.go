@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"maps"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -21,18 +20,29 @@ import (
 // sampleImage is the sample application's, which the nodes have.
 const sampleImage = "tenantry.dev/hotspot:dev"
 
-// givenTenant makes a Tenant that is Ready, and that goes when the spec ends. Its name starts with what is given.
+// newTenant returns a Tenant that the API server does not know yet. Its name starts with what is given, and is new.
+func newTenant(name string, spec v1alpha1.TenantSpec) *v1alpha1.Tenant {
+	name += "-" + rand.String(5)
+	return &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"e2e": name}}, Spec: spec}
+}
+
+// givenTenant makes a Tenant and waits until it is Ready. It goes when the spec ends.
 func givenTenant(ctx context.Context, name string, spec v1alpha1.TenantSpec) *v1alpha1.Tenant {
 	GinkgoHelper()
-	name += "-" + rand.String(5)
-	tenant := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"e2e": name}}, Spec: spec}
+	tenant := newTenant(name, spec)
+	create(ctx, tenant)
+	expectReady(ctx, tenant)
+	return tenant
+}
+
+// create a Tenant, which goes when the spec ends.
+func create(ctx context.Context, tenant *v1alpha1.Tenant) {
+	GinkgoHelper()
 	Expect(kube.Create(ctx, tenant)).To(Succeed())
 	tenantsOfSpec, tenantsOfSuite = append(tenantsOfSpec, tenant), append(tenantsOfSuite, tenant)
 	DeferCleanup(func(ctx SpecContext) {
 		Expect(client.IgnoreNotFound(kube.Delete(ctx, tenant))).To(Succeed())
 	})
-	expectReady(ctx, tenant)
-	return tenant
 }
 
 // expectReady waits until the operator has done what the Tenant's spec says.
@@ -148,5 +158,3 @@ func dispatch(ctx context.Context, tenant *v1alpha1.Tenant, template *v1alpha1.T
 	Expect(kube.Create(ctx, tj)).To(Succeed())
 	return tj
 }
-
-func seconds(n int) time.Duration { return time.Duration(n) * time.Second }

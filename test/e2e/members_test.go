@@ -11,120 +11,172 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/scheme"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-var _ = Describe("A tenant's members", func() {
-	It("dispatch or look on, in their own namespace and nowhere else", func(ctx SpecContext) {
-		const dispatcher, auditor, auditors = "dora@acme.example", "audrey@acme.example", "acme-auditors"
+// attempts are what somebody tries, by what it would be.
+type attempts map[string]func(context.Context) error
+
+// expectRefused makes attempts, all of which the API server has to refuse.
+func expectRefused(ctx context.Context, all attempts) {
+	GinkgoHelper()
+	for what, attempt := range all {
+		Expect(attempt(ctx)).To(MatchError(isForbidden, "IsForbidden"), "it should be forbidden to %s", what)
+	}
+}
+
+var _ = Describe("A tenant's member", func() {
+	It("who is a Dispatcher creates TenantJobs in the tenant's namespace and can do nothing elsewhere", func(ctx SpecContext) {
+		const name = "dora@acme.example"
 		acme := givenTenant(ctx, "acme", v1alpha1.TenantSpec{Members: []v1alpha1.TenantMember{
-			{Role: v1alpha1.RoleDispatcher, Subject: v1alpha1.MemberSubject{Kind: v1alpha1.SubjectUser, Name: dispatcher}},
-			{Role: v1alpha1.RoleViewer, Subject: v1alpha1.MemberSubject{Kind: v1alpha1.SubjectGroup, Name: auditors}},
+			{Role: v1alpha1.RoleDispatcher, Subject: v1alpha1.MemberSubject{Kind: v1alpha1.SubjectUser, Name: name}},
 		}})
 		globex := givenTenant(ctx, "globex", v1alpha1.TenantSpec{})
-		template := givenTemplate(ctx, "check-expired-sessions", func(spec *v1alpha1.TenantJobTemplateSpec) {
-			spec.MemberDispatch = &v1alpha1.MemberDispatch{TenantSelector: &metav1.LabelSelector{MatchLabels: acme.Labels}}
-		})
+		template := givenTemplate(ctx, "check-expired-sessions", dispatchedByMembersOf(acme))
 		theirs := dispatch(ctx, globex, template, "theirs", none)
 		expectReason(ctx, theirs, v1alpha1.ReasonCompleted)
 		theirPod := podOf(ctx, theirs)
+		dora, user := clientAs(name), clientsetAs(name)
 
-		By("dispatching as a Dispatcher")
-		dora := clientAs(dispatcher)
+		By("dispatching")
 		ours := newTenantJob(acme, template, "ours", none)
 		// Role bindings, and what members may dispatch, take effect in their own time.
 		Eventually(ctx, func(ctx context.Context) error { return dora.Create(ctx, ours) }).Should(Succeed())
 		expectReason(ctx, ours, v1alpha1.ReasonCompleted)
 		pod := podOf(ctx, ours)
-		Expect(readLogs(ctx, configuredAs(dispatcher), &pod)).To(Succeed())
+		Expect(readLog(ctx, user, &pod)).To(Succeed())
 
-		By("cancelling and deleting as a Dispatcher")
-		endless := newTenantJob(acme, template, "endless", endless)
-		Expect(dora.Create(ctx, endless)).To(Succeed())
-		running := runs(ctx, endless)
-		Expect(dora.Patch(ctx, endless, client.RawPatch(cancelPatch.type_, cancelPatch.data))).To(Succeed())
-		expectReason(ctx, endless, v1alpha1.ReasonCancelled)
-		Expect(dora.Delete(ctx, ours)).To(Succeed())
+		By("cancelling")
+		cancelled := newTenantJob(acme, template, "cancelled", endless)
+		Expect(dora.Create(ctx, cancelled)).To(Succeed())
+		runs(ctx, cancelled)
+		Expect(dora.Patch(ctx, cancelled.DeepCopy(), toCancel)).To(Succeed())
+		expectReason(ctx, cancelled, v1alpha1.ReasonCancelled)
 
-		By("trying as a Dispatcher what only the platform may")
-		user := configuredAs(dispatcher)
-		expectRefused(ctx, map[string]func(context.Context) error{
+		By("trying more than that")
+		expectRefused(ctx, attempts{
 			"create a TenantJob for another tenant": func(ctx context.Context) error {
 				return dora.Create(ctx, newTenantJob(globex, template, "stolen", none))
 			},
-			"read another tenant's TenantJobs": func(ctx context.Context) error {
-				return dora.List(ctx, &v1alpha1.TenantJobList{}, client.InNamespace(globex.NamespaceName()))
+			"list another tenant's TenantJobs": func(ctx context.Context) error {
+				return dora.List(ctx, &v1alpha1.TenantJobList{}, client.InNamespace(theirs.Namespace))
 			},
+			"list everybody's TenantJobs":       func(ctx context.Context) error { return dora.List(ctx, &v1alpha1.TenantJobList{}) },
+			"cancel another tenant's TenantJob": func(ctx context.Context) error { return dora.Patch(ctx, theirs.DeepCopy(), toCancel) },
 			"delete another tenant's TenantJob": func(ctx context.Context) error { return dora.Delete(ctx, theirs.DeepCopy()) },
-			"read another tenant's logs":        func(ctx context.Context) error { return readLogs(ctx, user, &theirPod) },
-			"read all TenantJobs":               func(ctx context.Context) error { return dora.List(ctx, &v1alpha1.TenantJobList{}) },
-			"forge a TenantJob's status": func(ctx context.Context) error {
-				forged := endless.DeepCopy()
-				forged.Status.Conditions = nil
-				return dora.Status().Update(ctx, forged)
+			"read another tenant's log":         func(ctx context.Context) error { return readLog(ctx, user, &theirPod) },
+			"forge an outcome": func(ctx context.Context) error {
+				return dora.Status().Patch(ctx, ours.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(`{"status":{"conditions":[]}}`)))
 			},
 			"read secrets": func(ctx context.Context) error {
-				return dora.List(ctx, &corev1.SecretList{}, client.InNamespace(acme.NamespaceName()))
+				return dora.List(ctx, &corev1.SecretList{}, client.InNamespace(ours.Namespace))
 			},
+			"have the runner's token": func(ctx context.Context) error {
+				_, err := user.CoreV1().ServiceAccounts(ours.Namespace).
+					CreateToken(ctx, v1alpha1.RunnerServiceAccount, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+				return err
+			},
+			"run a command in a pod": func(ctx context.Context) error {
+				command := &corev1.PodExecOptions{Command: []string{"/hotspot", "help"}, Stdout: true}
+				return user.CoreV1().RESTClient().Post().Namespace(pod.Namespace).Resource("pods").Name(pod.Name).
+					SubResource("exec").VersionedParams(command, clientgoscheme.ParameterCodec).Do(ctx).Error()
+			},
+			"delete a pod": func(ctx context.Context) error { return dora.Delete(ctx, pod.DeepCopy()) },
 			"create a pod": func(ctx context.Context) error {
-				return dora.Create(ctx, &corev1.Pod{ObjectMeta: in(acme, "pod"), Spec: samplePod("probe")})
+				return dora.Create(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ours.Namespace, Name: "pod"}, Spec: samplePod("probe")})
 			},
 			"create a Job": func(ctx context.Context) error {
-				return dora.Create(ctx, &batchv1.Job{ObjectMeta: in(acme, "job"),
-					Spec: batchv1.JobSpec{Template: corev1.PodTemplateSpec{Spec: samplePod("probe")}}})
+				return dora.Create(ctx, &batchv1.Job{
+					ObjectMeta: metav1.ObjectMeta{Namespace: ours.Namespace, Name: "job"},
+					Spec:       batchv1.JobSpec{Template: corev1.PodTemplateSpec{Spec: samplePod("probe")}},
+				})
 			},
-			"create a CronJob": func(ctx context.Context) error {
-				return dora.Create(ctx, &batchv1.CronJob{ObjectMeta: in(acme, "cronjob"), Spec: batchv1.CronJobSpec{Schedule: "@daily",
-					JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: corev1.PodTemplateSpec{Spec: samplePod("probe")}}}}})
+			"delete the TenantJob's Job": func(ctx context.Context) error {
+				return dora.Delete(ctx, &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: ours.Namespace, Name: ours.Name}})
 			},
-			"run a command in a pod":   func(ctx context.Context) error { return runCommand(ctx, user, &running) },
-			"delete a pod":             func(ctx context.Context) error { return dora.Delete(ctx, pod.DeepCopy()) },
-			"have the runner's token":  func(ctx context.Context) error { return requestToken(ctx, user, acme.NamespaceName()) },
 			"open the network": func(ctx context.Context) error {
-				return dora.DeleteAllOf(ctx, &networkingv1.NetworkPolicy{}, client.InNamespace(acme.NamespaceName()))
+				return dora.DeleteAllOf(ctx, &networkingv1.NetworkPolicy{}, client.InNamespace(ours.Namespace))
 			},
 			"grant rights": func(ctx context.Context) error {
-				return dora.Create(ctx, &rbacv1.RoleBinding{ObjectMeta: in(acme, "grant"),
-					RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "edit"},
-					Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: dispatcher}}})
+				return dora.Create(ctx, &rbacv1.RoleBinding{
+					ObjectMeta: metav1.ObjectMeta{Namespace: ours.Namespace, Name: "grant"},
+					RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "edit"},
+					Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
+				})
 			},
-			"change the Tenant": func(ctx context.Context) error {
-				return dora.Patch(ctx, acme.DeepCopy(), client.RawPatch(suspendPatch.type_, suspendPatch.data))
+			"read the Tenant": func(ctx context.Context) error {
+				return dora.Get(ctx, client.ObjectKeyFromObject(acme), &v1alpha1.Tenant{})
 			},
-			"change the namespace": func(ctx context.Context) error {
-				return dora.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: acme.NamespaceName()}})
+			"delete the namespace": func(ctx context.Context) error {
+				return dora.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ours.Namespace}})
 			},
 		})
 
-		By("looking on as a Viewer")
-		audrey := clientAs(auditor, auditors)
-		Expect(audrey.List(ctx, &v1alpha1.TenantJobList{}, client.InNamespace(acme.NamespaceName()))).To(Succeed())
-		Expect(audrey.List(ctx, &corev1.PodList{}, client.InNamespace(acme.NamespaceName()))).To(Succeed())
-		Expect(readLogs(ctx, configuredAs(auditor, auditors), &running)).To(Or(Succeed(), MatchError(isNotFound, "IsNotFound")))
-		expectRefused(ctx, map[string]func(context.Context) error{
+		By("deleting")
+		Expect(dora.Delete(ctx, cancelled)).To(Succeed())
+
+		By("being a member no more")
+		change(ctx, acme, func(t *v1alpha1.Tenant) { t.Spec.Members = nil })
+		Eventually(ctx, func(ctx context.Context) error {
+			return dora.List(ctx, &v1alpha1.TenantJobList{}, client.InNamespace(ours.Namespace))
+		}).Should(MatchError(isForbidden, "IsForbidden"))
+	})
+
+	It("who is a Viewer reads and changes nothing", func(ctx SpecContext) {
+		const name, group = "audrey@acme.example", "acme-auditors"
+		acme := givenTenant(ctx, "acme", v1alpha1.TenantSpec{Members: []v1alpha1.TenantMember{
+			{Role: v1alpha1.RoleViewer, Subject: v1alpha1.MemberSubject{Kind: v1alpha1.SubjectGroup, Name: group}},
+		}})
+		globex := givenTenant(ctx, "globex", v1alpha1.TenantSpec{})
+		template := givenTemplate(ctx, "check-expired-sessions", dispatchedByMembersOf(acme))
+		ours := dispatch(ctx, acme, template, "ours", none)
+		expectReason(ctx, ours, v1alpha1.ReasonCompleted)
+		audrey, user := clientAs(name, group), clientsetAs(name, group)
+
+		for _, list := range []client.ObjectList{&v1alpha1.TenantJobList{}, &batchv1.JobList{}, &corev1.PodList{}, &corev1.EventList{}} {
+			Eventually(ctx, func(ctx context.Context) error { return audrey.List(ctx, list, client.InNamespace(ours.Namespace)) }).Should(Succeed())
+		}
+		pod := podOf(ctx, ours)
+		Expect(readLog(ctx, user, &pod)).To(Succeed())
+
+		expectRefused(ctx, attempts{
 			"create a TenantJob": func(ctx context.Context) error {
 				return audrey.Create(ctx, newTenantJob(acme, template, "viewed", none))
 			},
-			"cancel a TenantJob": func(ctx context.Context) error {
-				return audrey.Patch(ctx, endless.DeepCopy(), client.RawPatch(cancelPatch.type_, cancelPatch.data))
-			},
-			"delete a TenantJob": func(ctx context.Context) error { return audrey.Delete(ctx, endless.DeepCopy()) },
+			"cancel a TenantJob": func(ctx context.Context) error { return audrey.Patch(ctx, ours.DeepCopy(), toCancel) },
+			"delete a TenantJob": func(ctx context.Context) error { return audrey.Delete(ctx, ours.DeepCopy()) },
 			"read secrets": func(ctx context.Context) error {
-				return audrey.List(ctx, &corev1.SecretList{}, client.InNamespace(acme.NamespaceName()))
+				return audrey.List(ctx, &corev1.SecretList{}, client.InNamespace(ours.Namespace))
 			},
-			"read another tenant's TenantJobs": func(ctx context.Context) error {
+			"list another tenant's TenantJobs": func(ctx context.Context) error {
 				return audrey.List(ctx, &v1alpha1.TenantJobList{}, client.InNamespace(globex.NamespaceName()))
 			},
 		})
-
-		By("being let go")
-		change(ctx, acme, func(t *v1alpha1.Tenant) { t.Spec.Members = nil })
-		Eventually(ctx, func(ctx context.Context) error {
-			return audrey.List(ctx, &v1alpha1.TenantJobList{}, client.InNamespace(acme.NamespaceName()))
-		}).Should(MatchError(isForbidden, "IsForbidden"))
 	})
 })
+
+var toCancel = client.RawPatch(types.MergePatchType, []byte(`{"spec":{"cancel":true}}`))
+
+// dispatchedByMembersOf lets a tenant's members dispatch a template, and nobody else's.
+func dispatchedByMembersOf(tenant *v1alpha1.Tenant) func(*v1alpha1.TenantJobTemplateSpec) {
+	return func(spec *v1alpha1.TenantJobTemplateSpec) {
+		spec.MemberDispatch = &v1alpha1.MemberDispatch{TenantSelector: &metav1.LabelSelector{MatchLabels: tenant.Labels}}
+	}
+}
+
+func clientsetAs(user string, groups ...string) kubernetes.Interface {
+	GinkgoHelper()
+	made, err := kubernetes.NewForConfig(configAs(user, groups...))
+	Expect(err).NotTo(HaveOccurred())
+	return made
+}
+
+func readLog(ctx context.Context, as kubernetes.Interface, pod *corev1.Pod) error {
+	_, err := as.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
+	return err
+}

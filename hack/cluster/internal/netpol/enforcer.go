@@ -12,6 +12,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -26,29 +29,42 @@ import (
 
 // Enforcer keeps the kernel's rules at what the cluster's policies ask for.
 type Enforcer struct {
-	factory    informers.SharedInformerFactory
+	client     kubernetes.Interface
+	factories  []informers.SharedInformerFactory
 	pods       corelisters.PodLister
 	namespaces corelisters.NamespaceLister
 	policies   netlisters.NetworkPolicyLister
+	informers  []cache.SharedIndexInformer
 	log        io.Writer
 	changed    chan struct{}
 
-	mu    sync.Mutex
+	mu    sync.Mutex // of what follows
 	early map[types.UID]netip.Addr
 	last  string
 }
 
-// NewEnforcer makes one, which Run starts.
-func NewEnforcer(client kubernetes.Interface, log io.Writer) *Enforcer {
+// NewEnforcer makes one for the pods of a node. Others, which a simulated node has by the thousand, are not there to be
+// reached.
+func NewEnforcer(client kubernetes.Interface, node string, log io.Writer) *Enforcer {
 	factory := informers.NewSharedInformerFactory(client, 0)
+	podFactory := informers.NewSharedInformerFactoryWithOptions(client, 0,
+		informers.WithTweakListOptions(func(options *metav1.ListOptions) {
+			options.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", node).String()
+		}))
 	return &Enforcer{
-		factory:    factory,
-		pods:       factory.Core().V1().Pods().Lister(),
+		client:     client,
+		factories:  []informers.SharedInformerFactory{factory, podFactory},
+		pods:       podFactory.Core().V1().Pods().Lister(),
 		namespaces: factory.Core().V1().Namespaces().Lister(),
 		policies:   factory.Networking().V1().NetworkPolicies().Lister(),
-		log:        log,
-		changed:    make(chan struct{}, 1),
-		early:      map[types.UID]netip.Addr{},
+		informers: []cache.SharedIndexInformer{
+			podFactory.Core().V1().Pods().Informer(),
+			factory.Core().V1().Namespaces().Informer(),
+			factory.Networking().V1().NetworkPolicies().Informer(),
+		},
+		log:     log,
+		changed: make(chan struct{}, 1),
+		early:   map[types.UID]netip.Addr{},
 	}
 }
 
@@ -59,17 +75,15 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		UpdateFunc: func(_, _ any) { e.mark() },
 		DeleteFunc: func(any) { e.mark() },
 	}
-	for _, informer := range []cache.SharedIndexInformer{
-		e.factory.Core().V1().Pods().Informer(),
-		e.factory.Core().V1().Namespaces().Informer(),
-		e.factory.Networking().V1().NetworkPolicies().Informer(),
-	} {
+	for _, informer := range e.informers {
 		if _, err := informer.AddEventHandler(mark); err != nil {
 			return fmt.Errorf("adding an event handler: %w", err)
 		}
 	}
-	e.factory.Start(ctx.Done())
-	e.factory.WaitForCacheSync(ctx.Done())
+	for _, factory := range e.factories {
+		factory.Start(ctx.Done())
+		factory.WaitForCacheSync(ctx.Done())
+	}
 
 	serving := make(chan error, 1)
 	go func() { serving <- gate.Serve(e.admit) }()
@@ -96,21 +110,39 @@ func (e *Enforcer) mark() {
 	}
 }
 
-// admit returns when the rules of a pod, which has an address and no process yet, are in.
+// admit returns when the rules of a pod, which has an address and no process yet, are in: those of all policies that there
+// are by now, though they may be news to this process.
 func (e *Enforcer) admit(ctx context.Context, pod gate.Pod) error {
 	uid := types.UID(pod.UID)
-	// The kubelet may have seen the pod before we did.
-	err := wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(context.Context) (bool, error) {
-		found, err := e.pods.Pods(pod.Namespace).Get(pod.Name)
-		return err == nil && found.UID == uid, nil
-	})
+	if err := until(ctx, func() bool {
+		seen, err := e.pods.Pods(pod.Namespace).Get(pod.Name)
+		return err == nil && seen.UID == uid
+	}); err != nil {
+		return fmt.Errorf("waiting to see the pod: %w", err)
+	}
+	policies, err := e.client.NetworkingV1().NetworkPolicies(pod.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return errors.New("the enforcer has not seen the pod")
+		return fmt.Errorf("listing the policies of %s: %w", pod.Namespace, err)
+	}
+	for _, policy := range policies.Items {
+		if err := until(ctx, func() bool {
+			seen, err := e.policies.NetworkPolicies(policy.Namespace).Get(policy.Name)
+			return apierrors.IsNotFound(err) && policy.DeletionTimestamp != nil ||
+				err == nil && (seen.UID != policy.UID || seen.Generation >= policy.Generation)
+		}); err != nil {
+			return fmt.Errorf("waiting to see policy %s: %w", policy.Name, err)
+		}
 	}
 	e.mu.Lock()
 	e.early[uid] = pod.IP
 	e.mu.Unlock()
 	return e.apply()
+}
+
+func until(ctx context.Context, done func() bool) error {
+	return wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(context.Context) (bool, error) {
+		return done(), nil
+	})
 }
 
 // apply replaces the table, if it has to be another one.

@@ -27,6 +27,13 @@ type Snapshot struct {
 	Early map[types.UID]netip.Addr
 }
 
+// cluster is a snapshot, prepared for being asked.
+type cluster struct {
+	endpoints  []endpoint
+	namespaces map[string]labels.Set
+	policies   map[string][]*netv1.NetworkPolicy // by namespace
+}
+
 // endpoint is a pod that sends and receives.
 type endpoint struct {
 	*corev1.Pod
@@ -57,12 +64,12 @@ type rule struct {
 // between two pods passes the sender's chain and then the receiver's. What a pod sends to the node itself, where the API
 // server is, is input and not forwarded; what the node sends to a pod, probes say, is always allowed.
 func (s Snapshot) Rules() string {
-	endpoints := s.endpoints()
+	c := s.prepare()
 	var chains strings.Builder
 	jumps := map[direction][]string{}
-	for _, pod := range endpoints {
+	for _, pod := range c.endpoints {
 		for _, dir := range []direction{egress, ingress} {
-			rules, selected := s.rulesFor(pod, dir)
+			rules, selected := c.rulesFor(pod, dir)
 			if !selected {
 				continue
 			}
@@ -98,6 +105,22 @@ func writeHook(w *strings.Builder, hook string, jumps map[direction][]string, di
 	w.WriteString("  }\n")
 }
 
+func (s Snapshot) prepare() cluster {
+	c := cluster{
+		endpoints:  s.endpoints(),
+		namespaces: map[string]labels.Set{},
+		policies:   map[string][]*netv1.NetworkPolicy{},
+	}
+	for _, namespace := range s.Namespaces {
+		c.namespaces[namespace.Name] = namespace.Labels
+	}
+	byName := func(a, b *netv1.NetworkPolicy) int { return cmp.Compare(a.Name, b.Name) }
+	for _, policy := range slices.SortedFunc(slices.Values(s.Policies), byName) {
+		c.policies[policy.Namespace] = append(c.policies[policy.Namespace], policy)
+	}
+	return c
+}
+
 // endpoints are sorted by age. An address is its youngest pod's, since it is given away again while the status of the
 // one before is still behind.
 func (s Snapshot) endpoints() []endpoint {
@@ -121,16 +144,14 @@ func (s Snapshot) endpoints() []endpoint {
 }
 
 // rulesFor gives the lines that allow something, and whether any policy is about the pod in that direction.
-func (s Snapshot) rulesFor(pod endpoint, dir direction) (lines []string, selected bool) {
-	byName := func(a, b *netv1.NetworkPolicy) int { return cmp.Compare(a.Name, b.Name) }
-	for _, policy := range slices.SortedFunc(slices.Values(s.Policies), byName) {
-		if policy.Namespace != pod.Namespace || !matches(&policy.Spec.PodSelector, pod.Labels) ||
-			!slices.Contains(policy.Spec.PolicyTypes, dir.policyType) {
+func (c cluster) rulesFor(pod endpoint, dir direction) (lines []string, selected bool) {
+	for _, policy := range c.policies[pod.Namespace] {
+		if !matches(&policy.Spec.PodSelector, pod.Labels) || !slices.Contains(policy.Spec.PolicyTypes, dir.policyType) {
 			continue
 		}
 		selected = true
 		for _, r := range rulesOf(policy, dir) {
-			lines = append(lines, s.allow(r, pod, dir)...)
+			lines = append(lines, c.allow(r, pod, dir)...)
 		}
 	}
 	return lines, selected
@@ -151,11 +172,11 @@ func rulesOf(policy *netv1.NetworkPolicy, dir direction) []rule {
 }
 
 // allow gives the lines for one rule about a pod.
-func (s Snapshot) allow(r rule, pod endpoint, dir direction) []string {
+func (c cluster) allow(r rule, pod endpoint, dir direction) []string {
 	var lines []string
 	for _, peer := range orAny(r.peers) {
 		for _, port := range orAny(r.ports) {
-			lines = append(lines, s.allowOne(peer, port, pod, dir)...)
+			lines = append(lines, c.allowOne(peer, port, pod, dir)...)
 		}
 	}
 	return lines
@@ -173,12 +194,14 @@ func orAny[T any](list []T) []*T {
 	return pointers
 }
 
-func (s Snapshot) allowOne(peer *netv1.NetworkPolicyPeer, port *netv1.NetworkPolicyPort, pod endpoint, dir direction) []string {
+func (c cluster) allowOne(
+	peer *netv1.NetworkPolicyPeer, port *netv1.NetworkPolicyPort, pod endpoint, dir direction,
+) []string {
 	named := port != nil && port.Port != nil && port.Port.Type == intstr.String
 	if named && dir == egress {
 		// Each receiver has its own idea of what the name stands for.
 		var lines []string
-		for _, receiver := range s.peers(peer, pod.Namespace) {
+		for _, receiver := range c.peers(peer, pod.Namespace) {
 			if match, ok := portMatch(port, receiver); ok {
 				lines = append(lines, line("ip daddr "+receiver.address.String(), match))
 			}
@@ -200,7 +223,7 @@ func (s Snapshot) allowOne(peer *netv1.NetworkPolicyPeer, port *netv1.NetworkPol
 		return []string{line(block, match)}
 	}
 	var addresses []string
-	for _, other := range s.peers(peer, pod.Namespace) {
+	for _, other := range c.peers(peer, pod.Namespace) {
 		addresses = append(addresses, other.address.String())
 	}
 	if len(addresses) == 0 {
@@ -214,24 +237,25 @@ func line(parts ...string) string {
 }
 
 // peers are the pods that a policy of that namespace means.
-func (s Snapshot) peers(peer *netv1.NetworkPolicyPeer, namespace string) []endpoint {
-	spaces := map[string]labels.Set{}
-	for _, n := range s.Namespaces {
-		spaces[n.Name] = n.Labels
+func (c cluster) peers(peer *netv1.NetworkPolicyPeer, namespace string) []endpoint {
+	var found []endpoint
+	for _, pod := range c.endpoints {
+		if peer == nil || c.means(peer, namespace, pod) {
+			found = append(found, pod)
+		}
 	}
-	return slices.DeleteFunc(s.endpoints(), func(pod endpoint) bool {
-		if peer == nil {
-			return false
-		}
-		if peer.IPBlock != nil || peer.PodSelector != nil && !matches(peer.PodSelector, pod.Labels) {
-			return true
-		}
-		if peer.NamespaceSelector == nil {
-			return pod.Namespace != namespace
-		}
-		space, known := spaces[pod.Namespace]
-		return !known || !matches(peer.NamespaceSelector, space)
-	})
+	return found
+}
+
+func (c cluster) means(peer *netv1.NetworkPolicyPeer, namespace string, pod endpoint) bool {
+	if peer.IPBlock != nil || peer.PodSelector != nil && !matches(peer.PodSelector, pod.Labels) {
+		return false
+	}
+	if peer.NamespaceSelector == nil {
+		return pod.Namespace == namespace
+	}
+	set, known := c.namespaces[pod.Namespace]
+	return known && matches(peer.NamespaceSelector, set)
 }
 
 // blockMatch is not ok for a block of IPv6, which no packet here comes from.
@@ -240,13 +264,13 @@ func blockMatch(block *netv1.IPBlock, dir direction) (string, bool) {
 	if err != nil || !prefix.Addr().Is4() {
 		return "", false
 	}
-	match := fmt.Sprintf("ip %s %s", dir.peer, prefix.Masked())
+	matches := []string{fmt.Sprintf("ip %s %s", dir.peer, prefix.Masked())}
 	for _, except := range block.Except {
 		if prefix, err := netip.ParsePrefix(except); err == nil && prefix.Addr().Is4() {
-			match += fmt.Sprintf(" ip %s != %s", dir.peer, prefix.Masked())
+			matches = append(matches, fmt.Sprintf("ip %s != %s", dir.peer, prefix.Masked()))
 		}
 	}
-	return match, true
+	return strings.Join(matches, " "), true
 }
 
 // portMatch is not ok when the receiver has no port of that name.

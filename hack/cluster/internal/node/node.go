@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -43,11 +44,11 @@ type Folders struct {
 
 // Path is where programs are looked for: in the folders first, then on the machine.
 func (f Folders) Path() string {
-	path := f.ControlPlane + ":" + f.Node + "/bin:" + f.Tools
-	for _, dir := range []string{"/usr/sbin", "/usr/bin"} {
-		path += ":" + f.debian() + dir
-	}
-	return path + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	return strings.Join([]string{
+		f.ControlPlane, filepath.Join(f.Node, "bin"), f.Tools,
+		filepath.Join(f.debian(), "usr/sbin"), filepath.Join(f.debian(), "usr/bin"),
+		"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
+	}, ":")
 }
 
 // debian has what was unpacked, and not installed, from the distribution's packages. It may be absent.
@@ -164,7 +165,7 @@ func (n *Node) enforcePolicies() {
 		n.reached(fmt.Sprintf("network policies are not enforced: %v", err))
 		return
 	}
-	err = netpol.NewEnforcer(n.client, log).Run(context.Background())
+	err = netpol.NewEnforcer(n.client, nodeName, log).Run(context.Background())
 	fmt.Fprintln(log, err)
 	// Pods are not let in without it, so nobody runs unprotected; but nobody runs.
 	n.reached(fmt.Sprintf("network policies are no longer enforced: %v", err))

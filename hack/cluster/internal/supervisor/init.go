@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,8 +15,8 @@ import (
 )
 
 // Init is the first process of the cluster's namespaces. It starts the node as a process of its own, since only somebody
-// who waits for no child in particular can bury the orphans that containerd leaves to it.
-func Init(command Command, port int) error {
+// who waits for no child in particular can bury the orphans that containerd leaves to it. The arguments are the node's.
+func Init(command Command, args []string) error {
 	// Nothing that is mounted from here on shows outside.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making the mounts private: %w", err)
@@ -24,7 +25,7 @@ func Init(command Command, port int) error {
 		return fmt.Errorf("mounting /proc: %w", err)
 	}
 	child := command("node")
-	child.Args = append(child.Args, strconv.Itoa(port))
+	child.Args = append(child.Args, args...)
 	child.Stdout, child.Stderr = os.Stdout, os.Stderr
 	child.ExtraFiles = []*os.File{os.NewFile(initListener, "listener"), os.NewFile(initProgress, "progress")}
 	if err := child.Start(); err != nil {
@@ -42,9 +43,13 @@ func Init(command Command, port int) error {
 	}
 }
 
-// Node runs the node.
-func Node(cluster state.Cluster, folders node.Folders, port int) error {
+// Node runs the node. Its argument is the API server's port.
+func Node(cluster state.Cluster, folders node.Folders, args []string) error {
 	progress := os.NewFile(initProgress, "progress")
+	port, err := strconv.Atoi(strings.Join(args, " "))
+	if err != nil {
+		return tell(progress, fmt.Errorf("reading the API server's port: %w", err))
+	}
 	listener, err := net.FileListener(os.NewFile(initListener, "listener"))
 	if err != nil {
 		return tell(progress, fmt.Errorf("using the listener: %w", err))

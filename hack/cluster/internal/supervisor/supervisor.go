@@ -40,14 +40,15 @@ var errNoStart = errors.New("the cluster did not come up")
 // Command makes the command line of this program's verbs that are not for people.
 type Command func(verb string) *exec.Cmd
 
-// Up starts a cluster and returns when it can be used, or ErrUp when there is nothing to start. When this process dies first, the cluster does, too.
+// Up starts a cluster and returns when it can be used, or state.ErrUp when there is nothing to start. When this process
+// dies first, the cluster does, too.
 func Up(cluster state.Cluster, command Command) error {
 	up, err := cluster.Up()
 	if err != nil {
 		return err
 	}
 	if up {
-		return ErrUp
+		return state.ErrUp
 	}
 
 	progress, progressWriter, err := os.Pipe()
@@ -109,12 +110,12 @@ func Supervise(cluster state.Cluster, folders node.Folders, command Command) err
 	stopped := make(chan os.Signal, 1)
 	signal.Notify(stopped, unix.SIGINT, unix.SIGTERM)
 
-	err = s.run(released, stopped)
-	if err != nil && !s.info.Ready {
-		// What is needed to find out why it did not come up stays until the next up or down.
-		return tell(progress, errors.Join(fmt.Errorf("%w; the logs are in %s", err, cluster.Logs()), cgroup.Remove(s.info.Cgroups)))
+	if err := s.run(released, stopped); err != nil {
+		// What is needed to find out why stays until the next up or down.
+		err = fmt.Errorf("%w; its logs are in %s", err, cluster.Logs())
+		return tell(progress, errors.Join(err, cgroup.Remove(s.info.Cgroups)))
 	}
-	return errors.Join(err, sweep(cluster))
+	return sweep(cluster)
 }
 
 type supervisor struct {
@@ -160,8 +161,11 @@ func (s *supervisor) run(released <-chan struct{}, stopped <-chan os.Signal) err
 	if err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- init.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = init.Wait()
+		close(ended)
+	}()
 	defer func() {
 		_ = init.Process.Kill()
 		<-ended // init is gone when all that it was the first of is
@@ -171,12 +175,18 @@ func (s *supervisor) run(released <-chan struct{}, stopped <-chan os.Signal) err
 	if err := s.cluster.Save(s.info); err != nil {
 		return err
 	}
+	return s.follow(lines, released, stopped)
+}
+
+// follow listens to the node until there is a reason to end.
+func (s *supervisor) follow(lines <-chan string, released <-chan struct{}, stopped <-chan os.Signal) error {
 	for {
 		select {
 		case line, open := <-lines:
 			switch {
 			case !open:
-				lines = nil
+				// Nobody is left to write any.
+				return errors.New("the cluster ended by itself")
 			case line == readyLine:
 				if err := s.ready(); err != nil {
 					return err
@@ -185,14 +195,6 @@ func (s *supervisor) run(released <-chan struct{}, stopped <-chan os.Signal) err
 			default:
 				s.note(line)
 			}
-		case err := <-ended:
-			ended <- err
-			if lines != nil {
-				for line := range lines {
-					s.note(line)
-				}
-			}
-			return fmt.Errorf("the cluster ended by itself: %w", err)
 		case <-released:
 			fmt.Fprintln(s.progress, "Interrupted")
 			return nil

@@ -1,0 +1,208 @@
+package controller
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// newNamespace makes a namespace that is somebody else's.
+func newNamespace(t *testing.T, change func(*corev1.Namespace)) *corev1.Namespace {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: fmt.Sprintf("theirs-%d", names.Add(1)), Labels: map[string]string{"theirs": "label"}, Annotations: map[string]string{"theirs": "annotation"},
+	}}
+	if change != nil {
+		change(namespace)
+	}
+	return create(t, namespace)
+}
+
+func consent(t *testing.T, namespace *corev1.Namespace, tenant string) {
+	t.Helper()
+	patch(t, namespace, func(o *corev1.Namespace) {
+		metav1.SetMetaDataAnnotation(&o.ObjectMeta, v1alpha1.AnnotationAdoptBy, tenant)
+	})
+}
+
+// untouched fails if the operator has put anything on or into a namespace.
+func untouched(t *testing.T, namespace *corev1.Namespace) {
+	t.Helper()
+	now := get(t, gomega.NewWithT(t), namespace.DeepCopy())
+	if diff := cmp.Diff([]any{namespace.Labels, namespace.Annotations}, []any{now.Labels, now.Annotations}); diff != "" {
+		t.Errorf("the namespace was changed (-was +is):\n%s", diff)
+	}
+	if now.DeletionTimestamp != nil {
+		t.Error("the namespace is being deleted")
+	}
+	var bindings rbacv1.RoleBindingList
+	if err := kube.List(t.Context(), &bindings, client.InNamespace(namespace.Name)); err != nil || len(bindings.Items) > 0 {
+		t.Errorf("role bindings in it: %v, %v", bindings.Items, err)
+	}
+}
+
+func TestTenantNamespaceConflict(t *testing.T) {
+	t.Parallel()
+	living := newReadyTenant(t, v1alpha1.TenantSpec{})
+	cases := map[string]struct {
+		namespace func(tenant string) func(*corev1.Namespace)
+		message   string
+	}{
+		"somebody's": {
+			func(string) func(*corev1.Namespace) { return nil },
+			"kubectl annotate",
+		},
+		"labels forged before the Tenant was made": {
+			func(tenant string) func(*corev1.Namespace) {
+				return func(o *corev1.Namespace) {
+					o.Labels = map[string]string{"tenantry.dev/tenant": tenant, "tenantry.dev/managed": "true", "tenantry.dev/state": "active"}
+				}
+			},
+			"was not made for this Tenant",
+		},
+		"left behind by an earlier Tenant": {
+			func(tenant string) func(*corev1.Namespace) {
+				return func(o *corev1.Namespace) {
+					o.Labels = map[string]string{"tenantry.dev/tenant": tenant}
+					o.Annotations = map[string]string{"tenantry.dev/tenant-uid": "older"}
+				}
+			},
+			"earlier Tenant",
+		},
+		"consent for another": {
+			func(string) func(*corev1.Namespace) {
+				return func(o *corev1.Namespace) { o.Annotations = map[string]string{"tenantry.dev/adopt-by": "another"} }
+			},
+			"kubectl annotate --overwrite",
+		},
+		"labelled as another living tenant's, with consent": {
+			func(tenant string) func(*corev1.Namespace) {
+				return func(o *corev1.Namespace) {
+					o.Labels = map[string]string{"tenantry.dev/tenant": living.Name}
+					o.Annotations = map[string]string{"tenantry.dev/adopt-by": tenant}
+				}
+			},
+			"delete Tenant " + living.Name,
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tenantName := fmt.Sprintf("t%d", names.Add(1))
+			namespace := newNamespace(t, tc.namespace(tenantName))
+			tenant := create(t, &v1alpha1.Tenant{
+				ObjectMeta: metav1.ObjectMeta{Name: tenantName},
+				Spec:       v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{Name: namespace.Name}},
+			})
+			awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, tc.message)
+			awaitCondition(t, tenant, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonNamespaceConflict, tc.message)
+			if tenant.Status.Namespace != nil || tenant.Status.State != "" {
+				t.Errorf("the status claims namespace %v in state %q", tenant.Status.Namespace, tenant.Status.State)
+			}
+			remove(t, tenant)
+			awaitGone(t, tenant)
+			untouched(t, namespace)
+		})
+	}
+}
+
+func TestTenantNeverAdoptsTheOperatorsNamespace(t *testing.T) {
+	t.Parallel()
+	namespace := get(t, gomega.NewWithT(t), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}})
+	tenant := newTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{Name: namespace.Name}})
+	consent(t, namespace, tenant.Name)
+	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, "never a tenant's")
+	remove(t, tenant)
+	awaitGone(t, tenant)
+	now := get(t, gomega.NewWithT(t), namespace.DeepCopy())
+	if diff := cmp.Diff(namespace.Labels, now.Labels); diff != "" || now.DeletionTimestamp != nil {
+		t.Errorf("the operator's namespace was changed (-was +is):\n%s", diff)
+	}
+}
+
+func TestTenantAdoption(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace(t, func(o *corev1.Namespace) {
+		o.Labels["team"] = "a" // The Tenant wants the same.
+		o.Labels["pod-security.kubernetes.io/enforce"] = "privileged"
+	})
+	theirs := create(t, &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "theirs"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"},
+	})
+	tenant := newTenant(t, v1alpha1.TenantSpec{
+		Enforcement: v1alpha1.EnforcementAudit,
+		Namespace:   &v1alpha1.TenantNamespace{Name: namespace.Name, Labels: map[string]v1alpha1.LabelValue{"team": "a", "kind": "b"}},
+	})
+	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, "adopt-by="+tenant.Name)
+	consent(t, namespace, tenant.Name)
+	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+	eventually(t, func(g gomega.Gomega) {
+		labels := get(t, g, namespace).Labels
+		g.Expect(labels).To(gomega.HaveKeyWithValue("theirs", "label"))
+		g.Expect(labels).To(gomega.HaveKeyWithValue("kind", "b"))
+		g.Expect(labels).To(gomega.HaveKeyWithValue("pod-security.kubernetes.io/enforce", "privileged"))
+		g.Expect(namespace.Annotations).To(gomega.HaveKeyWithValue("tenantry.dev/adopted", "true"))
+		g.Expect(namespace.Annotations).To(gomega.HaveKeyWithValue("theirs", "annotation"))
+	})
+	awaitEvents(t, tenant, "NamespaceConflict", "NamespaceAdopted")
+	remove(t, tenant)
+	awaitGone(t, tenant)
+	g := gomega.NewWithT(t)
+	get(t, g, namespace)
+	want := []any{
+		map[string]string{"theirs": "label", "team": "a", "pod-security.kubernetes.io/enforce": "privileged", corev1.LabelMetadataName: namespace.Name},
+		map[string]string{"theirs": "annotation", "tenantry.dev/adopt-by": tenant.Name},
+	}
+	if diff := cmp.Diff(want, []any{namespace.Labels, namespace.Annotations}); diff != "" {
+		t.Errorf("after the release (-want +got):\n%s", diff)
+	}
+	g.Expect(namespace.DeletionTimestamp).To(gomega.BeNil())
+	g.Expect(childrenIn(t, g, namespace.Name)).To(gomega.BeEmpty())
+	get(t, g, theirs)
+}
+
+// hold keeps a namespace from going by something in it that somebody holds, and returns what lets it go.
+func hold(t *testing.T, namespace string) func() {
+	t.Helper()
+	held := create(t, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "held", Finalizers: []string{"example.com/hold"}}})
+	return func() {
+		_ = kube.Patch(t.Context(), held, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)))
+	}
+}
+
+func TestTenantNamespaceTerminating(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace(t, nil)
+	release := hold(t, namespace.Name)
+	remove(t, namespace)
+	tenant := newTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{Name: namespace.Name}})
+	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceTerminating, namespace.Name)
+	awaitCondition(t, tenant, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonNamespaceTerminating, "")
+	release()
+	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+}
+
+func TestTenantNamespaceDeletedByForce(t *testing.T) {
+	t.Parallel()
+	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+	was := tenant.Status.Namespace.UID
+	release := hold(t, tenant.NamespaceName())
+	remove(t, namespaceOf(tenant))
+	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceTerminating, "")
+	release()
+	eventually(t, func(g gomega.Gomega) {
+		namespace := get(t, g, namespaceOf(tenant))
+		g.Expect(namespace.UID).NotTo(gomega.Equal(was))
+		g.Expect(get(t, g, tenant).Status.Namespace.UID).To(gomega.Equal(namespace.UID))
+	})
+	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+}

@@ -1,0 +1,138 @@
+package controller
+
+import (
+	"testing"
+
+	"github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+func TestTenantDeletion(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		policy      v1alpha1.NamespaceDeletionPolicy
+		propagation metav1.DeletionPropagation
+		spec        func(*v1alpha1.TenantSpec)
+	}{
+		"background":                  {v1alpha1.NamespaceDelete, metav1.DeletePropagationBackground, nil},
+		"foreground":                  {v1alpha1.NamespaceDelete, metav1.DeletePropagationForeground, nil},
+		"retained, background":        {v1alpha1.NamespaceRetain, metav1.DeletePropagationBackground, nil},
+		"retained, foreground":        {v1alpha1.NamespaceRetain, metav1.DeletePropagationForeground, nil},
+		"retained, audit":             {v1alpha1.NamespaceRetain, metav1.DeletePropagationBackground, func(s *v1alpha1.TenantSpec) { s.Enforcement = v1alpha1.EnforcementAudit }},
+		"one that was meant to drain": {v1alpha1.NamespaceDelete, metav1.DeletePropagationBackground, func(s *v1alpha1.TenantSpec) { s.SuspendPolicy = v1alpha1.SuspendPolicyDrain }},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			spec := v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{DeletionPolicy: tc.policy}}
+			if tc.spec != nil {
+				tc.spec(&spec)
+			}
+			tenant := newReadyTenant(t, spec)
+			template := newTemplate(t, lingering)
+			running, done := newTenantJob(t, tenant, template), newTenantJob(t, tenant, newTemplate(t, nil))
+			pod, last := awaitRunningPod(t, running), awaitRunningPod(t, done)
+			endPod(t, last, corev1.PodSucceeded)
+			awaitOutcome(t, done, v1alpha1.ReasonCompleted)
+			foreign := create(t, &corev1.ConfigMap{ObjectMeta: within(tenant, "foreign")})
+
+			remove(t, tenant, client.PropagationPolicy(tc.propagation))
+			awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonStoppingJobs, running.Name)
+			awaitCondition(t, tenant, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonStoppingJobs, running.Name)
+			g := gomega.NewWithT(t)
+			namespace := get(t, g, namespaceOf(tenant))
+			g.Expect(namespace.Labels[v1alpha1.LabelState]).To(gomega.Equal("deleting"))
+			g.Expect(namespace.DeletionTimestamp).To(gomega.BeNil(), "deleted before its jobs were stopped")
+			awaitOutcome(t, running, v1alpha1.ReasonTenantDeleted)
+			letGo(t, pod)
+			awaitGone(t, tenant)
+			for _, obj := range []client.Object{running, done, pod, last} {
+				awaitGone(t, obj)
+			}
+			if tc.policy == v1alpha1.NamespaceDelete {
+				awaitGone(t, namespace)
+				return
+			}
+			get(t, g, namespace)
+			get(t, g, foreign)
+			g.Expect(namespace.Labels).To(gomega.Equal(map[string]string{corev1.LabelMetadataName: namespace.Name}))
+			g.Expect(namespace.Annotations).To(gomega.BeEmpty())
+			g.Expect(childrenIn(t, g, namespace.Name)).To(gomega.BeEmpty())
+		})
+	}
+}
+
+func TestTenantDeletionSaysWhatItWaitsFor(t *testing.T) {
+	t.Parallel()
+	t.Run("a TenantJob with a stranger's finalizer", func(t *testing.T) {
+		t.Parallel()
+		tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+		tj := newTenantJob(t, tenant, newTemplate(t, nil))
+		patch(t, tj, func(o *v1alpha1.TenantJob) { o.Finalizers = append(o.Finalizers, "example.com/hold") })
+		awaitRunningPod(t, tj)
+		remove(t, tenant)
+		awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeletingNamespace, tj.Name+" (held by finalizer example.com/hold")
+		patch(t, tj, func(o *v1alpha1.TenantJob) { o.Finalizers = nil })
+		awaitGone(t, tenant)
+	})
+	t.Run("something else with a stranger's finalizer", func(t *testing.T) {
+		t.Parallel()
+		tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+		release := hold(t, tenant.NamespaceName())
+		remove(t, tenant)
+		awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeletingNamespace, "configmaps. has 1 resource instances")
+		awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeletingNamespace, "example.com/hold")
+		release()
+		awaitGone(t, tenant)
+	})
+}
+
+func TestTenantMadeAgain(t *testing.T) {
+	t.Parallel()
+	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+	was := tenant.Status.Namespace.UID
+	again := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: tenant.Name}}
+	release := hold(t, tenant.NamespaceName())
+	remove(t, tenant)
+	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeletingNamespace, "")
+	// Somebody is in a hurry.
+	patch(t, tenant, func(o *v1alpha1.Tenant) { o.Finalizers = nil })
+	awaitGone(t, tenant)
+	create(t, again)
+	awaitCondition(t, again, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceTerminating, "")
+	release()
+	awaitCondition(t, again, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+	g := gomega.NewWithT(t)
+	namespace := get(t, g, namespaceOf(again))
+	g.Expect(namespace.UID).NotTo(gomega.Equal(was))
+	g.Expect(namespace.Annotations).To(gomega.HaveKeyWithValue("tenantry.dev/tenant-uid", string(again.UID)))
+}
+
+func TestTenantDeletedWithoutItsNamespace(t *testing.T) {
+	t.Parallel()
+	cases := map[string]func(t *testing.T, tenant *v1alpha1.Tenant){
+		"the namespace was deleted by force": func(t *testing.T, tenant *v1alpha1.Tenant) { remove(t, namespaceOf(tenant)) },
+		"its rights were taken away": func(t *testing.T, tenant *v1alpha1.Tenant) {
+			remove(t, &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenantry-operator")})
+		},
+		"its labels were taken off": func(t *testing.T, tenant *v1alpha1.Tenant) {
+			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { o.Labels, o.Annotations = nil, nil })
+		},
+	}
+	for name, damage := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+			namespace := namespaceOf(tenant)
+			damage(t, tenant)
+			remove(t, tenant)
+			awaitGone(t, tenant)
+			awaitGone(t, namespace)
+		})
+	}
+}

@@ -1,0 +1,526 @@
+package job
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+const (
+	isTrue  = metav1.ConditionTrue
+	isFalse = metav1.ConditionFalse
+	unknown = metav1.ConditionUnknown
+)
+
+// The changes that the cases make to a TenantJob that may start.
+type change = func(*Observed)
+
+func all(changes ...change) change {
+	return func(o *Observed) {
+		for _, c := range changes {
+			c(o)
+		}
+	}
+}
+
+// withJob: its Job was made a minute ago, and the status says so.
+func withJob(changes ...func(*batchv1.Job)) change {
+	return func(o *Observed) {
+		o.Job = newJob()
+		o.TenantJob.Status.JobRef = &v1alpha1.LocalReference{Name: o.Job.Name}
+		o.TenantJob.Status.TenantUID = "tenant-uid"
+		for _, c := range changes {
+			c(o.Job)
+		}
+	}
+}
+
+func madeAgo(d time.Duration) func(*batchv1.Job) {
+	return func(j *batchv1.Job) { j.CreationTimestamp, j.Status.StartTime = ago(d), agoPtr(d) }
+}
+
+func podReady(j *batchv1.Job) { j.Status.Ready = new(int32(1)) }
+
+func podless(j *batchv1.Job) { j.Status.Active = 0 }
+
+func failedOnce(j *batchv1.Job) { j.Status.Active, j.Status.Failed = 0, 1 }
+
+func beingDeleted(j *batchv1.Job) { j.DeletionTimestamp = agoPtr(time.Second) }
+
+func completed(j *batchv1.Job) { final(j, batchv1.JobComplete, "", "") }
+
+func failedWith(reason, message string) func(*batchv1.Job) {
+	return func(j *batchv1.Job) { final(j, batchv1.JobFailed, reason, message) }
+}
+
+func pods(p Pods) change { return func(o *Observed) { o.Pods = &p } }
+
+func gone(o *Observed) {
+	o.Job, o.TenantJob.Status.JobRef = nil, &v1alpha1.LocalReference{Name: "report-8231"}
+}
+
+func said(status metav1.ConditionStatus, reason, message string) change {
+	return func(o *Observed) { outcome(o.TenantJob, status, reason, message) }
+}
+
+func completedAgo(d time.Duration) change {
+	return all(said(isTrue, v1alpha1.ReasonCompleted, ""), func(o *Observed) { o.TenantJob.Status.CompletionTime = agoPtr(d) })
+}
+
+func ttl(seconds int32) change {
+	return func(o *Observed) { o.Template.Spec.TTLSecondsAfterFinished = &seconds }
+}
+
+func cancel(o *Observed) { o.TenantJob.Spec.Cancel = new(true) }
+
+func suspend(policy v1alpha1.SuspendPolicy) change {
+	return func(o *Observed) {
+		o.Tenant.Spec.Suspend, o.Tenant.Spec.SuspendPolicy = new(true), policy
+		o.Namespace.State = v1alpha1.StateSuspended
+	}
+}
+
+func state(s string) change { return func(o *Observed) { o.Namespace.State = s } }
+
+func noTenant(o *Observed) { o.Tenant = nil }
+
+func noNamespace(o *Observed) { o.Namespace = nil }
+
+func noTemplate(o *Observed) { o.Template = nil }
+
+func tenantDeleting(o *Observed) { o.Tenant.DeletionTimestamp = agoPtr(0) }
+
+func tenantReady(status metav1.ConditionStatus, message string) change {
+	return func(o *Observed) {
+		o.Tenant.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: status, Message: message}}
+	}
+}
+
+func templateReady(status metav1.ConditionStatus, generation int64, message string) change {
+	return func(o *Observed) {
+		o.Template.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: status, ObservedGeneration: generation, Message: message}}
+	}
+}
+
+func wrongParameters(o *Observed) {
+	o.TenantJob.Spec.Parameters = map[string]v1alpha1.ParameterValue{"payment": "s3cr3t"}
+}
+
+func notBefore(d time.Duration) change {
+	return func(o *Observed) { o.TenantJob.Spec.NotBeforeTime = new(metav1.NewTime(now.Add(d))) }
+}
+
+func fanOutChild(o *Observed) {
+	o.TenantJob.Labels = map[string]string{v1alpha1.LabelFanOut: "check-29334560"}
+	o.TenantJob.OwnerReferences = []metav1.OwnerReference{{Kind: "TenantFanOut", Name: "check-29334560", Controller: new(true)}}
+}
+
+func maxWait(own, templates *int32) change {
+	return func(o *Observed) { o.TenantJob.Spec.MaxWaitSeconds, o.Template.Spec.MaxWaitSeconds = own, templates }
+}
+
+// queued is for how long a limit alone has held it, before and since it was last queued.
+func queued(before int32, since *metav1.Time) change {
+	return func(o *Observed) { o.TenantJob.Status.QueuedSeconds, o.TenantJob.Status.QueuedTime = before, since }
+}
+
+func TestDecide(t *testing.T) {
+	const day = 24 * time.Hour
+	var (
+		start  = Decision{Action: ActionStart, Values: Values{}}
+		leave  = Decision{}
+		stop   = Decision{Action: ActionStop}
+		stalls = func(reason, message string) Decision {
+			return Decision{Status: isFalse, Reason: reason, Message: message, Progress: Stalled}
+		}
+		ends = func(reason, message string) Decision {
+			return Decision{Status: isFalse, Reason: reason, Message: message, Progress: Current}
+		}
+		waits = func(reason, message string) Decision {
+			return Decision{Status: unknown, Reason: reason, Message: message, Progress: InProgress}
+		}
+		needs = func(reason, message string) Decision {
+			return Decision{Status: unknown, Reason: reason, Message: message, Progress: Stalled}
+		}
+		after    = func(d time.Duration, of Decision) Decision { of.After = d; return of }
+		runs     = waits(v1alpha1.ReasonRunning, "a pod is running")
+		starts   = waits(v1alpha1.ReasonStarting, "waiting for its pod")
+		drains   = after(LookAgainAfter, waits(v1alpha1.ReasonRunning, "tenant acme is being suspended; its running pods may finish"))
+		stopped  = stalls(v1alpha1.ReasonStoppedBySuspension, "tenant acme was suspended; create another TenantJob when it is active again")
+		vanished = stalls(v1alpha1.ReasonDeleted, "the Job was deleted before it finished; create another TenantJob to run it again")
+		cancels  = ends(v1alpha1.ReasonCancelled, "cancelled by `spec.cancel`")
+		success  = Decision{Status: isTrue, Reason: v1alpha1.ReasonCompleted, Message: "the Job completed", Progress: Current}
+		unset    *int32
+	)
+	cases := map[string]struct {
+		given change
+		want  Decision
+	}{
+		// It may start.
+		"may start": {func(*Observed) {}, start},
+		"may start with parameters": {
+			func(o *Observed) {
+				o.Template.Spec.Parameters = []v1alpha1.Parameter{{Name: "payment"}, {Name: "days", Default: new(v1alpha1.ParameterValue("3"))}}
+				o.TenantJob.Spec.Parameters = map[string]v1alpha1.ParameterValue{"payment": "8231"}
+			},
+			Decision{Action: ActionStart, Values: Values{"payment": "8231", "days": "3"}},
+		},
+		"may start, whatever it waited for before": {all(said(unknown, v1alpha1.ReasonTenantSuspended, "x"), notBefore(-time.Second), maxWait(new(int32(1)), unset)), start},
+		"may start a child of a fan-out":           {fanOutChild, start},
+
+		// The template.
+		"TemplateNotFound": {noTemplate, needs(v1alpha1.ReasonTemplateNotFound, "there is no TenantJobTemplate report: create it, or delete this TenantJob")},
+		"TemplateNotReady: never checked": {
+			func(o *Observed) { o.Template.Status.Conditions = nil },
+			waits(v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate report is being checked"),
+		},
+		"TemplateNotReady: checked in an earlier generation": {
+			templateReady(isTrue, 3, ""),
+			waits(v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate report is being checked"),
+		},
+		"TemplateNotReady: checked again, the status stays": {all(said(unknown, v1alpha1.ReasonQueued, "x"), templateReady(isTrue, 3, "")), leave},
+		"TemplateNotReady: can't run": {
+			templateReady(isFalse, 4, "`spec.x` must be y"),
+			needs(v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate report can't run: `spec.x` must be y"),
+		},
+		"TemplateNotReady goes before InvalidParameters: the template may be at fault": {
+			all(wrongParameters, templateReady(isFalse, 4, "`spec.x` must be y")),
+			needs(v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate report can't run: `spec.x` must be y"),
+		},
+		"CredentialsFailed: none are issued yet": {
+			func(o *Observed) { o.Template.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}} },
+			stalls(v1alpha1.ReasonCredentialsFailed, "TenantJobTemplate report needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`"),
+		},
+
+		// Its own spec.
+		"InvalidParameters": {wrongParameters, stalls(v1alpha1.ReasonInvalidParameters, "`parameters.payment` must be left out: the template declares no parameters")},
+		"InvalidParameters is said before its time": {
+			all(wrongParameters, notBefore(time.Hour)),
+			stalls(v1alpha1.ReasonInvalidParameters, "`parameters.payment` must be left out: the template declares no parameters"),
+		},
+		"NotYetDue":                     {notBefore(time.Hour), after(time.Hour, waits(v1alpha1.ReasonNotYetDue, "waits for `spec.notBeforeTime`"))},
+		"NotYetDue by a nanosecond":     {notBefore(1), after(1, waits(v1alpha1.ReasonNotYetDue, "waits for `spec.notBeforeTime`"))},
+		"due this instant":              {notBefore(0), start},
+		"Cancelled while it waits":      {cancel, cancels},
+		"Cancelled without a template":  {all(cancel, noTemplate), cancels},
+		"Cancelled while it runs":       {all(withJob(podReady), cancel), cancels},
+		"Cancelled while its Job goes":  {all(withJob(beingDeleted), cancel), cancels},
+		"cancel comes too late":         {all(withJob(completed), cancel), success},
+		"cancel: false":                 {func(o *Observed) { o.TenantJob.Spec.Cancel = new(false) }, start},
+		"being deleted: it is left":     {func(o *Observed) { o.TenantJob.DeletionTimestamp = agoPtr(0) }, leave},
+		"being deleted while it runs":   {all(withJob(podReady), func(o *Observed) { o.TenantJob.DeletionTimestamp = agoPtr(0) }), leave},
+		"being deleted, and cancelled":  {all(cancel, func(o *Observed) { o.TenantJob.DeletionTimestamp = agoPtr(0) }), leave},
+		"being deleted, without tenant": {all(noTenant, func(o *Observed) { o.TenantJob.DeletionTimestamp = agoPtr(0) }), leave},
+
+		// Whose namespace it is.
+		"TenantMismatch: another's namespace": {
+			func(o *Observed) { o.Namespace.Tenant = "globex" },
+			stalls(v1alpha1.ReasonTenantMismatch, "namespace tenant-acme is tenant globex's: `spec.tenantRef.name` must be globex, or the TenantJob in the namespace of acme"),
+		},
+		"TenantMismatch: another's namespace, and there is no such tenant": {
+			all(noTenant, func(o *Observed) { o.Namespace.Tenant = "globex" }),
+			stalls(v1alpha1.ReasonTenantMismatch, "namespace tenant-acme is tenant globex's: `spec.tenantRef.name` must be globex, or the TenantJob in the namespace of acme"),
+		},
+		"TenantMismatch: nobody's namespace": {
+			all(noNamespace, func(o *Observed) { o.TenantJob.Namespace = "default" }),
+			stalls(v1alpha1.ReasonTenantMismatch, "namespace default is not tenant acme's: create the TenantJob in namespace tenant-acme"),
+		},
+		"TenantMismatch: a namespace that only says it is the tenant's": {
+			func(o *Observed) {
+				o.Tenant.Spec.Namespace = &v1alpha1.TenantNamespace{Name: "legacy-acme"}
+				o.Tenant.Status.Namespace = &v1alpha1.TenantNamespaceStatus{Name: "legacy-acme", UID: "legacy-uid"}
+			},
+			stalls(v1alpha1.ReasonTenantMismatch, "namespace tenant-acme is not tenant acme's: create the TenantJob in namespace legacy-acme"),
+		},
+		"TenantMismatch of what runs": {
+			all(withJob(podReady), func(o *Observed) { o.Namespace.Tenant = "globex" }),
+			stalls(v1alpha1.ReasonTenantMismatch, "namespace tenant-acme is tenant globex's: `spec.tenantRef.name` must be globex, or the TenantJob in the namespace of acme"),
+		},
+
+		// The tenant is not ready.
+		"TenantNotReady: there is none":               {noTenant, waits(v1alpha1.ReasonTenantNotReady, "there is no Tenant acme")},
+		"TenantNotReady: no tenant, no namespace":     {all(noTenant, noNamespace), waits(v1alpha1.ReasonTenantNotReady, "there is no Tenant acme")},
+		"TenantNotReady: its namespace is not marked": {noNamespace, waits(v1alpha1.ReasonTenantNotReady, "the namespace of tenant acme is not ready")},
+		"TenantNotReady: the namespace is of an earlier tenant of this name": {
+			func(o *Observed) { o.Namespace.TenantUID = "earlier-uid" },
+			waits(v1alpha1.ReasonTenantNotReady, "the namespace of tenant acme is not ready"),
+		},
+		"TenantNotReady: another namespace under the same name": {
+			func(o *Observed) { o.Namespace.UID = "other-uid" },
+			waits(v1alpha1.ReasonTenantNotReady, "the namespace of tenant acme is not ready"),
+		},
+		"TenantNotReady: the Tenant does not know its namespace yet": {
+			func(o *Observed) { o.Tenant.Status.Namespace = nil },
+			waits(v1alpha1.ReasonTenantNotReady, "the namespace of tenant acme is not ready"),
+		},
+		"TenantNotReady: the namespace has no state": {state(""), waits(v1alpha1.ReasonTenantNotReady, "the namespace of tenant acme is not ready")},
+		"TenantNotReady: the namespace still says deleting": {
+			state(v1alpha1.StateDeleting), waits(v1alpha1.ReasonTenantNotReady, "the namespace of tenant acme is not ready"),
+		},
+		"TenantNotReady: not yet":       {func(o *Observed) { o.Tenant.Status.Conditions = nil }, waits(v1alpha1.ReasonTenantNotReady, "tenant acme is not ready")},
+		"TenantNotReady: not known yet": {tenantReady(unknown, "x"), waits(v1alpha1.ReasonTenantNotReady, "tenant acme is not ready")},
+		"TenantNotReady: a conflict": {
+			all(noNamespace, tenantReady(isFalse, "namespace tenant-acme exists")),
+			waits(v1alpha1.ReasonTenantNotReady, "the namespace of tenant acme is not ready: namespace tenant-acme exists"),
+		},
+		"TenantNotReady: False":                           {tenantReady(isFalse, "quota is wrong"), waits(v1alpha1.ReasonTenantNotReady, "tenant acme is not ready: quota is wrong")},
+		"what runs goes on while its tenant is not ready": {all(withJob(podReady), tenantReady(isFalse, "quota is wrong")), runs},
+
+		// The tenant is suspended.
+		"TenantSuspended": {suspend(v1alpha1.SuspendPolicyStop), waits(v1alpha1.ReasonTenantSuspended, "tenant acme is suspended; it starts when the tenant is resumed")},
+		"TenantSuspended: the namespace does not say so yet": {
+			all(suspend(v1alpha1.SuspendPolicyDrain), state(v1alpha1.StateActive)),
+			waits(v1alpha1.ReasonTenantSuspended, "tenant acme is suspended; it starts when the tenant is resumed"),
+		},
+		"TenantSuspended: the namespace still says so": {
+			state(v1alpha1.StateSuspended), waits(v1alpha1.ReasonTenantSuspended, "tenant acme is suspended; it starts when the tenant is resumed"),
+		},
+		"TenantSuspended is the end of a fan-out's child": {all(fanOutChild, suspend("")), ends(v1alpha1.ReasonTenantSuspended, "tenant acme is suspended")},
+		"TenantSuspended is not the end of a fan-out's child whose tenant is being resumed": {
+			all(fanOutChild, state(v1alpha1.StateSuspended)),
+			waits(v1alpha1.ReasonTenantSuspended, "tenant acme is suspended; it starts when the tenant is resumed"),
+		},
+		"TenantSuspended is not the end of what only says it is a fan-out's": {
+			all(fanOutChild, suspend(""), func(o *Observed) { o.TenantJob.OwnerReferences = nil }),
+			waits(v1alpha1.ReasonTenantSuspended, "tenant acme is suspended; it starts when the tenant is resumed"),
+		},
+		"TenantSuspended: it does not expire": {
+			all(suspend(""), maxWait(new(int32(1)), unset), queued(5, nil)),
+			waits(v1alpha1.ReasonTenantSuspended, "tenant acme is suspended; it starts when the tenant is resumed"),
+		},
+		"StoppedBySuspension":                      {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyStop)), stopped},
+		"StoppedBySuspension: no policy":           {all(withJob(podReady), suspend("")), stopped},
+		"StoppedBySuspension in its first moments": {all(withJob(madeAgo(time.Second)), suspend("")), stopped},
+		"StoppedBySuspension of a fan-out's child": {all(fanOutChild, withJob(podReady), suspend("")), stopped},
+		"a run that finished is not stopped":       {all(withJob(completed), suspend("")), success},
+		"Drain: its pod may finish":                {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{Running: 1})), drains},
+		"Drain: one of its pods may finish":        {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{Running: 1, Pending: 2})), drains},
+		"Drain: a pod that does not run yet is stopped": {
+			all(withJob(), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{Pending: 1})), stopped,
+		},
+		"Drain: a Job that has no pod yet is stopped": {all(withJob(podless), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})), stopped},
+		"Drain: a Job that would retry is stopped":    {all(withJob(failedOnce), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{Exit: "x"})), stopped},
+		"Drain: nobody has looked at the pods":        {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain)), stopped},
+		"Drain: its pod has ended, and the Job controller has not seen it": {
+			all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})), drains,
+		},
+		"Drain: its pod has ended, and is about to be counted": {
+			all(withJob(podless, func(j *batchv1.Job) {
+				j.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{Succeeded: []types.UID{"pod-uid"}}
+			}), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})),
+			drains,
+		},
+		"Drain: the Job is about to be complete": {
+			all(withJob(func(j *batchv1.Job) { final(j, batchv1.JobSuccessCriteriaMet, "", "") }), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})), drains,
+		},
+		"Drain: finished": {all(withJob(completed), suspend(v1alpha1.SuspendPolicyDrain)), success},
+
+		// The tenant goes.
+		"TenantDeleted before it started":    {tenantDeleting, ends(v1alpha1.ReasonTenantDeleted, "tenant acme is being deleted")},
+		"TenantDeleted while it runs":        {all(withJob(podReady), tenantDeleting), ends(v1alpha1.ReasonTenantDeleted, "tenant acme is being deleted")},
+		"TenantDeleted: the Tenant is gone":  {all(withJob(podReady), noTenant), ends(v1alpha1.ReasonTenantDeleted, "tenant acme was deleted")},
+		"TenantDeleted: Tenant and Job gone": {all(gone, noTenant), ends(v1alpha1.ReasonTenantDeleted, "tenant acme was deleted")},
+		"TenantDeleted: made again under its name": {
+			all(withJob(podReady), func(o *Observed) { o.Tenant.UID = "new-uid" }), ends(v1alpha1.ReasonTenantDeleted, "tenant acme was deleted"),
+		},
+		"a run that finished stays so when its tenant goes": {all(withJob(completed), tenantDeleting), success},
+		"a run that finished stays so when its tenant has gone": {
+			all(withJob(failedWith(batchv1.JobReasonBackoffLimitExceeded, "Job has reached the specified backoff limit")), noTenant),
+			stalls(v1alpha1.ReasonJobFailed, "Job has reached the specified backoff limit"),
+		},
+
+		// It runs.
+		"its first moments are not written down":       {withJob(madeAgo(500 * time.Millisecond)), after(1500*time.Millisecond, leave)},
+		"nor when its pod runs already":                {withJob(madeAgo(time.Second), podReady), after(time.Second, leave)},
+		"Starting":                                     {withJob(madeAgo(SettleAfter)), after(LookAgainAfter, starts)},
+		"Starting: the Job controller is busy":         {withJob(madeAgo(time.Hour), podless, func(j *batchv1.Job) { j.Status.StartTime = nil }), after(5*time.Minute, starts)},
+		"Starting, as its pod says it":                 {all(withJob(), pods(Pods{Pending: 1, Waiting: "ImagePullBackOff: x"})), after(15*time.Second, waits(v1alpha1.ReasonStarting, "ImagePullBackOff: x"))},
+		"Starting: its pod is refused":                 {all(withJob(podless), pods(Pods{Refused: "quota"})), after(15*time.Second, waits(v1alpha1.ReasonStarting, "its pod is refused: quota"))},
+		"Starting: looked at again when it is refused": {all(withJob(podless, madeAgo(115*time.Second)), pods(Pods{Refused: "quota"})), after(5*time.Second, waits(v1alpha1.ReasonStarting, "its pod is refused: quota"))},
+		"Starting for hours costs little":              {all(withJob(madeAgo(5*time.Hour)), pods(Pods{Pending: 1, Waiting: "Unschedulable: x"})), after(5*time.Minute, waits(v1alpha1.ReasonStarting, "Unschedulable: x"))},
+		"Starting again after a failure":               {all(withJob(failedOnce, madeAgo(day)), pods(Pods{Exit: "x"})), after(5*time.Minute, starts)},
+		"Running":                                      {withJob(podReady), runs},
+		"Running, though not ready":                    {all(withJob(), pods(Pods{Running: 1})), runs},
+		"Running without its template":                 {all(withJob(podReady), noTemplate), runs},
+		"Running with a template that is changed":      {all(withJob(podReady), templateReady(isFalse, 9, "x"), wrongParameters), runs},
+		"Running after its maxWaitSeconds":             {all(withJob(podReady), maxWait(new(int32(1)), unset), queued(5, nil)), runs},
+
+		// No pod.
+		"PodsRefused at first": {
+			all(withJob(podless, madeAgo(RefusedAfter)), pods(Pods{Refused: "exceeded quota", RefusedSince: now.Add(-time.Second)})),
+			stalls(v1alpha1.ReasonPodsRefused, "no pod for two minutes: exceeded quota"),
+		},
+		"PodsRefused without a word": {
+			all(withJob(podless, madeAgo(RefusedAfter)), pods(Pods{})),
+			stalls(v1alpha1.ReasonPodsRefused, "no pod for two minutes: the Job has no pod"),
+		},
+		"PodsRefused counts from when the Job controller got to it": {
+			all(withJob(podless, madeAgo(RefusedAfter-1), func(j *batchv1.Job) { j.CreationTimestamp = ago(time.Hour) }), pods(Pods{Refused: "exceeded quota"})),
+			after(1, waits(v1alpha1.ReasonStarting, "its pod is refused: exceeded quota")),
+		},
+		"PodsRefused on retry": {
+			all(withJob(failedOnce, madeAgo(time.Hour)), pods(Pods{Refused: "exceeded quota", RefusedSince: now.Add(-RefusedAfter)})),
+			stalls(v1alpha1.ReasonPodsRefused, "no pod for two minutes: exceeded quota"),
+		},
+		"not yet PodsRefused on retry": {
+			all(withJob(failedOnce, madeAgo(time.Hour)), pods(Pods{Refused: "exceeded quota", RefusedSince: now.Add(1 - RefusedAfter)})),
+			after(5*time.Minute, waits(v1alpha1.ReasonStarting, "its pod is refused: exceeded quota")),
+		},
+		"not PodsRefused while a pod is active": {all(withJob(madeAgo(time.Hour)), pods(Pods{Refused: "x", RefusedSince: now.Add(-day)})), after(5*time.Minute, waits(v1alpha1.ReasonStarting, "its pod is refused: x"))},
+		"not PodsRefused while the last pod terminates": {
+			all(withJob(podless, madeAgo(time.Hour), func(j *batchv1.Job) { j.Status.Terminating = new(int32(1)) }), pods(Pods{})), after(5*time.Minute, starts),
+		},
+
+		// It has finished.
+		"Completed":                          {withJob(completed), success},
+		"Completed in its first moments":     {withJob(madeAgo(time.Second), completed), success},
+		"Completed, its Job being deleted":   {withJob(completed, beingDeleted), success},
+		"JobFailed":                          {withJob(failedWith(batchv1.JobReasonBackoffLimitExceeded, "Job has reached the specified backoff limit")), stalls(v1alpha1.ReasonJobFailed, "Job has reached the specified backoff limit")},
+		"JobFailed, with its exit code":      {all(withJob(failedWith("BackoffLimitExceeded", "x")), pods(Pods{Exit: "container main exited with code 3"})), stalls(v1alpha1.ReasonJobFailed, "x: container main exited with code 3")},
+		"JobFailed for no reason":            {withJob(failedWith("", " ")), stalls(v1alpha1.ReasonJobFailed, "the Job failed")},
+		"DeadlineExceeded":                   {withJob(failedWith(batchv1.JobReasonDeadlineExceeded, "Job was active longer than specified deadline")), stalls(v1alpha1.ReasonDeadlineExceeded, "Job was active longer than specified deadline")},
+		"about to fail is not failed":        {withJob(podReady, func(j *batchv1.Job) { final(j, batchv1.JobFailureTarget, "", "") }), runs},
+		"Deleted":                            {gone, vanished},
+		"Deleted, whatever else is wrong":    {all(gone, noTemplate, noNamespace), vanished},
+		"its Job goes, and may still finish": {withJob(beingDeleted), waits(v1alpha1.ReasonRunning, "the Job is being deleted")},
+
+		// Its time.
+		"Expired":                         {all(maxWait(new(int32(60)), unset), queued(0, agoPtr(time.Minute))), stalls(v1alpha1.ReasonExpired, "did not start within 60 seconds")},
+		"Expired, and what held it":       {all(maxWait(new(int32(60)), unset), queued(0, agoPtr(time.Hour)), said(unknown, v1alpha1.ReasonQueued, "queue is full")), stalls(v1alpha1.ReasonExpired, "did not start within 60 seconds: queue is full")},
+		"Expired by the template's word":  {all(maxWait(unset, new(int32(60))), queued(0, agoPtr(time.Minute))), stalls(v1alpha1.ReasonExpired, "did not start within 60 seconds")},
+		"its own word counts":             {all(maxWait(new(int32(61)), new(int32(1))), queued(0, agoPtr(time.Minute))), start},
+		"Expired by the sum of its waits": {all(maxWait(new(int32(60)), unset), queued(40, agoPtr(20*time.Second))), stalls(v1alpha1.ReasonExpired, "did not start within 60 seconds")},
+		"the sum of its waits is less":    {all(maxWait(new(int32(60)), unset), queued(40, agoPtr(19*time.Second))), start},
+		"the clock stands still":          {all(maxWait(new(int32(60)), unset), queued(59, nil)), start},
+		"Expired though the clock stands": {all(maxWait(new(int32(60)), unset), queued(60, nil)), stalls(v1alpha1.ReasonExpired, "did not start within 60 seconds")},
+		"NotYetDue does not expire":       {all(notBefore(time.Hour), maxWait(new(int32(1)), unset), queued(5, nil)), after(time.Hour, waits(v1alpha1.ReasonNotYetDue, "waits for `spec.notBeforeTime`"))},
+
+		// It is over, for good.
+		"over: it is left":                              {said(isFalse, v1alpha1.ReasonExpired, ""), leave},
+		"over: a cancelled one is not started again":    {all(said(isFalse, v1alpha1.ReasonCancelled, ""), func(o *Observed) { o.TenantJob.Spec.Cancel = nil }), leave},
+		"over: its Job is stopped":                      {all(withJob(podReady), said(isFalse, v1alpha1.ReasonStoppedBySuspension, "")), stop},
+		"over: its Job is being stopped":                {all(withJob(beingDeleted), said(isFalse, v1alpha1.ReasonStoppedBySuspension, "")), leave},
+		"over: its Job has ended":                       {all(withJob(completed), said(isFalse, v1alpha1.ReasonStoppedBySuspension, "")), leave},
+		"over: its Job is gone":                         {all(gone, said(isFalse, v1alpha1.ReasonJobFailed, "")), leave},
+		"over: the tenant and template are gone":        {all(completedAgo(time.Hour), noTenant, noNamespace, noTemplate), leave},
+		"TTL has not passed":                            {all(completedAgo(time.Minute), ttl(90)), after(30*time.Second, leave)},
+		"TTL has passed":                                {all(completedAgo(time.Minute), ttl(60)), Decision{Action: ActionRemove}},
+		"TTL of zero":                                   {all(completedAgo(0), ttl(0)), Decision{Action: ActionRemove}},
+		"TTL, and its Job is there":                     {all(withJob(completed), completedAgo(time.Hour), ttl(60)), Decision{Action: ActionRemove}},
+		"no TTL":                                        {completedAgo(day), leave},
+		"TTL is not for what failed":                    {all(said(isFalse, v1alpha1.ReasonJobFailed, ""), ttl(0), func(o *Observed) { o.TenantJob.Status.CompletionTime = agoPtr(day) }), leave},
+		"TTL of what is being deleted already":          {all(completedAgo(day), ttl(0), func(o *Observed) { o.TenantJob.DeletionTimestamp = agoPtr(0) }), leave},
+		"TTL of one that does not say when it ended":    {all(said(isTrue, v1alpha1.ReasonCompleted, ""), ttl(0)), leave},
+		"TTL: what still runs is stopped before":        {all(withJob(podReady), completedAgo(day), ttl(0)), stop},
+		"cancelled after it completed":                  {all(completedAgo(time.Minute), cancel), leave},
+		"its tenant is suspended after it completed":    {all(completedAgo(time.Minute), suspend("")), leave},
+		"its namespace is another's after it completed": {all(completedAgo(time.Minute), func(o *Observed) { o.Namespace.Tenant = "globex" }), leave},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			o := newObserved()
+			tc.given(&o)
+			if diff := cmp.Diff(tc.want, Decide(o, now)); diff != "" {
+				t.Errorf("Decide (-want, +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestQueued(t *testing.T) {
+	cases := map[string]struct {
+		given change
+		want  time.Duration
+	}{
+		"without a limit of its own":  {func(*Observed) {}, 0},
+		"queued now":                  {maxWait(new(int32(60)), nil), time.Minute},
+		"queued before":               {all(maxWait(nil, new(int32(60))), queued(0, agoPtr(20*time.Second))), 40 * time.Second},
+		"queued before, and again":    {all(maxWait(new(int32(60)), nil), queued(10, agoPtr(20*time.Second))), 30 * time.Second},
+		"queued before for very long": {all(maxWait(new(int32(60)), nil), queued(1000, nil)), 0},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			o := newObserved()
+			tc.given(&o)
+			want := Decision{Status: unknown, Reason: v1alpha1.ReasonQueued, Message: "it is full", Progress: InProgress, After: tc.want}
+			if diff := cmp.Diff(want, Queued(o, "it is full", now)); diff != "" {
+				t.Errorf("Queued (-want, +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNameTaken(t *testing.T) {
+	owned := func(kind, name string) func(*batchv1.Job) {
+		return func(j *batchv1.Job) {
+			j.OwnerReferences = []metav1.OwnerReference{{Kind: kind, Name: name, UID: "other-uid", Controller: new(true)}}
+		}
+	}
+	conflict := Decision{Status: isFalse, Reason: v1alpha1.ReasonNameConflict, Progress: Stalled,
+		Message: "there is a Job report-8231 that is not this TenantJob's: delete it, or create the TenantJob under another name"}
+	wait := Decision{Status: unknown, Reason: v1alpha1.ReasonPending, Progress: InProgress, After: SettleAfter,
+		Message: "the Job of an earlier TenantJob of this name is still being deleted"}
+	cases := map[string]struct {
+		other func(*batchv1.Job)
+		want  Decision
+	}{
+		"a stranger's":                              {func(*batchv1.Job) {}, conflict},
+		"a CronJob's":                               {owned("CronJob", "report-8231"), conflict},
+		"of another TenantJob":                      {owned("TenantJob", "another"), conflict},
+		"of an earlier TenantJob of this name":      {owned("TenantJob", "report-8231"), wait},
+		"a stranger's that is being deleted anyway": {beingDeleted, wait},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			other := newJob()
+			tc.other(other)
+			if diff := cmp.Diff(tc.want, NameTaken(newObserved(), other)); diff != "" {
+				t.Errorf("NameTaken (-want, +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRefused(t *testing.T) {
+	want := Decision{Status: isFalse, Reason: v1alpha1.ReasonJobFailed, Message: "the API server refused the Job: x", Progress: Stalled}
+	if diff := cmp.Diff(want, Refused("x")); diff != "" {
+		t.Errorf("Refused (-want, +got):\n%s", diff)
+	}
+}
+
+func TestNeedsPods(t *testing.T) {
+	cases := map[string]struct {
+		given change
+		want  bool
+	}{
+		"no Job":                               {func(*Observed) {}, false},
+		"starting":                             {withJob(), true},
+		"in its first moments":                 {withJob(madeAgo(time.Second)), false},
+		"the Job controller has not got to it": {withJob(func(j *batchv1.Job) { j.Status.StartTime = nil }), false},
+		"running":                              {withJob(podReady), false},
+		"running, to be stopped":               {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyStop)), false},
+		"running, to be drained":               {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain)), true},
+		"in its first moments, to be drained":  {all(withJob(madeAgo(0)), suspend(v1alpha1.SuspendPolicyDrain)), true},
+		"running without a tenant":             {all(withJob(podReady), noTenant), false},
+		"complete":                             {withJob(completed), false},
+		"failed, for the exit code":            {withJob(failedWith("", "")), true},
+		"failed, and written down":             {all(withJob(failedWith("", "")), said(isFalse, v1alpha1.ReasonJobFailed, "")), false},
+		"its Job is being deleted":             {withJob(beingDeleted), false},
+		"over before its Job":                  {all(withJob(), said(isFalse, v1alpha1.ReasonCancelled, "")), false},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			o := newObserved()
+			tc.given(&o)
+			if diff := cmp.Diff(tc.want, NeedsPods(o, now)); diff != "" {
+				t.Errorf("NeedsPods (-want, +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,152 @@
+package tenant
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+func called(name string, finalizers ...string) metav1.ObjectMeta {
+	m := metav1.ObjectMeta{Name: name, Finalizers: finalizers}
+	if len(finalizers) > 0 {
+		m.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+	}
+	return m
+}
+
+func TestWaitForJobs(t *testing.T) {
+	job := func(name string, finalizers ...string) *batchv1.Job {
+		return &batchv1.Job{ObjectMeta: called(name, finalizers...)}
+	}
+	cases := map[string]struct {
+		jobs  []*batchv1.Job
+		drain bool
+		want  Wait
+	}{
+		"none":     {nil, false, Wait{}},
+		"stopping": {[]*batchv1.Job{job("b"), job("a")}, false, Wait{"StoppingJobs", "waiting for Jobs to stop: a, b"}},
+		"draining": {[]*batchv1.Job{job("a")}, true, Wait{"DrainingJobs", "waiting for running Jobs to finish: a"}},
+		"many": {
+			[]*batchv1.Job{job("e"), job("d"), job("c"), job("b"), job("a")}, false,
+			Wait{"StoppingJobs", "waiting for Jobs to stop: a, b, c and 2 more"},
+		},
+		"held by somebody": {
+			[]*batchv1.Job{job("a", "z.example.com/hold", "a.example.com/hold")}, false,
+			Wait{"StoppingJobs", "waiting for Jobs to stop: a (held by finalizer a.example.com/hold, z.example.com/hold)"},
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, WaitForJobs(tc.jobs, tc.drain)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWaitForPods(t *testing.T) {
+	pod := func(name string, phase corev1.PodPhase) corev1.Pod {
+		return corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.PodStatus{Phase: phase}}
+	}
+	going := func(p corev1.Pod) corev1.Pod {
+		p.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+		return p
+	}
+	cases := map[string]struct {
+		pods           []corev1.Pod
+		drain          bool
+		want           Wait
+		wantStragglers []string
+	}{
+		"none":                  {nil, false, Wait{}, nil},
+		"finished ones stay":    {[]corev1.Pod{pod("a", corev1.PodSucceeded), pod("b", corev1.PodFailed)}, false, Wait{}, nil},
+		"all others must go":    {[]corev1.Pod{pod("a", corev1.PodRunning), pod("b", corev1.PodPending), pod("c", corev1.PodUnknown)}, false, Wait{"DeletingPods", "waiting for pods to end: a, b, c"}, []string{"a", "b", "c"}},
+		"one goes already":      {[]corev1.Pod{going(pod("a", corev1.PodRunning))}, false, Wait{"DeletingPods", "waiting for pods to end: a"}, nil},
+		"drain: running may go": {[]corev1.Pod{pod("a", corev1.PodRunning), pod("b", corev1.PodPending)}, true, Wait{"DrainingJobs", "waiting for running pods to finish: a, b"}, []string{"b"}},
+		"drain: none runs":      {[]corev1.Pod{pod("b", corev1.PodPending)}, true, Wait{"DeletingPods", "waiting for pods to end: b"}, []string{"b"}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			wait, stragglers := WaitForPods(tc.pods, tc.drain)
+			var names []string
+			for _, p := range stragglers {
+				names = append(names, p.Name)
+			}
+			if diff := cmp.Diff(tc.want, wait); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tc.wantStragglers, names); diff != "" {
+				t.Errorf("stragglers (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWaitForTenantJobs(t *testing.T) {
+	tenantJob := func(name string, over metav1.ConditionStatus, finalizers ...string) v1alpha1.TenantJob {
+		return v1alpha1.TenantJob{ObjectMeta: called(name, finalizers...), Status: v1alpha1.TenantJobStatus{
+			Conditions: []metav1.Condition{{Type: v1alpha1.ConditionSucceeded, Status: over}},
+		}}
+	}
+	isOver := func(tj *v1alpha1.TenantJob) bool {
+		return !meta.IsStatusConditionPresentAndEqual(tj.Status.Conditions, v1alpha1.ConditionSucceeded, metav1.ConditionUnknown)
+	}
+	cases := map[string]struct {
+		tenantJobs []v1alpha1.TenantJob
+		want       Wait
+		wantDoomed bool
+	}{
+		"none": {nil, Wait{}, false},
+		"one has no outcome yet": {
+			[]v1alpha1.TenantJob{tenantJob("a", metav1.ConditionTrue), tenantJob("b", metav1.ConditionUnknown)},
+			Wait{"StoppingJobs", "waiting for TenantJobs to stop: b"}, false,
+		},
+		"all are over": {
+			[]v1alpha1.TenantJob{tenantJob("a", metav1.ConditionTrue), tenantJob("b", metav1.ConditionFalse)},
+			Wait{"DeletingNamespace", "waiting for TenantJobs to be deleted: a, b"}, true,
+		},
+		"somebody holds one": {
+			[]v1alpha1.TenantJob{tenantJob("a", metav1.ConditionUnknown, "example.com/hold")},
+			Wait{"DeletingNamespace", "waiting for TenantJobs to be deleted: a (held by finalizer example.com/hold)"}, false,
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			wait, doomed := WaitForTenantJobs(tc.tenantJobs, isOver)
+			if diff := cmp.Diff(tc.want, wait); diff != "" || doomed != tc.wantDoomed {
+				t.Errorf("doomed: %v, want %v; (-want +got):\n%s", doomed, tc.wantDoomed, diff)
+			}
+		})
+	}
+}
+
+func TestWaitForNamespace(t *testing.T) {
+	condition := func(status corev1.ConditionStatus, message string) corev1.NamespaceCondition {
+		return corev1.NamespaceCondition{Status: status, Message: message}
+	}
+	cases := map[string]struct {
+		conditions []corev1.NamespaceCondition
+		want       string
+	}{
+		"nothing holds it": {[]corev1.NamespaceCondition{condition("False", "All content deleted")}, "waiting for namespace tenant-acme to be deleted"},
+		"content and finalizers": {
+			[]corev1.NamespaceCondition{condition("True", "b remain"), condition("False", "c"), condition("True", "a remain")},
+			"waiting for namespace tenant-acme to be deleted: a remain; b remain",
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "tenant-acme"}, Status: corev1.NamespaceStatus{Conditions: tc.conditions}}
+			if diff := cmp.Diff(Wait{"DeletingNamespace", tc.want}, WaitForNamespace(namespace)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,3 +1,0 @@
-package cel_test
-import "testing"
-func TestExplore(t *testing.T) {}
