@@ -24,11 +24,6 @@ import (
 	"github.com/tenantry/tenantry/internal/controller"
 )
 
-// Leader election, and the secure metrics endpoint.
-// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=tenantry-system,resources=leases,verbs=get;create;update;patch
-// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
-// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
-
 // flags of the manager, named as kubebuilder names them where it has them.
 type flags struct {
 	leaderElect          bool
@@ -138,9 +133,9 @@ func metricsOptions(f flags) metricsserver.Options {
 }
 
 // operatorNamespace is the flag's, else the pod's own, else tenantry-system.
-func operatorNamespace(flag string) string {
-	if flag != "" {
-		return flag
+func operatorNamespace(given string) string {
+	if given != "" {
+		return given
 	}
 	const mounted = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 	if own, err := os.ReadFile(mounted); err == nil && strings.TrimSpace(string(own)) != "" {

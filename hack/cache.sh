@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts here that build something share: building into a cache outside of the clone. Its folders are named for what
+# For the scripts here that build something: building into a cache outside of the clone. Its folders are named for what
 # went into them and are complete or absent, so that several checkouts can use the same ones.
 
 hack=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,14 +17,15 @@ die() {
 cached() {
 	local name=$1 build=$2 recipe hash folder
 	shift 2
-	mapfile -t recipe < <(compgen -A function | grep -E '^(build|go|unpack)_')
+	# shellcheck disable=SC2207 # names are one word each, and macOS' bash has no mapfile
+	recipe=($(compgen -A function | grep -E '^(build|go|unpack)_'))
 	hash=$({ declare -f "${recipe[@]}" && cat -- "$@"; } | git hash-object --stdin)
 	folder="$cache/$name-${hash:0:12}"
 	if [[ ! -d $folder ]]; then locked "$folder" "$build"; fi
 	[[ -d $folder ]] && printf '%s\n' "$folder"
 }
 
-# locked runs BUILD, and runs it in a subshell, so that the lock goes with it. A build that is killed leaves a .partial folder, which
+# locked FOLDER BUILD is a subshell, so that the lock goes with it. A build that is killed leaves a .partial folder, which
 # the next one throws away; nobody ever sees a folder that is half full.
 locked() (
 	set -e # bash drops it in a command substitution

@@ -33,8 +33,7 @@ Where there is Docker, a kind cluster does as well:
   KUBECONFIG=~/.kube/config make demo"
 }
 
-check_machine() {
-	[[ $(uname -s) == Linux ]] || kind_instead "The local cluster runs on Linux only."
+check_rights() {
 	[[ $EUID == 0 ]] || kind_instead "The local cluster needs root, since it makes namespaces, mounts and cgroups."
 	command -v nsenter >/dev/null || kind_instead "nsenter is missing: apt-get install util-linux"
 	command -v mount >/dev/null || kind_instead "mount is missing: apt-get install mount"
@@ -66,19 +65,21 @@ unpack_packages() {
 	local out=$1 work=$1.apt apt=() names package
 	shift
 	progress "  $*, unpacked from the distribution's packages"
-	command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+	if ! command -v apt-get >/dev/null; then
 		kind_instead "Install these packages with the distribution's package manager and try again: $*"
+	fi
 	mkdir -p "$out" "$work/debs" "$work/lists/partial"
 	if ! apt-cache show "$@" >/dev/null 2>&1; then
 		# A fresh machine knows no packages. This has lists of its own, so that the machine's stay as they are.
 		apt=(-o "Dir::State::Lists=$work/lists")
 		apt-get "${apt[@]}" -qq -o APT::Sandbox::User=root update || true
 	fi
-	names=$(apt-cache "${apt[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
-		--no-replaces --no-enhances "$@" | grep -E '^[a-z]' | grep -vE '^(libc6|libgcc-s1|gcc-.*-base)$')
-	# shellcheck disable=SC2086 # one word each
-	(cd "$work/debs" && apt-get "${apt[@]}" -qq -o APT::Sandbox::User=root download $names) ||
-		kind_instead "Packages can't be downloaded. Install them yourself and try again: apt-get install $*"
+	# shellcheck disable=SC2086 # names are one word each
+	if ! names=$(apt-cache "${apt[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
+		--no-replaces --no-enhances "$@" | grep -E '^[a-z]' | grep -vE '^(libc6|libgcc-s1|gcc-.*-base)$') ||
+		! (cd "$work/debs" && apt-get "${apt[@]}" -qq -o APT::Sandbox::User=root download $names); then
+		kind_instead "Packages can't be downloaded. Install them in another way and try again: apt-get install $*"
+	fi
 	for package in "$work"/debs/*.deb; do
 		dpkg-deb --extract "$package" "$out"
 	done
@@ -87,30 +88,34 @@ unpack_packages() {
 
 tools() {
 	local files
-	mapfile -t files < <(find "$hack/cluster" -type f | LC_ALL=C sort)
+	mapfile -t files < <(find "$hack/cluster" -type f ! -name '*_test.go' | LC_ALL=C sort)
 	cached cluster build_tools "${files[@]}"
 }
 
 node() {
-	cached "node-$kubernetes_version" build_node "$kubernetes"/go.{mod,sum} "$hack"/node/*/go.{mod,sum} "$hack/node/coredns/main.go"
+	cached "node-$kubernetes_version" build_node \
+		"$kubernetes"/go.{mod,sum} "$hack"/node/*/go.{mod,sum} "$hack/node/coredns/main.go"
 }
 
 verb=${1:-}
 case $verb in
-build | up) controlplane=$("$hack/controlplane.sh" | tail -n 1) ;;
-down | status | kubeconfig | exec | image | load) ;;
+build | up | down | status | kubeconfig | exec | image | load) ;;
 *)
 	usage
 	[[ $verb == help || $verb == --help || $verb == -h ]]
 	exit
 	;;
 esac
-[[ $verb == image || $verb == build ]] || check_machine
+[[ $(uname -s) == Linux ]] || kind_instead "The local cluster runs on Linux only."
 command -v go >/dev/null || kind_instead "Go is missing; what is needed for the local cluster is built with it."
+if [[ $verb != build && $verb != image ]]; then check_rights; fi
 
 # Assignments of their own, so that a failure ends the script.
 tools=$(tools)
-if [[ $verb == build || $verb == up ]]; then node=$(node); fi
+if [[ $verb == build || $verb == up ]]; then
+	controlplane=$("$hack/controlplane.sh" | tail -n 1)
+	node=$(node)
+fi
 [[ $verb != build ]] || exit 0
 exec "$tools/cluster" -name "${TENANTRY_CLUSTER:-tenantry}" -dir "${TENANTRY_CLUSTER_DIR:-$cache/clusters}" \
 	-controlplane "${controlplane:-}" -node "${node:-}" "$@"

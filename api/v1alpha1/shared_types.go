@@ -37,6 +37,7 @@ type TenantReference struct {
 type TenantName string
 
 // ParameterValue is the value of a parameter, as text whatever its type. Nothing in it is ever expanded.
+// +kubebuilder:validation:MinLength=0
 // +kubebuilder:validation:MaxLength=4096
 // +kubebuilder:validation:XValidation:rule="!self.contains('\\u0000')",message="`value` must not contain NUL"
 type ParameterValue string

@@ -62,7 +62,7 @@ type TenantSpec struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Z]') && self != 'Local' && !self.contains(':') && timestamp('2026-01-01T00:00:00Z').getFullYear(self) > 0",message="`timeZone` must be an IANA time zone such as Europe/Berlin"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf.orValue('') || (self.matches('^[A-Z]') && self != 'Local' && !self.contains(':') && timestamp('2026-01-01T00:00:00Z').getFullYear(self) > 0)",optionalOldSelf=true,message="`timeZone` must be an IANA time zone such as Europe/Berlin"
 	TimeZone string `json:"timeZone,omitempty"`
 
 	// namespace says which namespace is the tenant's. Unset means tenant-<name>, made and deleted with the Tenant.
@@ -202,7 +202,7 @@ type MemberSubject struct {
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Namespace string `json:"namespace,omitempty"`
 
-	// name of the subject.
+	// name of the subject. Users and groups of Kubernetes' own, which start with system:, are no members.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
@@ -326,6 +326,7 @@ type TenantStatus struct {
 
 	// state is what the namespace's label tenantry.dev/state says: active, suspended or deleting.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=16
 	State string `json:"state,omitempty"`
 
@@ -337,6 +338,7 @@ type TenantStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 

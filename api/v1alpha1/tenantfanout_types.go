@@ -219,6 +219,7 @@ type TenantFanOutStatus struct {
 
 	// wave that is open. Empty for those who are in none.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	Wave string `json:"wave,omitempty"`
 
@@ -234,6 +235,7 @@ type TenantFanOutStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
@@ -298,6 +300,7 @@ type UnsuccessfulTenant struct {
 
 	// message as in the TenantJob's condition Succeeded, cut.
 	// +optional
+	// +kubebuilder:validation:MinLength=0
 	// +kubebuilder:validation:MaxLength=200
 	Message string `json:"message,omitempty"`
 }

@@ -50,7 +50,7 @@ type TenantScheduleSpec struct {
 	// +default="Etc/UTC"
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Z]') && self != 'Local' && !self.contains(':') && timestamp('2026-01-01T00:00:00Z').getFullYear(self) > 0",message="`timeZone` must be an IANA time zone such as Europe/Berlin"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf.orValue('') || (self.matches('^[A-Z]') && self != 'Local' && !self.contains(':') && timestamp('2026-01-01T00:00:00Z').getFullYear(self) > 0)",optionalOldSelf=true,message="`timeZone` must be an IANA time zone such as Europe/Berlin"
 	TimeZone string `json:"timeZone,omitempty"`
 
 	// timeZoneFrom says on whose clock the schedule is read. Unset means Schedule.
@@ -136,13 +136,13 @@ type FanOutTemplate struct {
 
 // FanOutTemplateMetadata is put on a TenantFanOut.
 type FanOutTemplateMetadata struct {
-	// labels, other than the operator's own tenantry.dev/*.
+	// labels of it, other than the operator's own tenantry.dev/*.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('tenantry.dev/') && !format.qualifiedName().validate(k).hasValue())",message="`fanOutTemplate.metadata.labels` must have valid label keys, and none that start with tenantry.dev/"
 	Labels map[string]LabelValue `json:"labels,omitempty"`
 
-	// annotations, other than the operator's own tenantry.dev/*.
+	// annotations of it, other than the operator's own tenantry.dev/*.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('tenantry.dev/') && !format.qualifiedName().validate(k).hasValue())",message="`fanOutTemplate.metadata.annotations` must have valid keys, and none that start with tenantry.dev/"
@@ -188,6 +188,7 @@ type TenantScheduleStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
@@ -204,6 +205,7 @@ type MissedTicks struct {
 
 	// lastReason is why it was missed.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	LastReason string `json:"lastReason,omitempty"`
 }

@@ -58,11 +58,13 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	// The processes that stay are this program once more. They keep no folder of the caller's busy.
+	// The processes that stay are this program once more. They keep no folder of the caller's busy, and get nothing of its
+	// environment: a proxy that is meant for the internet, say, would catch the API server's calls of webhooks.
 	command := func(verb string) *exec.Cmd {
 		cmd := exec.Command(program, "-name", cluster.Name, "-dir", filepath.Dir(cluster.Dir),
 			"-controlplane", folders.ControlPlane, "-node", folders.Node, verb)
 		cmd.Dir = "/"
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + cluster.Dir}
 		return cmd
 	}
 

@@ -28,6 +28,14 @@ func up(cluster state.Cluster, folders node.Folders, command supervisor.Command)
 			}
 		}
 	}
+	if err := os.Setenv("PATH", folders.Path()); err != nil {
+		return err
+	}
+	for _, program := range []string{"runc", "nft", "mount"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("%w: it was there when %s was built, which can be removed to have it built anew", err, folders.Node)
+		}
+	}
 	is := "up"
 	err := supervisor.Up(cluster, command)
 	if errors.Is(err, state.ErrUp) {
@@ -110,10 +118,11 @@ func load(cluster state.Cluster, args []string) error {
 	if err != nil {
 		return err
 	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = archive, os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("loading %s: %w", args[0], err)
+	cmd.Stdin = archive
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("loading %s: %w: %s", args[0], err, out)
 	}
+	fmt.Printf("Loaded %s\n", args[0])
 	return nil
 }
 

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -18,13 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/onsi/gomega"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -57,6 +51,8 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	utilruntime.Must(flag.Set("test.parallel", "12")) // They wait more than they work.
 	ctrl.SetLogger(klog.Background())
 	code, err := runTests(m)
 	if err != nil {
@@ -300,180 +296,4 @@ func endPod(t *testing.T, pod *corev1.Pod, phase corev1.PodPhase) {
 	if err := setPhase(t.Context(), pod, phase, corev1.ConditionFalse); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// eventually waits until all that is expected holds.
-func eventually(t *testing.T, holds func(g gomega.Gomega)) {
-	t.Helper()
-	gomega.NewWithT(t).Eventually(holds).WithTimeout(30 * time.Second).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
-}
-
-// read reads an object anew: decoding alone would leave the labels that it no longer has.
-func read(ctx context.Context, obj client.Object) error {
-	key := client.ObjectKeyFromObject(obj)
-	reflect.ValueOf(obj).Elem().SetZero()
-	obj.SetNamespace(key.Namespace)
-	obj.SetName(key.Name)
-	return kube.Get(ctx, key, obj)
-}
-
-// get reads an object and fails the expectations if there is none.
-func get[T client.Object](t *testing.T, g gomega.Gomega, obj T) T {
-	t.Helper()
-	g.Expect(read(t.Context(), obj)).To(gomega.Succeed())
-	return obj
-}
-
-// create makes an object, which goes with the test.
-func create[T client.Object](t *testing.T, obj T) T {
-	t.Helper()
-	if err := kube.Create(t.Context(), obj); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = kube.Delete(context.Background(), obj, client.Preconditions{UID: new(obj.GetUID())}) })
-	return obj
-}
-
-// patch changes an object, whatever has happened to it since it was read.
-func patch[T client.Object](t *testing.T, obj T, change func(T)) T {
-	t.Helper()
-	if err := read(t.Context(), obj); err != nil {
-		t.Fatal(err)
-	}
-	base := obj.DeepCopyObject().(client.Object)
-	change(obj)
-	if err := kube.Patch(t.Context(), obj, client.MergeFrom(base)); err != nil {
-		t.Fatal(err)
-	}
-	return obj
-}
-
-// remove deletes an object.
-func remove(t *testing.T, obj client.Object, opts ...client.DeleteOption) {
-	t.Helper()
-	if err := kube.Delete(t.Context(), obj, opts...); err != nil {
-		t.Fatal(err)
-	}
-}
-
-var names atomic.Int64
-
-// newTenant makes a Tenant with a name of its own.
-func newTenant(t *testing.T, spec v1alpha1.TenantSpec) *v1alpha1.Tenant {
-	t.Helper()
-	name := fmt.Sprintf("t%d", names.Add(1))
-	return create(t, &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec})
-}
-
-// newReadyTenant makes a Tenant and waits until it is Ready.
-func newReadyTenant(t *testing.T, spec v1alpha1.TenantSpec) *v1alpha1.Tenant {
-	t.Helper()
-	tenant := newTenant(t, spec)
-	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
-	return tenant
-}
-
-// awaitCondition waits until a Tenant says something of its present generation.
-func awaitCondition(t *testing.T, tenant *v1alpha1.Tenant, conditionType string, status metav1.ConditionStatus, reason, message string) {
-	t.Helper()
-	eventually(t, func(g gomega.Gomega) {
-		get(t, g, tenant)
-		c := meta.FindStatusCondition(tenant.Status.Conditions, conditionType)
-		g.Expect(c).NotTo(gomega.BeNil())
-		g.Expect([]any{c.Status, c.Reason, c.Message}).To(gomega.HaveExactElements(status, reason, gomega.ContainSubstring(message)))
-		g.Expect([]int64{c.ObservedGeneration, tenant.Status.ObservedGeneration}).To(gomega.HaveEach(tenant.Generation))
-	})
-}
-
-// awaitEvents waits until events have told of a Tenant, in whatever order.
-func awaitEvents(t *testing.T, tenant *v1alpha1.Tenant, reasons ...string) {
-	t.Helper()
-	eventually(t, func(g gomega.Gomega) {
-		var all eventsv1.EventList
-		g.Expect(kube.List(t.Context(), &all)).To(gomega.Succeed())
-		var told []string
-		for _, e := range all.Items {
-			if e.Regarding.UID == tenant.UID {
-				told = append(told, e.Reason)
-			}
-		}
-		g.Expect(told).To(gomega.ConsistOf(reasons))
-	})
-}
-
-// namespaceOf is the namespace of a Tenant, to be read.
-func namespaceOf(tenant *v1alpha1.Tenant) *corev1.Namespace {
-	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: tenant.NamespaceName()}}
-}
-
-// within names an object in the namespace of a Tenant.
-func within(tenant *v1alpha1.Tenant, name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: tenant.NamespaceName(), Name: name}
-}
-
-// newTemplate makes a TenantJobTemplate with a name of its own, whose pod every namespace accepts.
-func newTemplate(t *testing.T, change func(*v1alpha1.TenantJobTemplate)) *v1alpha1.TenantJobTemplate {
-	t.Helper()
-	template := &v1alpha1.TenantJobTemplate{
-		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("template-%d", names.Add(1))},
-		Spec: v1alpha1.TenantJobTemplateSpec{JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{
-			BackoffLimit: new(int32(0)),
-			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
-				RestartPolicy:   corev1.RestartPolicyNever,
-				SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
-				Containers: []corev1.Container{{Name: "main", Image: "example.com/app", SecurityContext: &corev1.SecurityContext{
-					AllowPrivilegeEscalation: new(false),
-					Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-				}}},
-			}},
-		}}},
-	}
-	if change != nil {
-		change(template)
-	}
-	return create(t, template)
-}
-
-// newTenantJob makes a TenantJob with a name of its own.
-func newTenantJob(t *testing.T, tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate) *v1alpha1.TenantJob {
-	t.Helper()
-	return create(t, &v1alpha1.TenantJob{
-		ObjectMeta: within(tenant, fmt.Sprintf("run-%d", names.Add(1))),
-		Spec: v1alpha1.TenantJobSpec{
-			TenantRef:   v1alpha1.TenantReference{Name: tenant.Name},
-			TemplateRef: v1alpha1.LabelReference{Name: template.Name},
-		},
-	})
-}
-
-// awaitRunningPod waits until a TenantJob has a pod that runs, and returns it.
-func awaitRunningPod(t *testing.T, tj *v1alpha1.TenantJob) *corev1.Pod {
-	t.Helper()
-	var pods corev1.PodList
-	eventually(t, func(g gomega.Gomega) {
-		g.Expect(kube.List(t.Context(), &pods, client.InNamespace(tj.Namespace), client.MatchingLabels{batchv1.JobNameLabel: tj.Name})).To(gomega.Succeed())
-		g.Expect(pods.Items).To(gomega.HaveLen(1))
-		g.Expect(pods.Items[0].Status.Phase).To(gomega.Equal(corev1.PodRunning))
-	})
-	return &pods.Items[0]
-}
-
-// awaitOutcome waits until a TenantJob is over for a reason.
-func awaitOutcome(t *testing.T, tj *v1alpha1.TenantJob, reason string) {
-	t.Helper()
-	eventually(t, func(g gomega.Gomega) {
-		get(t, g, tj)
-		c := meta.FindStatusCondition(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
-		g.Expect(c).NotTo(gomega.BeNil())
-		g.Expect(c.Reason).To(gomega.Equal(reason), c.Message)
-	})
-}
-
-// awaitGone waits until there is no such object.
-func awaitGone(t *testing.T, obj client.Object) {
-	t.Helper()
-	eventually(t, func(g gomega.Gomega) {
-		err := read(t.Context(), obj)
-		g.Expect(apierrors.IsNotFound(err)).To(gomega.BeTrue(), "%v, held by %v", err, obj.GetFinalizers())
-	})
 }

@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -60,7 +59,7 @@ type tenantReconciler struct {
 
 // seen is everything that is known about a Tenant when it is decided about.
 type seen struct {
-	// namespace that the Tenant names. Nil when there is none.
+	// namespace that the Tenant names, as it was read or last written. Nil when there is none.
 	namespace *metav1.PartialObjectMetadata
 	claim     tenant.Claim
 	// refusal is why the namespace can't be the Tenant's.
@@ -84,9 +83,9 @@ func (r *tenantReconciler) Reconcile(ctx context.Context, t *v1alpha1.Tenant) (r
 	switch {
 	case err != nil:
 	case t.DeletionTimestamp != nil:
-		gone, after, err = r.dismantle(ctx, t, s)
+		gone, after, err = r.dismantle(ctx, t, &s)
 	default:
-		after, err = r.keep(ctx, t, s)
+		after, err = r.keep(ctx, t, &s)
 	}
 	if gone {
 		return retryStale(r.letGo(ctx, t))
@@ -125,7 +124,7 @@ func (r *tenantReconciler) observe(ctx context.Context, t *v1alpha1.Tenant) (see
 		Adopted:            tenant.IsAdopted(s.namespace, t),
 		MemberTemplates:    tenant.MemberTemplates(t, templates.Items),
 	})
-	s.live, err = r.cachedLive(ctx, t)
+	s.live, err = liveJobsOf(ctx, r.Client, t)
 	return s, err
 }
 
@@ -147,8 +146,8 @@ func namespaceMetadata(name string) *metav1.PartialObjectMetadata {
 }
 
 // keep brings the namespace of a Tenant that stays to what the spec says, and suspends or resumes it.
-func (r *tenantReconciler) keep(ctx context.Context, t *v1alpha1.Tenant, s seen) (time.Duration, error) {
-	t.Status.Running = ptr.To(int32(len(s.live)))
+func (r *tenantReconciler) keep(ctx context.Context, t *v1alpha1.Tenant, s *seen) (time.Duration, error) {
+	t.Status.Running = new(int32(len(s.live)))
 	switch s.claim {
 	case tenant.Conflict, tenant.Terminating:
 		t.Status.Namespace, t.Status.State = nil, ""
@@ -160,14 +159,13 @@ func (r *tenantReconciler) keep(ctx context.Context, t *v1alpha1.Tenant, s seen)
 		recordReady(t, metav1.ConditionFalse, stalled, v1alpha1.ReasonNamespaceConflict, s.refusal)
 		return lookForConsent, nil
 	}
-	namespace, err := r.take(ctx, t, s)
-	if err != nil {
+	if err := r.take(ctx, t, s); err != nil {
 		return 0, err
 	}
-	t.Status.Namespace = &v1alpha1.TenantNamespaceStatus{Name: namespace.Name, UID: namespace.UID}
+	t.Status.Namespace = &v1alpha1.TenantNamespaceStatus{Name: s.namespace.Name, UID: s.namespace.UID}
 	t.Status.State = tenant.State(t)
-	furnishErr := r.furnish(ctx, t, namespace, s)
-	after, err := r.suspendOrResume(ctx, t, namespace, s)
+	furnishErr := r.furnish(ctx, t, s)
+	after, err := r.suspendOrResume(ctx, t, s)
 	return after, errors.Join(furnishErr, err)
 }
 
@@ -219,30 +217,33 @@ func recordFailure(t *v1alpha1.Tenant, err error) {
 		return
 	}
 	message := fmt.Sprintf("retrying: %v", err)
-	setProgress(&t.Status.Conditions, t.Generation, reconciling, v1alpha1.ReasonProgressing, message)
 	if ready := readiness(t.Status.Conditions); ready.Status == "" || ready.ObservedGeneration != t.Generation {
-		setCondition(&t.Status.Conditions, t.Generation, v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, message)
+		recordReady(t, metav1.ConditionUnknown, reconciling, v1alpha1.ReasonProgressing, message)
+		return
 	}
+	setProgress(&t.Status.Conditions, t.Generation, reconciling, v1alpha1.ReasonProgressing, message)
 }
 
 // announce emits an event when a Tenant has changed its standing.
 func (r *tenantReconciler) announce(before, after *v1alpha1.Tenant) {
-	changed := func(conditionType string) *metav1.Condition {
-		was, is := meta.FindStatusCondition(before.Status.Conditions, conditionType), meta.FindStatusCondition(after.Status.Conditions, conditionType)
-		if is == nil || was != nil && was.Reason == is.Reason {
-			return nil
-		}
-		return is
+	was, is := before.Status.Conditions, after.Status.Conditions
+	ready := meta.FindStatusCondition(is, v1alpha1.ConditionReady)
+	if ready != nil && ready.Status == metav1.ConditionFalse && anew(was, ready) &&
+		(ready.Reason == v1alpha1.ReasonNamespaceConflict || ready.Reason == v1alpha1.ReasonInvalidSpec) {
+		r.warn(after, ready.Reason, "Reconcile", ready.Message)
 	}
-	if is := changed(v1alpha1.ConditionReady); is != nil && (is.Reason == v1alpha1.ReasonNamespaceConflict || is.Reason == v1alpha1.ReasonInvalidSpec) {
-		r.warn(after, is.Reason, "Reconcile", is.Message)
-	}
-	suspended := changed(v1alpha1.ConditionSuspended)
+	suspended := meta.FindStatusCondition(is, v1alpha1.ConditionSuspended)
 	switch {
-	case suspended == nil:
+	case suspended == nil || !anew(was, suspended):
 	case suspended.Status == metav1.ConditionTrue:
 		r.note(after, "Suspended", "Suspend", suspended.Message)
-	case suspended.Status == metav1.ConditionFalse && meta.FindStatusCondition(before.Status.Conditions, v1alpha1.ConditionSuspended) != nil:
+	case suspended.Status == metav1.ConditionFalse && meta.FindStatusCondition(was, v1alpha1.ConditionSuspended) != nil:
 		r.note(after, "Resumed", "Resume", suspended.Message)
 	}
+}
+
+// anew says whether a condition has another reason than before.
+func anew(before []metav1.Condition, is *metav1.Condition) bool {
+	was := meta.FindStatusCondition(before, is.Type)
+	return was == nil || was.Reason != is.Reason
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -16,8 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -25,46 +24,56 @@ import (
 )
 
 // take makes the namespace, adopts it, or puts back what has changed of its metadata.
-func (r *tenantReconciler) take(ctx context.Context, t *v1alpha1.Tenant, s seen) (*metav1.PartialObjectMetadata, error) {
-	namespace := s.namespace
+func (r *tenantReconciler) take(ctx context.Context, t *v1alpha1.Tenant, s *seen) error {
 	if s.claim == tenant.Missing {
-		// What is always on a tenant's namespace, and no more: what is created can't be taken off by an apply later.
-		made := namespaceMetadata(t.NamespaceName())
-		made.Labels, made.Annotations = map[string]string{}, map[string]string{v1alpha1.AnnotationTenantUID: string(t.UID)}
-		for _, key := range []string{v1alpha1.LabelTenant, v1alpha1.LabelManaged, v1alpha1.LabelState, v1alpha1.LabelEnforcement} {
-			made.Labels[key] = s.desired.Labels[key]
+		if err := r.makeNamespace(ctx, t, s); err != nil {
+			return err
 		}
-		full := &corev1.Namespace{ObjectMeta: made.ObjectMeta}
-		if err := r.Create(ctx, full, client.FieldOwner(FieldManager)); err != nil {
-			return nil, fmt.Errorf("creating namespace %s: %w", made.Name, err)
-		}
-		made.ObjectMeta = full.ObjectMeta
-		namespace = made
 	}
-	if hashOf(namespace) == s.desired.Hash && s.desired.ShownOn(namespace) {
-		return namespace, nil
+	upToDate := hashOf(s.namespace) == s.desired.Hash
+	if upToDate && s.desired.ShownOn(s.namespace) {
+		return nil
 	}
 	// A hash stays only if it is right: else a crash before the children are written would leave it standing.
-	namespace, err := r.applyNamespace(ctx, namespace, s.desired, hashOf(namespace) == s.desired.Hash)
-	if err != nil {
-		return nil, err
+	if err := r.applyNamespace(ctx, s, s.desired, upToDate); err != nil {
+		return err
 	}
 	if s.claim == tenant.Adoptable {
-		r.note(t, "NamespaceAdopted", "Adopt", fmt.Sprintf("namespace %s is this tenant's now, and will be released and not deleted with it", namespace.Name))
+		r.note(t, "NamespaceAdopted", "Adopt",
+			fmt.Sprintf("namespace %s is this tenant's now, and will be released and not deleted with it", s.namespace.Name))
 	}
-	return namespace, nil
+	return nil
+}
+
+// makeNamespace creates the namespace with what is always on a tenant's, and no more: what is created can't be taken off
+// by an apply later.
+func (r *tenantReconciler) makeNamespace(ctx context.Context, t *v1alpha1.Tenant, s *seen) error {
+	made := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name:        t.NamespaceName(),
+		Labels:      map[string]string{},
+		Annotations: map[string]string{v1alpha1.AnnotationTenantUID: string(t.UID)},
+	}}
+	for _, key := range []string{v1alpha1.LabelTenant, v1alpha1.LabelManaged, v1alpha1.LabelState, v1alpha1.LabelEnforcement} {
+		made.Labels[key] = s.desired.Labels[key]
+	}
+	if err := r.Create(ctx, made, client.FieldOwner(FieldManager)); err != nil {
+		return fmt.Errorf("creating namespace %s: %w", made.Name, err)
+	}
+	s.namespace = namespaceMetadata(made.Name)
+	s.namespace.ObjectMeta = made.ObjectMeta
+	return nil
 }
 
 func hashOf(namespace *metav1.PartialObjectMetadata) string {
 	return namespace.Annotations[v1alpha1.AnnotationDesiredHash]
 }
 
-// applyNamespace applies the metadata of this very namespace, never of another of its name.
-func (r *tenantReconciler) applyNamespace(ctx context.Context, namespace *metav1.PartialObjectMetadata, d tenant.Desired, withHash bool) (*metav1.PartialObjectMetadata, error) {
+// applyNamespace applies metadata to the very namespace that was seen, never to another of its name.
+func (r *tenantReconciler) applyNamespace(ctx context.Context, s *seen, d tenant.Desired, withHash bool) error {
 	want := &unstructured.Unstructured{}
 	want.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	want.SetName(namespace.Name)
-	want.SetUID(namespace.UID)
+	want.SetName(s.namespace.Name)
+	want.SetUID(s.namespace.UID)
 	want.SetLabels(d.Labels)
 	want.SetAnnotations(d.Annotations)
 	if withHash {
@@ -74,44 +83,46 @@ func (r *tenantReconciler) applyNamespace(ctx context.Context, namespace *metav1
 	}
 	err := r.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(FieldManager), client.ForceOwnership)
 	if err != nil {
-		return nil, fmt.Errorf("applying namespace %s: %w", namespace.Name, err)
+		return fmt.Errorf("applying namespace %s: %w", s.namespace.Name, err)
 	}
-	applied := namespaceMetadata(namespace.Name)
+	applied := namespaceMetadata(s.namespace.Name)
 	applied.UID, applied.DeletionTimestamp = want.GetUID(), want.GetDeletionTimestamp()
 	applied.Labels, applied.Annotations = want.GetLabels(), want.GetAnnotations()
-	return applied, nil
+	s.namespace = applied
+	return nil
 }
 
-// furnish brings everything in the namespace to what the Tenant says and sets Ready. Without a change nothing is read
-// or written, but when a look at everything is due.
-func (r *tenantReconciler) furnish(ctx context.Context, t *v1alpha1.Tenant, namespace *metav1.PartialObjectMetadata, s seen) error {
+// furnish brings everything in the namespace to what the Tenant says and sets Ready.
+func (r *tenantReconciler) furnish(ctx context.Context, t *v1alpha1.Tenant, s *seen) error {
 	var refused, err error
-	if namespace.DeletionTimestamp == nil {
-		refused, err = r.fill(ctx, namespace, s)
+	if s.namespace.DeletionTimestamp == nil {
+		refused, err = r.fill(ctx, s)
 	}
 	var user *userError
 	switch {
-	case namespace.DeletionTimestamp != nil, apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+	case s.namespace.DeletionTimestamp != nil, apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		recordReady(t, metav1.ConditionFalse, reconciling, v1alpha1.ReasonNamespaceTerminating,
-			fmt.Sprintf("namespace %s is being deleted; it is made again when it is gone", namespace.Name))
+			fmt.Sprintf("namespace %s is being deleted; it is made again when it is gone", s.namespace.Name))
 		return nil
 	case errors.As(errors.Join(refused, err), &user):
 		recordReady(t, metav1.ConditionFalse, stalled, v1alpha1.ReasonInvalidSpec, errors.Join(refused, err).Error())
 	case err == nil:
-		recordReady(t, metav1.ConditionTrue, current, v1alpha1.ReasonReady, fmt.Sprintf("namespace %s is as the spec says", namespace.Name))
+		recordReady(t, metav1.ConditionTrue, current, v1alpha1.ReasonReady,
+			fmt.Sprintf("namespace %s is as the spec says", s.namespace.Name))
 	}
 	return err
 }
 
-// fill writes everything in the namespace, and then that it has. Refused is what only the user can help.
-func (r *tenantReconciler) fill(ctx context.Context, namespace *metav1.PartialObjectMetadata, s seen) (refused, err error) {
-	upToDate := hashOf(namespace) == s.desired.Hash
+// fill writes everything in the namespace, and then that it has. Without a change nothing is read or written, but when a
+// look at everything is due. Refused is what only the user can help.
+func (r *tenantReconciler) fill(ctx context.Context, s *seen) (refused, err error) {
+	upToDate := hashOf(s.namespace) == s.desired.Hash
 	if upToDate && !s.verify {
 		return nil, nil
 	}
-	refused, err = r.writeChildren(ctx, namespace.Name, s.desired.Children)
+	refused, err = r.writeChildren(ctx, s.namespace.Name, s.desired.Children)
 	if refused == nil && err == nil && !upToDate {
-		_, err = r.applyNamespace(ctx, namespace, s.desired, true)
+		err = r.applyNamespace(ctx, s, s.desired, true)
 	}
 	return refused, err
 }
@@ -130,7 +141,9 @@ func (e *userError) Unwrap() error { return e.cause }
 
 // writeChildren makes everything in a namespace what it has to be and deletes what of ours no longer belongs there. One
 // that fails does not keep the others from being written. Refused is what trying again does not help.
-func (r *tenantReconciler) writeChildren(ctx context.Context, namespace string, children []tenant.Child) (refused, err error) {
+func (r *tenantReconciler) writeChildren(
+	ctx context.Context, namespace string, children []tenant.Child,
+) (refused, err error) {
 	existing, err := r.listChildren(ctx, namespace)
 	if err != nil {
 		return nil, err
@@ -161,7 +174,8 @@ func (r *tenantReconciler) writeChildren(ctx context.Context, namespace string, 
 func (r *tenantReconciler) listChildren(ctx context.Context, namespace string) (map[string]client.Object, error) {
 	all := map[string]client.Object{}
 	for _, list := range []client.ObjectList{
-		&corev1.ServiceAccountList{}, &corev1.ResourceQuotaList{}, &corev1.LimitRangeList{}, &networkingv1.NetworkPolicyList{}, &rbacv1.RoleBindingList{},
+		&corev1.ServiceAccountList{}, &corev1.ResourceQuotaList{}, &corev1.LimitRangeList{},
+		&networkingv1.NetworkPolicyList{}, &rbacv1.RoleBindingList{},
 	} {
 		if err := r.live.List(ctx, list, client.InNamespace(namespace)); err != nil {
 			return nil, fmt.Errorf("listing what is in namespace %s: %w", namespace, err)
@@ -228,9 +242,7 @@ func overlay(have client.Object, want tenant.Object) {
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	for key, value := range want.GetLabels() {
-		labels[key] = value
-	}
+	maps.Copy(labels, want.GetLabels())
 	have.SetLabels(labels)
 	switch want := want.(type) {
 	case *corev1.ServiceAccount:
@@ -248,7 +260,7 @@ func overlay(have client.Object, want tenant.Object) {
 
 // deleteThis deletes this very object, never another of its name.
 func (r *tenantReconciler) deleteThis(ctx context.Context, obj client.Object, propagation metav1.DeletionPropagation) error {
-	err := r.Delete(ctx, obj, client.PropagationPolicy(propagation), client.Preconditions{UID: ptr.To(obj.GetUID())})
+	err := r.Delete(ctx, obj, client.PropagationPolicy(propagation), client.Preconditions{UID: new(obj.GetUID())})
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return fmt.Errorf("deleting %s %s: %w", kindOf(obj), keyOf(obj), err)
 	}
@@ -257,15 +269,16 @@ func (r *tenantReconciler) deleteThis(ctx context.Context, obj client.Object, pr
 
 // release gives a namespace back: what is ours is taken out and off, and what is others' is left. The hash goes first:
 // whoever goes on after a crash needs the operator's rights in the namespace again.
-func (r *tenantReconciler) release(ctx context.Context, t *v1alpha1.Tenant, namespace *metav1.PartialObjectMetadata, d tenant.Desired) error {
-	if err := r.DeleteAllOf(ctx, &batchv1.Job{}, client.InNamespace(namespace.Name), client.MatchingLabels{v1alpha1.LabelTenant: t.Name},
+func (r *tenantReconciler) release(ctx context.Context, t *v1alpha1.Tenant, s *seen) error {
+	name := s.namespace.Name
+	if err := r.DeleteAllOf(ctx, &batchv1.Job{}, client.InNamespace(name), client.MatchingLabels{v1alpha1.LabelTenant: t.Name},
 		client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
 		return fmt.Errorf("deleting the Jobs of tenant %s: %w", t.Name, err)
 	}
-	if _, err := r.applyNamespace(ctx, namespace, d, false); err != nil {
+	if err := r.applyNamespace(ctx, s, s.desired, false); err != nil {
 		return err
 	}
-	existing, err := r.listChildren(ctx, namespace.Name)
+	existing, err := r.listChildren(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -277,30 +290,18 @@ func (r *tenantReconciler) release(ctx context.Context, t *v1alpha1.Tenant, name
 		}
 	}
 	// Applying nothing takes off what was applied and nobody else holds; what it was created with is taken off by name.
-	released, err := r.applyNamespace(ctx, namespace, tenant.Desired{}, false)
-	if err != nil {
+	if err := r.applyNamespace(ctx, s, tenant.Desired{}, false); err != nil {
 		return err
 	}
-	bare := released.DeepCopy()
+	bare := s.namespace.DeepCopy()
 	for _, keys := range []map[string]string{bare.Labels, bare.Annotations} {
-		for key := range keys {
-			if strings.HasPrefix(key, "tenantry.dev/") && key != v1alpha1.AnnotationAdoptBy {
-				delete(keys, key)
-			}
-		}
+		maps.DeleteFunc(keys, func(key, _ string) bool {
+			return strings.HasPrefix(key, "tenantry.dev/") && key != v1alpha1.AnnotationAdoptBy
+		})
 	}
-	if err := r.Patch(ctx, bare, client.MergeFrom(released), client.FieldOwner(FieldManager)); err != nil {
-		return fmt.Errorf("releasing namespace %s: %w", namespace.Name, err)
+	if err := r.Patch(ctx, bare, client.MergeFrom(s.namespace), client.FieldOwner(FieldManager)); err != nil {
+		return fmt.Errorf("releasing namespace %s: %w", name, err)
 	}
-	r.note(t, "NamespaceReleased", "Release", fmt.Sprintf("namespace %s is no longer this tenant's and was left", namespace.Name))
+	r.note(t, "NamespaceReleased", "Release", fmt.Sprintf("namespace %s is no longer this tenant's and was left", name))
 	return nil
-}
-
-// reread returns a namespace with its status. Nil means that it is gone.
-func (r *tenantReconciler) reread(ctx context.Context, namespace *metav1.PartialObjectMetadata) (*corev1.Namespace, error) {
-	current, err := found(ctx, r.live, types.NamespacedName{Name: namespace.Name}, &corev1.Namespace{})
-	if current == nil || err != nil || current.UID != namespace.UID {
-		return nil, err
-	}
-	return current, nil
 }

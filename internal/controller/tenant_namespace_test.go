@@ -360,7 +360,9 @@ func TestTenantInvalidSpec(t *testing.T) {
 			awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, tc.want)
 			awaitCondition(t, tenant, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInvalidSpec, tc.want)
 			// What is right is done all the same, and a broken tenant can still be suspended.
-			get(t, gomega.NewWithT(t), &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenant-viewers")})
+			g := gomega.NewWithT(t)
+			get(t, g, &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenant-viewers")})
+			g.Expect(get(t, g, namespaceOf(tenant)).Annotations).NotTo(gomega.HaveKey(v1alpha1.AnnotationDesiredHash), "it is not all there")
 			patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Suspend = new(true) })
 			awaitCondition(t, tenant, v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "")
 			patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec = v1alpha1.TenantSpec{} })

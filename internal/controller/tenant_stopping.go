@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -26,7 +25,7 @@ var notEnded = fields.AndSelectors(
 )
 
 // suspendOrResume opens or shuts the tenant's door. The namespace says so already: that is the fence, and comes first.
-func (r *tenantReconciler) suspendOrResume(ctx context.Context, t *v1alpha1.Tenant, namespace *metav1.PartialObjectMetadata, s seen) (time.Duration, error) {
+func (r *tenantReconciler) suspendOrResume(ctx context.Context, t *v1alpha1.Tenant, s *seen) (time.Duration, error) {
 	if !t.Suspended() {
 		r.starts.Open(t.Name)
 		setSuspended(t, metav1.ConditionFalse, v1alpha1.ReasonActive, "jobs may run")
@@ -38,7 +37,7 @@ func (r *tenantReconciler) suspendOrResume(ctx context.Context, t *v1alpha1.Tena
 	if settled && len(s.live) == 0 && !s.verify {
 		return 0, nil
 	}
-	wait, after, err := r.stop(ctx, t, namespace, s, t.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain)
+	wait, after, err := r.stop(ctx, t, s, t.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain)
 	switch {
 	case err != nil && !settled:
 		setSuspended(t, metav1.ConditionUnknown, v1alpha1.ReasonStoppingJobs, "finding out what still runs")
@@ -70,25 +69,26 @@ func setSuspended(t *v1alpha1.Tenant, status metav1.ConditionStatus, reason, mes
 // stop brings a tenant to rest, whose namespace says so and whose door is shut: first its Jobs, which the TenantJob
 // controller stops or lets finish, then what is left of their pods, then its credentials. It says what it waits for, and
 // when to look again if no event comes: Jobs are watched, pods are not.
-func (r *tenantReconciler) stop(ctx context.Context, t *v1alpha1.Tenant, namespace *metav1.PartialObjectMetadata, s seen, drain bool) (tenant.Wait, time.Duration, error) {
+func (r *tenantReconciler) stop(
+	ctx context.Context, t *v1alpha1.Tenant, s *seen, drain bool,
+) (wait tenant.Wait, after time.Duration, err error) {
 	live := s.live
 	if len(live) == 0 {
 		// The cache may be behind; what it does not know of must not be taken for gone.
-		var err error
 		if live, err = liveJobsOf(ctx, r.live, t); err != nil {
-			return tenant.Wait{}, 0, err
+			return wait, 0, err
 		}
 	}
-	if wait := tenant.WaitForJobs(live, drain); !wait.Over() {
+	if wait = tenant.WaitForJobs(live, drain); !wait.Over() {
 		return wait, lookSeldom, r.deleteOrphans(ctx, live)
 	}
 	var pods corev1.PodList
-	within := []client.ListOption{client.InNamespace(namespace.Name), client.MatchingFieldsSelector{Selector: notEnded}}
+	within := []client.ListOption{client.InNamespace(s.namespace.Name), client.MatchingFieldsSelector{Selector: notEnded}}
 	if tenant.EnforcementOf(t, r.opts.DefaultEnforcement) != v1alpha1.EnforcementEnforce {
 		within = append(within, client.MatchingLabels{v1alpha1.LabelTenant: t.Name})
 	}
 	if err := r.live.List(ctx, &pods, within...); err != nil {
-		return tenant.Wait{}, 0, fmt.Errorf("listing the pods of namespace %s: %w", namespace.Name, err)
+		return wait, 0, fmt.Errorf("listing the pods of tenant %s: %w", t.Name, err)
 	}
 	wait, stragglers := tenant.WaitForPods(pods.Items, drain)
 	for _, pod := range stragglers {
@@ -103,8 +103,10 @@ func (r *tenantReconciler) stop(ctx context.Context, t *v1alpha1.Tenant, namespa
 }
 
 // revokeCredentials is the last step before a tenant is at rest. No provider issues any yet.
-func (*tenantReconciler) revokeCredentials(context.Context, *v1alpha1.Tenant) (tenant.Wait, time.Duration, error) {
-	return tenant.Wait{}, 0, nil
+func (*tenantReconciler) revokeCredentials(
+	context.Context, *v1alpha1.Tenant,
+) (wait tenant.Wait, after time.Duration, err error) {
+	return wait, 0, nil
 }
 
 // deleteOrphans deletes the Jobs that no TenantJob stands behind, so that nobody else stops them.
@@ -139,15 +141,12 @@ func (r *tenantReconciler) lives(ctx context.Context, key types.NamespacedName, 
 	return false, nil
 }
 
-// cachedLive returns the tenant's Jobs that have not ended, as far as the cache knows.
-func (r *tenantReconciler) cachedLive(ctx context.Context, t *v1alpha1.Tenant) ([]*batchv1.Job, error) {
-	return liveJobsOf(ctx, r.Client, t, client.UnsafeDisableDeepCopy)
-}
-
-func liveJobsOf(ctx context.Context, reader client.Reader, t *v1alpha1.Tenant, opts ...client.ListOption) ([]*batchv1.Job, error) {
+// liveJobsOf returns the tenant's Jobs that have not ended, for reading only.
+func liveJobsOf(ctx context.Context, reader client.Reader, t *v1alpha1.Tenant) ([]*batchv1.Job, error) {
 	var jobs batchv1.JobList
-	opts = append(opts, client.InNamespace(t.NamespaceName()), client.MatchingLabels{v1alpha1.LabelTenant: t.Name})
-	if err := reader.List(ctx, &jobs, opts...); err != nil {
+	err := reader.List(ctx, &jobs, client.InNamespace(t.NamespaceName()), client.MatchingLabels{v1alpha1.LabelTenant: t.Name},
+		client.UnsafeDisableDeepCopy)
+	if err != nil {
 		return nil, fmt.Errorf("listing the Jobs of tenant %s: %w", t.Name, err)
 	}
 	var live []*batchv1.Job
@@ -161,35 +160,37 @@ func liveJobsOf(ctx context.Context, reader client.Reader, t *v1alpha1.Tenant, o
 
 // dismantle takes down a Tenant that is being deleted, and says when nothing of it is left. A namespace that is not its
 // own is left alone.
-func (r *tenantReconciler) dismantle(ctx context.Context, t *v1alpha1.Tenant, s seen) (gone bool, after time.Duration, err error) {
+func (r *tenantReconciler) dismantle(
+	ctx context.Context, t *v1alpha1.Tenant, s *seen,
+) (gone bool, after time.Duration, err error) {
 	r.starts.Close(t.Name)
-	t.Status.Running = ptr.To(int32(len(s.live)))
+	t.Status.Running = new(int32(len(s.live)))
 	if s.claim != tenant.Ours {
 		return true, 0, nil
 	}
-	namespace, err := r.take(ctx, t, s)
-	if err != nil {
+	if err := r.take(ctx, t, s); err != nil {
 		return false, 0, err
 	}
 	t.Status.State = v1alpha1.StateDeleting
 	// Once it is terminating the namespace controller does the rest, and our rights in it are gone.
-	if namespace.DeletionTimestamp == nil {
-		wait, after, err := r.empty(ctx, t, namespace, s)
+	if s.namespace.DeletionTimestamp == nil {
+		wait, after, err := r.empty(ctx, t, s)
 		switch {
 		case err != nil:
 			return false, 0, err
 		case !wait.Over():
 			recordReady(t, metav1.ConditionFalse, reconciling, wait.Reason, wait.Message)
 			return false, after, nil
-		case tenant.Retains(namespace, t):
-			return true, 0, r.release(ctx, t, namespace, s.desired)
+		case tenant.Retains(s.namespace, t):
+			err := r.release(ctx, t, s)
+			return err == nil, 0, err
 		}
-		if err := r.deleteThis(ctx, namespace, metav1.DeletePropagationBackground); err != nil {
+		if err := r.deleteThis(ctx, s.namespace, metav1.DeletePropagationBackground); err != nil {
 			return false, 0, err
 		}
-		r.note(t, v1alpha1.ReasonDeletingNamespace, "Delete", fmt.Sprintf("namespace %s is being deleted", namespace.Name))
+		r.note(t, v1alpha1.ReasonDeletingNamespace, "Delete", fmt.Sprintf("namespace %s is being deleted", s.namespace.Name))
 	}
-	last, err := r.reread(ctx, namespace)
+	last, err := r.reread(ctx, s.namespace)
 	if err != nil || last == nil {
 		return err == nil, 0, err
 	}
@@ -198,24 +199,38 @@ func (r *tenantReconciler) dismantle(ctx context.Context, t *v1alpha1.Tenant, s 
 	return false, lookSeldom, nil
 }
 
-// empty brings a tenant to rest and deletes its TenantJobs, while the operator still has its rights in the namespace.
-func (r *tenantReconciler) empty(ctx context.Context, t *v1alpha1.Tenant, namespace *metav1.PartialObjectMetadata, s seen) (tenant.Wait, time.Duration, error) {
-	if _, err := r.fill(ctx, namespace, s); err != nil {
-		return tenant.Wait{}, 0, err
+// empty brings a tenant to rest and deletes its TenantJobs, while the operator still has its rights in the namespace:
+// they are given again if they are gone.
+func (r *tenantReconciler) empty(
+	ctx context.Context, t *v1alpha1.Tenant, s *seen,
+) (wait tenant.Wait, after time.Duration, err error) {
+	if _, err := r.fill(ctx, s); err != nil {
+		return wait, 0, err
 	}
-	if wait, after, err := r.stop(ctx, t, namespace, s, false); err != nil || !wait.Over() {
+	if wait, after, err := r.stop(ctx, t, s, false); err != nil || !wait.Over() {
 		return wait, after, err
 	}
+	namespace := client.InNamespace(s.namespace.Name)
 	var tenantJobs v1alpha1.TenantJobList
-	if err := r.List(ctx, &tenantJobs, client.InNamespace(namespace.Name), client.UnsafeDisableDeepCopy); err != nil {
-		return tenant.Wait{}, 0, fmt.Errorf("listing the TenantJobs of tenant %s: %w", t.Name, err)
+	if err := r.List(ctx, &tenantJobs, namespace, client.UnsafeDisableDeepCopy); err != nil {
+		return wait, 0, fmt.Errorf("listing the TenantJobs of tenant %s: %w", t.Name, err)
 	}
 	wait, doomed := tenant.WaitForTenantJobs(tenantJobs.Items, job.IsOver)
 	if doomed {
-		err := r.DeleteAllOf(ctx, &v1alpha1.TenantJob{}, client.InNamespace(namespace.Name), client.PropagationPolicy(metav1.DeletePropagationForeground))
-		if err != nil {
+		// Their Jobs and pods go first.
+		foreground := client.PropagationPolicy(metav1.DeletePropagationForeground)
+		if err := r.DeleteAllOf(ctx, &v1alpha1.TenantJob{}, namespace, foreground); err != nil {
 			return wait, 0, fmt.Errorf("deleting the TenantJobs of tenant %s: %w", t.Name, err)
 		}
 	}
 	return wait, lookAgain, nil
+}
+
+// reread returns a namespace with its status. Nil means that it is gone.
+func (r *tenantReconciler) reread(ctx context.Context, namespace *metav1.PartialObjectMetadata) (*corev1.Namespace, error) {
+	now, err := found(ctx, r.live, types.NamespacedName{Name: namespace.Name}, &corev1.Namespace{})
+	if now == nil || err != nil || now.UID != namespace.UID {
+		return nil, err
+	}
+	return now, nil
 }

@@ -32,13 +32,14 @@ const (
 func setupTenant(mgr manager.Manager, d deps) error {
 	r := &tenantReconciler{deps: d}
 	due := make(chan event.GenericEvent)
-	if err := mgr.Add(&verifier{Reader: d.Client, clock: d.opts.Clock, turn: d.opts.VerifyInterval, due: func(ctx context.Context, t *v1alpha1.Tenant) {
+	verify := func(ctx context.Context, t *v1alpha1.Tenant) {
 		r.due.Store(t.Name, true)
 		select {
 		case due <- event.GenericEvent{Object: t}:
 		case <-ctx.Done():
 		}
-	}}); err != nil {
+	}
+	if err := mgr.Add(&verifier{d.Client, d.opts.Clock, d.opts.VerifyInterval, verify}); err != nil {
 		return err
 	}
 	return builder.ControllerManagedBy(mgr).
@@ -46,7 +47,8 @@ func setupTenant(mgr manager.Manager, d deps) error {
 		For(&v1alpha1.Tenant{}, builder.WithPredicates(changed(tenantSaysAnew))).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOf)).
 		Watches(&batchv1.Job{}, r.countJobs()).
-		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.everyTenant), builder.WithPredicates(changed(memberDispatchOf))).
+		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.everyTenant),
+			builder.WithPredicates(changed(memberDispatchOf))).
 		WatchesRawSource(source.Channel(due, &handler.EnqueueRequestForObject{})).
 		WithOptions(d.opts.forController()).
 		Complete(reconcile.AsReconciler(d.Client, r))
@@ -126,8 +128,8 @@ type verifier struct {
 	client.Reader
 	clock clock.Clock
 	// turn is the time from one Tenant to the next.
-	turn time.Duration
-	due  func(context.Context, *v1alpha1.Tenant)
+	turn   time.Duration
+	verify func(context.Context, *v1alpha1.Tenant)
 }
 
 // Start runs until the context is done, on the leader only.
@@ -135,7 +137,7 @@ func (v *verifier) Start(ctx context.Context) error {
 	for ctx.Err() == nil {
 		tenants := listTenants(ctx, v)
 		for i := range tenants {
-			v.due(ctx, tenants[i].DeepCopy())
+			v.verify(ctx, tenants[i].DeepCopy())
 			v.wait(ctx, v.turn)
 		}
 		v.wait(ctx, v.turn*time.Duration(max(0, verifyAgain-len(tenants))))

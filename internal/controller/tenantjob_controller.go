@@ -11,7 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -164,7 +163,7 @@ func (r *tenantJobReconciler) label(ctx context.Context, tj *v1alpha1.TenantJob,
 
 // remove deletes this very object, never another of its name.
 func (r *tenantJobReconciler) remove(ctx context.Context, obj client.Object, propagation metav1.DeletionPropagation) error {
-	err := r.Delete(ctx, obj, client.PropagationPolicy(propagation), client.Preconditions{UID: ptr.To(obj.GetUID())})
+	err := r.Delete(ctx, obj, client.PropagationPolicy(propagation), client.Preconditions{UID: new(obj.GetUID())})
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return fmt.Errorf("deleting %T %s: %w", obj, keyOf(obj), err)
 	}

@@ -104,7 +104,7 @@ type Decision struct {
 func Decide(o Observed, now time.Time) Decision {
 	for _, rule := range []func(Observed, time.Time) *Decision{
 		ended, deleting, mismatched, cancelled, tenantGone,
-		finished, vanished, suspended, refused, running,
+		finished, ending, vanished, suspended, refused, running,
 		badTemplate, badParameters, notYetDue, templateNotReady, tenantSuspended, tenantNotReady, expired,
 	} {
 		if d := rule(o, now); d != nil {
@@ -148,6 +148,9 @@ func NeedsPods(o Observed, now time.Time) bool {
 	}
 	if condition := finalCondition(o.Job); condition != nil {
 		return condition.Type == batchv1.JobFailed
+	}
+	if decided(o.Job) {
+		return false
 	}
 	draining := o.Tenant != nil && tenantSuspends(o) && o.Tenant.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain
 	return draining || !jobRuns(o.Job) && o.Job.Status.StartTime != nil && now.Sub(o.Job.CreationTimestamp.Time) >= SettleAfter

@@ -49,6 +49,18 @@ func podReady(j *batchv1.Job) { j.Status.Ready = new(int32(1)) }
 
 func podless(j *batchv1.Job) { j.Status.Active = 0 }
 
+// beingCounted is how a Job looks for a moment when its pod has ended.
+func beingCounted(j *batchv1.Job) {
+	j.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{Succeeded: []types.UID{"pod-uid"}}
+}
+
+func aboutTo(condition batchv1.JobConditionType) func(*batchv1.Job) {
+	return func(j *batchv1.Job) {
+		final(j, condition, "", "")
+		beingCounted(j)
+	}
+}
+
 func failedOnce(j *batchv1.Job) { j.Status.Active, j.Status.Failed = 0, 1 }
 
 func beingDeleted(j *batchv1.Job) { j.DeletionTimestamp = agoPtr(time.Second) }
@@ -311,13 +323,11 @@ func TestDecide(t *testing.T) {
 			all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})), drains,
 		},
 		"Drain: its pod has ended, and is about to be counted": {
-			all(withJob(podless, func(j *batchv1.Job) {
-				j.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{Succeeded: []types.UID{"pod-uid"}}
-			}), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})),
+			all(withJob(podless, beingCounted), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})),
 			drains,
 		},
 		"Drain: the Job is about to be complete": {
-			all(withJob(func(j *batchv1.Job) { final(j, batchv1.JobSuccessCriteriaMet, "", "") }), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})), drains,
+			all(withJob(aboutTo(batchv1.JobSuccessCriteriaMet)), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})), leave,
 		},
 		"Drain: finished": {all(withJob(completed), suspend(v1alpha1.SuspendPolicyDrain)), success},
 
@@ -378,14 +388,21 @@ func TestDecide(t *testing.T) {
 		},
 
 		// It has finished.
-		"Completed":                          {withJob(completed), success},
-		"Completed in its first moments":     {withJob(madeAgo(time.Second), completed), success},
-		"Completed, its Job being deleted":   {withJob(completed, beingDeleted), success},
-		"JobFailed":                          {withJob(failedWith(batchv1.JobReasonBackoffLimitExceeded, "Job has reached the specified backoff limit")), stalls(v1alpha1.ReasonJobFailed, "Job has reached the specified backoff limit")},
-		"JobFailed, with its exit code":      {all(withJob(failedWith("BackoffLimitExceeded", "x")), pods(Pods{Exit: "container main exited with code 3"})), stalls(v1alpha1.ReasonJobFailed, "x: container main exited with code 3")},
-		"JobFailed for no reason":            {withJob(failedWith("", " ")), stalls(v1alpha1.ReasonJobFailed, "the Job failed")},
-		"DeadlineExceeded":                   {withJob(failedWith(batchv1.JobReasonDeadlineExceeded, "Job was active longer than specified deadline")), stalls(v1alpha1.ReasonDeadlineExceeded, "Job was active longer than specified deadline")},
-		"about to fail is not failed":        {withJob(podReady, func(j *batchv1.Job) { final(j, batchv1.JobFailureTarget, "", "") }), runs},
+		"Completed":                             {withJob(completed), success},
+		"Completed in its first moments":        {withJob(madeAgo(time.Second), completed), success},
+		"Completed, its Job being deleted":      {withJob(completed, beingDeleted), success},
+		"JobFailed":                             {withJob(failedWith(batchv1.JobReasonBackoffLimitExceeded, "Job has reached the specified backoff limit")), stalls(v1alpha1.ReasonJobFailed, "Job has reached the specified backoff limit")},
+		"JobFailed, with its exit code":         {all(withJob(failedWith("BackoffLimitExceeded", "x")), pods(Pods{Exit: "container main exited with code 3"})), stalls(v1alpha1.ReasonJobFailed, "x: container main exited with code 3")},
+		"JobFailed for no reason":               {withJob(failedWith("", " ")), stalls(v1alpha1.ReasonJobFailed, "the Job failed")},
+		"DeadlineExceeded":                      {withJob(failedWith(batchv1.JobReasonDeadlineExceeded, "Job was active longer than specified deadline")), stalls(v1alpha1.ReasonDeadlineExceeded, "Job was active longer than specified deadline")},
+		"about to be complete is not stopped":   {all(withJob(aboutTo(batchv1.JobSuccessCriteriaMet)), suspend("")), leave},
+		"about to be complete is not cancelled": {all(withJob(aboutTo(batchv1.JobSuccessCriteriaMet)), cancel), leave},
+		"about to be complete, the tenant goes": {all(withJob(aboutTo(batchv1.JobSuccessCriteriaMet)), tenantDeleting), leave},
+		"about to be complete is not refused":   {all(withJob(aboutTo(batchv1.JobSuccessCriteriaMet), madeAgo(day)), pods(Pods{})), leave},
+		"about to fail is not failed":           {all(withJob(aboutTo(batchv1.JobFailureTarget), madeAgo(day)), pods(Pods{})), leave},
+		"a pod that is being counted is not one that is missing": {
+			all(withJob(podless, beingCounted, madeAgo(day)), pods(Pods{})), after(5*time.Minute, starts),
+		},
 		"Deleted":                            {gone, vanished},
 		"Deleted, whatever else is wrong":    {all(gone, noTemplate, noNamespace), vanished},
 		"its Job goes, and may still finish": {withJob(beingDeleted), waits(v1alpha1.ReasonRunning, "the Job is being deleted")},
@@ -511,6 +528,7 @@ func TestNeedsPods(t *testing.T) {
 		"complete":                             {withJob(completed), false},
 		"failed, for the exit code":            {withJob(failedWith("", "")), true},
 		"failed, and written down":             {all(withJob(failedWith("", "")), said(isFalse, v1alpha1.ReasonJobFailed, "")), false},
+		"about to be complete":                 {withJob(aboutTo(batchv1.JobSuccessCriteriaMet)), false},
 		"its Job is being deleted":             {withJob(beingDeleted), false},
 		"over before its Job":                  {all(withJob(), said(isFalse, v1alpha1.ReasonCancelled, "")), false},
 	}

@@ -74,6 +74,7 @@ func wrongs(o Observed, d Decision) []string {
 	never(d.Status == isTrue && d.Progress != Current || d.Status == isFalse && d.Progress == InProgress, "over and in progress")
 	never(strings.Contains(d.Message, "s3cr3t"), "a value is quoted")
 	never(o.Job != nil && Ended(o.Job) && !over && o.TenantJob.DeletionTimestamp == nil && d.Status == unknown, "a finished Job has no outcome")
+	never(o.Job != nil && decided(o.Job) && !Ended(o.Job) && d.Status == isFalse && d.Reason != v1alpha1.ReasonTenantMismatch, "another outcome than the Job is about to have")
 	if d.Action != ActionStart {
 		return all
 	}

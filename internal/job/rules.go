@@ -52,7 +52,7 @@ func mismatched(o Observed, _ time.Time) *Decision {
 }
 
 func cancelled(o Observed, _ time.Time) *Decision {
-	if o.TenantJob.Spec.Cancel == nil || !*o.TenantJob.Spec.Cancel || o.Job != nil && finalCondition(o.Job) != nil {
+	if o.TenantJob.Spec.Cancel == nil || !*o.TenantJob.Spec.Cancel || o.Job != nil && decided(o.Job) {
 		return nil
 	}
 	return over(v1alpha1.ReasonCancelled, Current, "cancelled by `spec.cancel`")
@@ -62,7 +62,7 @@ func tenantGone(o Observed, _ time.Time) *Decision {
 	name := o.TenantJob.Spec.TenantRef.Name
 	started := o.Job != nil || o.TenantJob.Status.JobRef != nil
 	switch {
-	case o.Job != nil && finalCondition(o.Job) != nil:
+	case o.Job != nil && decided(o.Job):
 		return nil
 	case o.Tenant != nil && o.Tenant.DeletionTimestamp != nil:
 		return over(v1alpha1.ReasonTenantDeleted, Current, fmt.Sprintf("tenant %s is being deleted", name))
@@ -95,6 +95,14 @@ func finished(o Observed, _ time.Time) *Decision {
 	return over(reason, Stalled, message)
 }
 
+// ending: the Job controller knows the outcome and will say it as soon as the pods are gone and counted.
+func ending(o Observed, _ time.Time) *Decision {
+	if o.Job == nil || !decided(o.Job) {
+		return nil
+	}
+	return &Decision{}
+}
+
 // vanished: the Job was made, and is gone or going without an outcome.
 func vanished(o Observed, _ time.Time) *Decision {
 	switch {
@@ -122,15 +130,14 @@ func suspended(o Observed, _ time.Time) *Decision {
 // drains says whether a Job may finish with the pods it has: one runs, or all have ended and the Job controller has not
 // yet said what follows from that.
 func drains(j *batchv1.Job, pods *Pods) bool {
-	uncounted := j.Status.UncountedTerminatedPods
-	behind := j.Status.Active > 0 || uncounted != nil && len(uncounted.Succeeded)+len(uncounted.Failed) > 0
-	return pods.Running > 0 || pods.Pending == 0 && behind || hasCondition(j, batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget)
+	return pods.Running > 0 || pods.Pending == 0 && (j.Status.Active > 0 || uncounted(j) > 0)
 }
 
 // refused: the Job has been without a pod for too long. Before its startTime the Job controller has not got to it yet,
-// and when very many Jobs are made at once it does not for a long while.
+// and when very many Jobs are made at once it does not for a long while. A pod that has ended and is about to be counted
+// is no pod that is missing.
 func refused(o Observed, now time.Time) *Decision {
-	if o.Job == nil || jobRuns(o.Job) || o.Job.Status.Active > 0 || o.Job.Status.StartTime == nil {
+	if o.Job == nil || jobRuns(o.Job) || o.Job.Status.Active > 0 || o.Job.Status.StartTime == nil || uncounted(o.Job) > 0 {
 		return nil
 	}
 	status := o.Job.Status
@@ -361,11 +368,23 @@ func finalCondition(j *batchv1.Job) *batchv1.JobCondition {
 	return nil
 }
 
-// hasCondition says whether one of these conditions of a Job is True.
-func hasCondition(j *batchv1.Job, of ...batchv1.JobConditionType) bool {
+// decided says whether a Job has ended or is about to, and nothing will change that.
+func decided(j *batchv1.Job) bool {
 	return slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool {
-		return c.Status == corev1.ConditionTrue && slices.Contains(of, c.Type)
+		switch c.Type {
+		case batchv1.JobComplete, batchv1.JobSuccessCriteriaMet, batchv1.JobFailed, batchv1.JobFailureTarget:
+			return c.Status == corev1.ConditionTrue
+		}
+		return false
 	})
+}
+
+// uncounted is how many of a Job's pods have ended and are in none of its counters yet.
+func uncounted(j *batchv1.Job) int {
+	if j.Status.UncountedTerminatedPods == nil {
+		return 0
+	}
+	return len(j.Status.UncountedTerminatedPods.Succeeded) + len(j.Status.UncountedTerminatedPods.Failed)
 }
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }

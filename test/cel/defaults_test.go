@@ -153,7 +153,7 @@ func TestUnknownFieldsAreRefused(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			err := create(t.Context(), c.kind, c.at, c.value)
+			_, err := create(t.Context(), c.kind, c.at, c.value)
 			if !apierrors.IsBadRequest(err) || !strings.Contains(err.Error(), "unknown field") || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s was not refused as unknown: %v", c.want, err)
 			}

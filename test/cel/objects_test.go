@@ -13,6 +13,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/json"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -73,29 +74,12 @@ func put(obj *unstructured.Unstructured, path, value string) {
 	at[last] = parse(value)
 }
 
-// parse reads YAML as the API machinery does.
+// parse reads YAML as the API machinery does, whole numbers as integers.
 func parse(text string) any {
+	content, err := yaml.YAMLToJSON([]byte(text))
+	utilruntime.Must(err)
 	var value any
-	utilruntime.Must(yaml.Unmarshal([]byte(text), &value, yaml.DisallowUnknownFields))
-	return runtime.DeepCopyJSONValue(integers(value))
-}
-
-// integers turns whole numbers into integers, as the API machinery has them.
-func integers(value any) any {
-	switch value := value.(type) {
-	case map[string]any:
-		for key := range value {
-			value[key] = integers(value[key])
-		}
-	case []any:
-		for i := range value {
-			value[i] = integers(value[i])
-		}
-	case float64:
-		if whole := int64(value); float64(whole) == value {
-			return whole
-		}
-	}
+	utilruntime.Must(json.Unmarshal(content, &value))
 	return value
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -40,12 +41,16 @@ func TestRules(t *testing.T) {
 	for kind, rules := range rulesOf {
 		for name, r := range rules {
 			t.Run(kind+"/"+name, func(t *testing.T) {
-				refusal := create(t.Context(), kind, r.at, r.refused)
+				_, refusal := create(t.Context(), kind, r.at, r.refused)
 				if !apierrors.IsInvalid(refusal) || !strings.Contains(refusal.Error(), r.want) {
 					t.Errorf("%s: %.200s was not refused with %q: %.500v", r.at, r.refused, r.want, refusal)
 				}
-				if err := create(t.Context(), kind, r.at, r.accepted); err != nil {
-					t.Errorf("%s: %.200s was refused: %.500v", r.at, r.accepted, err)
+				accepted, err := create(t.Context(), kind, r.at, r.accepted)
+				if err != nil {
+					t.Fatalf("%s: %.200s was refused: %.500v", r.at, r.accepted, err)
+				}
+				if err := readable(accepted); err != nil {
+					t.Errorf("%s: %.200s was accepted and can't be read: %v", r.at, r.accepted, err)
 				}
 			})
 		}
@@ -53,10 +58,10 @@ func TestRules(t *testing.T) {
 }
 
 // create tries to make an object of a kind with one field set.
-func create(ctx context.Context, kind, at, value string) error {
+func create(ctx context.Context, kind, at, value string) (*unstructured.Unstructured, error) {
 	obj := newObject(kind, "cel-test")
 	put(obj, at, value)
-	return kube.Create(ctx, obj, client.DryRunAll)
+	return obj, kube.Create(ctx, obj, client.DryRunAll)
 }
 
 // join makes one table of many.

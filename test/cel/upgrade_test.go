@@ -26,21 +26,27 @@ var unrelated = map[string]struct{ at, value string }{
 // An older version of a CustomResourceDefinition, without rules and limits, let objects in that the current one refuses.
 // After the upgrade they are all still there and what is not wrong with them can be changed; new ones are refused.
 func TestUpgradeOverObjectsThatWouldBeRefused(t *testing.T) {
-	for _, crd := range loadCRDs() {
-		kind := crd.Spec.Names.Kind
-		t.Run(kind, func(t *testing.T) {
-			current := inOtherGroup(crd)
-			install(t, older(current))
-			t.Cleanup(func() { _ = kube.Delete(context.Background(), current) })
-			olds := createLetIn(t, current.Spec.Group, kind)
-			if len(olds) < len(rulesOf[kind])/4 {
-				t.Fatalf("the older version let only %d of %d objects in", len(olds), len(rulesOf[kind]))
-			}
-			install(t, current)
-			for name, old := range olds {
-				t.Run(name, func(t *testing.T) { survives(t, old, rulesOf[kind][name]) })
-			}
-		})
+	crds := loadCRDs()
+	for _, crd := range crds {
+		crd.Spec.Group = "upgrade." + crd.Spec.Group // so that the other tests keep theirs
+		crd.Name = crd.Spec.Names.Plural + "." + crd.Spec.Group
+		install(t, older(crd))
+		t.Cleanup(func() { _ = kube.Delete(context.Background(), crd) })
+	}
+	letIn := map[string]map[string]*unstructured.Unstructured{}
+	for _, crd := range crds {
+		letIn[crd.Spec.Names.Kind] = createLetIn(t, crd.Spec.Group, crd.Spec.Names.Kind)
+	}
+	for _, crd := range crds {
+		install(t, crd)
+	}
+	for kind, olds := range letIn {
+		if len(olds) < len(rulesOf[kind])/4 {
+			t.Errorf("the older version let only %d of %d objects of kind %s in", len(olds), len(rulesOf[kind]), kind)
+		}
+		for name, old := range olds {
+			t.Run(kind+"/"+name, func(t *testing.T) { survives(t, old, rulesOf[kind][name]) })
+		}
 	}
 }
 
@@ -50,9 +56,6 @@ func survives(t *testing.T, old *unstructured.Unstructured, r rule) {
 	t.Helper()
 	another := old.DeepCopy()
 	another.SetResourceVersion("")
-	if r.at != "metadata.name" {
-		another.SetName("another")
-	}
 	// The API server takes a moment to heed the new version.
 	if err := eventually(t.Context(), "another one like it to be refused", func(ctx context.Context) (bool, error) {
 		err := kube.Create(ctx, another.DeepCopy(), client.DryRunAll)
@@ -95,9 +98,15 @@ func createLetIn(t *testing.T, group, kind string) map[string]*unstructured.Unst
 	t.Helper()
 	letIn := map[string]*unstructured.Unstructured{}
 	for name, r := range rulesOf[kind] {
+		if r.at == "spec.notBeforeTime" {
+			continue // A rule that can't be evaluated, as on such a time, does not spare what was there before it.
+		}
+		if len(r.refused) > 50_000 {
+			continue // It takes its time and shows nothing more.
+		}
 		obj := newObject(kind, fmt.Sprintf("old-%d", len(letIn)))
 		obj.SetAPIVersion(group + "/v1alpha1")
-		put(obj, r.at, r.refused)
+		put(obj, r.at, strings.ReplaceAll(r.refused, "cel-test", obj.GetName()))
 		if err := kube.Create(t.Context(), obj); err == nil {
 			letIn[name] = obj
 		}
@@ -116,14 +125,6 @@ func install(t *testing.T, crd *apiextensionsv1.CustomResourceDefinition) {
 	if err := installCRD(t.Context(), crd); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// inOtherGroup returns the definition under a group of its own, so that the other tests keep theirs.
-func inOtherGroup(crd *apiextensionsv1.CustomResourceDefinition) *apiextensionsv1.CustomResourceDefinition {
-	other := crd.DeepCopy()
-	other.Spec.Group = "upgrade." + crd.Spec.Group
-	other.Name = other.Spec.Names.Plural + "." + other.Spec.Group
-	return other
 }
 
 // older returns the definition as an older version could have been, without rules and limits.

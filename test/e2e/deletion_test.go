@@ -52,21 +52,32 @@ var _ = Describe("Deleting a tenant", func() {
 		Expect(logOf(ctx, &pod)).To(And(ContainSubstring("tenantID=second"), ContainSubstring("tenantUID="+string(second.UID))))
 	})
 
-	It("leaves its namespace when that is to be retained, and takes off it what was ours", func(ctx SpecContext) {
-		template := givenTemplate(ctx, "check-expired-sessions", toEndSlowly)
-		acme := givenTenant(ctx, "acme", v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{DeletionPolicy: v1alpha1.NamespaceRetain}})
+	It("whose namespace is to be retained takes off it what was ours", func(ctx SpecContext) {
+		acme := givenRetained(ctx)
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: acme.NamespaceName()}}
-		DeferCleanup(func(ctx SpecContext) { Expect(client.IgnoreNotFound(kube.Delete(ctx, namespace))).To(Succeed()) })
 		keepsake := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "keepsake"}}
 		Expect(kube.Create(ctx, keepsake)).To(Succeed())
-		running := dispatch(ctx, acme, template, "running", endless)
-		runs(ctx, running)
+		runs(ctx, dispatch(ctx, acme, givenTemplate(ctx, "check-expired-sessions", toEndSlowly), "running", endless))
 
 		Expect(kube.Delete(ctx, acme)).To(Succeed())
 		expectGone(ctx, acme)
 		expectReleased(ctx, namespace)
 		Expect(livePods(ctx, namespace.Name)).To(BeEmpty())
 		Expect(kube.Get(ctx, client.ObjectKeyFromObject(keepsake), keepsake)).To(Succeed())
+	})
+
+	It("whose namespace is to be retained takes off it what was ours, also when many go at once", func(ctx SpecContext) {
+		var tenants []*v1alpha1.Tenant
+		for range 8 {
+			tenants = append(tenants, givenRetained(ctx))
+		}
+		for _, tenant := range tenants {
+			Expect(kube.Delete(ctx, tenant)).To(Succeed())
+		}
+		for _, tenant := range tenants {
+			expectGone(ctx, tenant)
+			expectReleased(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: tenant.NamespaceName()}})
+		}
 	})
 
 	It("gives a namespace back that was there before", func(ctx SpecContext) {
@@ -90,6 +101,17 @@ var _ = Describe("Deleting a tenant", func() {
 		Expect(namespace.Labels).To(HaveKeyWithValue("team", "billing"))
 	})
 })
+
+// givenRetained makes a Tenant whose namespace outlives it, until the spec ends.
+func givenRetained(ctx context.Context) *v1alpha1.Tenant {
+	GinkgoHelper()
+	tenant := givenTenant(ctx, "acme", v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{DeletionPolicy: v1alpha1.NamespaceRetain}})
+	DeferCleanup(func(ctx SpecContext) {
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: tenant.NamespaceName()}}
+		Expect(client.IgnoreNotFound(kube.Delete(ctx, namespace))).To(Succeed())
+	})
+	return tenant
+}
 
 // expectGone waits until a Tenant is gone.
 func expectGone(ctx context.Context, tenant *v1alpha1.Tenant) {

@@ -129,38 +129,37 @@ func (g *Group) Leave() error { return move(g.homes) }
 
 // Remove removes a group's folders, which must have no process left; those who died need a moment to be gone.
 func Remove(dirs []string) error {
+	deadline := time.Now().Add(10 * time.Second)
 	var failed error
 	for _, dir := range dirs {
-		var below []string
+		var found []string
 		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-			if err == nil && entry.IsDir() {
-				below = append(below, path)
-			}
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
+			if err == nil && entry.IsDir() {
+				found = append(found, path)
+			}
 			return err
 		})
-		if err != nil {
-			failed = errors.Join(failed, err)
-		}
-		for _, path := range slices.Backward(below) {
-			failed = errors.Join(failed, removeOne(path))
+		failed = errors.Join(failed, err)
+		for _, path := range slices.Backward(found) {
+			failed = errors.Join(failed, removeOne(path, deadline))
 		}
 	}
 	return failed
 }
 
-func removeOne(dir string) error {
-	for try := 0; ; try++ {
+func removeOne(dir string, deadline time.Time) error {
+	for {
 		err := unix.Rmdir(dir)
 		if err == nil || errors.Is(err, unix.ENOENT) {
 			return nil
 		}
-		if !errors.Is(err, unix.EBUSY) || try == 100 {
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			return fmt.Errorf("removing cgroup %s: %w", dir, err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 

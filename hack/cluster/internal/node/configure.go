@@ -41,6 +41,7 @@ func (n *Node) configure() error {
 		"containerd.toml": "containerd.toml",
 		"cni.conflist":    "cni/tenantry.conflist",
 		"kubelet.yaml":    "kubelet.yaml",
+		"resolv.conf":     "resolv.conf",
 		"kube-proxy.yaml": "kube-proxy.yaml",
 		"coredns.yaml":    "coredns.yaml",
 	} {

@@ -146,7 +146,8 @@ func (s *supervisor) run(released <-chan struct{}, stopped <-chan os.Signal) err
 	if err != nil {
 		return err
 	}
-	group := hierarchies.Group("tenantry-" + s.cluster.Name)
+	// The name alone may be that of another cluster, which keeps its state elsewhere.
+	group := hierarchies.Group(fmt.Sprintf("tenantry-%s-%d", s.cluster.Name, os.Getpid()))
 	s.info = state.Info{
 		Supervisor: os.Getpid(),
 		Port:       listener.Addr().(*net.TCPAddr).Port,
