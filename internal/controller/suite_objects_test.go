@@ -23,7 +23,7 @@ import (
 // eventually waits until all that is expected holds.
 func eventually(t *testing.T, holds func(g gomega.Gomega)) {
 	t.Helper()
-	gomega.NewWithT(t).Eventually(holds).WithTimeout(30 * time.Second).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
+	gomega.NewWithT(t).Eventually(holds).WithTimeout(time.Minute).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
 }
 
 // read reads an object anew: decoding alone would leave the labels that it no longer has.

@@ -6,6 +6,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
@@ -15,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -48,7 +50,7 @@ func setupTenant(mgr manager.Manager, d deps) error {
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOf)).
 		Watches(&batchv1.Job{}, r.countJobs()).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.everyTenant),
-			builder.WithPredicates(changed(memberDispatchOf))).
+			builder.WithPredicates(memberDispatchChanged)).
 		WatchesRawSource(source.Channel(due, &handler.EnqueueRequestForObject{})).
 		WithOptions(d.opts.forController()).
 		Complete(reconcile.AsReconciler(d.Client, r))
@@ -59,8 +61,17 @@ func tenantSaysAnew(obj client.Object) any {
 	return []any{obj.GetGeneration(), obj.GetDeletionTimestamp(), obj.GetLabels(), obj.GetFinalizers()}
 }
 
-func memberDispatchOf(obj client.Object) any {
-	return obj.(*v1alpha1.TenantJobTemplate).Spec.MemberDispatch
+// memberDispatchChanged passes what changes which tenants' members may dispatch a template. Of most it is nobody's, ever.
+var memberDispatchChanged = predicate.Funcs{
+	CreateFunc: func(e event.CreateEvent) bool { return memberDispatchOf(e.Object) != nil },
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		return !equality.Semantic.DeepEqual(memberDispatchOf(e.ObjectOld), memberDispatchOf(e.ObjectNew))
+	},
+	DeleteFunc: func(e event.DeleteEvent) bool { return memberDispatchOf(e.Object) != nil },
+}
+
+func memberDispatchOf(template client.Object) *v1alpha1.MemberDispatch {
+	return template.(*v1alpha1.TenantJobTemplate).Spec.MemberDispatch
 }
 
 func tenantOf(_ context.Context, obj client.Object) []reconcile.Request {

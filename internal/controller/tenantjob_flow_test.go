@@ -126,39 +126,47 @@ func runs(t *testing.T, pod *corev1.Pod) {
 	patch(t, pod, func(o *corev1.Pod) { delete(o.Annotations, annotationPending) })
 }
 
-// TestTenantJobCosts holds what a run costs to what the design says.
+// TestTenantJobCosts holds what a run costs to what the design says. It is not parallel: a pod that takes longer than
+// job.SettleAfter to run costs a write more, which says so.
 func TestTenantJobCosts(t *testing.T) {
-	t.Parallel()
 	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
 	template := newReadyTemplate(t, nil)
 	const label, start, status = "PATCH /apis/tenantry.dev/v1alpha1/namespaces/NS/tenantjobs/RUN", "POST /apis/batch/v1/namespaces/NS/jobs",
 		"PATCH /apis/tenantry.dev/v1alpha1/namespaces/NS/tenantjobs/RUN/status"
-	labelled := func(o *v1alpha1.TenantJob) {
-		o.Labels = map[string]string{"tenantry.dev/tenant": tenant.Name, "tenantry.dev/template": template.Name, "tenantry.dev/queue": "default"}
+	labels := map[string]string{"tenantry.dev/tenant": tenant.Name, "tenantry.dev/template": template.Name, "tenantry.dev/queue": "default"}
+	for name, given := range map[string]struct {
+		labels map[string]string
+		want   []string
+	}{
+		"made by hand":                      {nil, []string{label, start, status, status}},
+		"made by a fan-out with its labels": {labels, []string{start, status, status}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			slow := false
+			follow(t, &v1alpha1.TenantJobList{}, tenant.NamespaceName(), func(_ context.Context, _ watch.EventType, obj client.Object) {
+				if conditionOf(obj.(*v1alpha1.TenantJob).Status.Conditions, v1alpha1.ConditionSucceeded).Reason == v1alpha1.ReasonStarting {
+					slow = true
+				}
+			})
+			before := len(operator.requests())
+			tj := newRun(t, tenant, template, func(o *v1alpha1.TenantJob) { o.Labels = given.labels })
+			awaitSaid(t, tj, unknown, v1alpha1.ReasonRunning, "")
+			finish(t, tj, corev1.PodSucceeded)
+			awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
+			if slow {
+				t.Skip("this machine is too busy to run a pod within two seconds")
+			}
+			all := operator.requests()[before:]
+			g := gomega.NewWithT(t)
+			g.Expect(writesFor(tj, all)).To(gomega.HaveExactElements(given.want))
+			g.Expect(all).NotTo(gomega.ContainElement(gomega.ContainSubstring(tj.Namespace+"/pods")), "a plain run costs no look at its pods")
+			g.Expect(all).NotTo(gomega.ContainElement(gomega.ContainSubstring(tj.Namespace+"/events?")), "nor at its events")
+		})
 	}
-	// One after the other: the log can't tell whose Job a POST is.
-	t.Run("made by hand", func(t *testing.T) {
-		before := len(operator.requests())
-		tj := newTenantJob(t, tenant, template)
-		awaitSaid(t, tj, unknown, v1alpha1.ReasonRunning, "")
-		finish(t, tj, corev1.PodSucceeded)
-		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
-		all := operator.requests()[before:]
-		gomega.NewWithT(t).Expect(writesFor(tj, all)).To(gomega.HaveExactElements(label, start, status, status))
-		gomega.NewWithT(t).Expect(all).NotTo(gomega.ContainElement(gomega.ContainSubstring(tj.Namespace+"/pods")), "a plain run costs no look at its pods")
-	})
-	t.Run("by a fan-out, which labels it", func(t *testing.T) {
-		before := len(operator.requests())
-		tj := newRun(t, tenant, template, labelled)
-		awaitSaid(t, tj, unknown, v1alpha1.ReasonRunning, "")
-		finish(t, tj, corev1.PodSucceeded)
-		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
-		gomega.NewWithT(t).Expect(writesFor(tj, operator.requests()[before:])).To(gomega.HaveExactElements(start, status, status))
-	})
 	t.Run("a short one", func(t *testing.T) {
 		finishAll(t, tenant)
 		before := len(operator.requests())
-		tj := newRun(t, tenant, template, labelled)
+		tj := newRun(t, tenant, template, func(o *v1alpha1.TenantJob) { o.Labels = labels })
 		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
 		gomega.NewWithT(t).Expect(len(writesFor(tj, operator.requests()[before:]))).To(gomega.BeNumerically("<=", 3))
 	})
@@ -263,7 +271,9 @@ func TestTenantJobCancelled(t *testing.T) {
 		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
 		completed := tj.DeepCopy()
 		patch(t, tj, cancel)
-		eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, tj).Status.ObservedGeneration).To(gomega.Equal(tj.Generation)) })
+		eventually(t, func(g gomega.Gomega) {
+			g.Expect(get(t, g, tj).Status.ObservedGeneration).To(gomega.Equal(tj.Generation))
+		})
 		completed.Status.ObservedGeneration = tj.Generation
 		if diff := cmp.Diff(completed.Status, tj.Status); diff != "" {
 			t.Errorf("the status (-before, +after):\n%s", diff)
@@ -339,7 +349,9 @@ func TestTenantJobTemplateIsMissing(t *testing.T) {
 	})
 	t.Run("InvalidParameters is not said because of the template's own fault", func(t *testing.T) {
 		t.Parallel()
-		template := newTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Parameters = []v1alpha1.Parameter{{Name: "days", Pattern: "["}} })
+		template := newTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
+			o.Spec.Parameters = []v1alpha1.Parameter{{Name: "days", Pattern: "["}}
+		})
 		tj := newRun(t, tenant, template, func(o *v1alpha1.TenantJob) { o.Spec.Parameters = map[string]v1alpha1.ParameterValue{"days": "3"} })
 		awaitSaid(t, tj, unknown, v1alpha1.ReasonTemplateNotReady, "must have an RE2 expression as pattern")
 		patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Parameters[0].Pattern = "^[0-9]$" })
@@ -347,7 +359,9 @@ func TestTenantJobTemplateIsMissing(t *testing.T) {
 	})
 	t.Run("CredentialsFailed", func(t *testing.T) {
 		t.Parallel()
-		template := newTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}} })
+		template := newTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
+			o.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}}
+		})
 		awaitSaid(t, newTenantJob(t, tenant, template), isFalse, v1alpha1.ReasonCredentialsFailed, "`spec.credentials`")
 	})
 }
@@ -379,7 +393,9 @@ func TestTenantJobNameConflict(t *testing.T) {
 		eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, pod).DeletionTimestamp).NotTo(gomega.BeNil()) })
 		second := newRun(t, tenant, lingers, func(o *v1alpha1.TenantJob) { o.Name = first.Name })
 		letGo(t, pod)
-		eventually(t, func(g gomega.Gomega) { g.Expect(metav1.IsControlledBy(get(t, g, jobOf(second)), second)).To(gomega.BeTrue()) })
+		eventually(t, func(g gomega.Gomega) {
+			g.Expect(metav1.IsControlledBy(get(t, g, jobOf(second)), second)).To(gomega.BeTrue())
+		})
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
@@ -141,8 +142,10 @@ func TestTenantJobExpires(t *testing.T) {
 		remove(t, later)
 		tj := newRun(t, newReadyTenant(t, v1alpha1.TenantSpec{}), later, func(o *v1alpha1.TenantJob) { o.Spec.MaxWaitSeconds = new(int32(1)) })
 		awaitSaid(t, tj, unknown, v1alpha1.ReasonTemplateNotFound, "")
-		eventually(t, func(g gomega.Gomega) { g.Expect(time.Since(tj.CreationTimestamp.Time)).To(gomega.BeNumerically(">", 2*time.Second)) })
-		create(t, &v1alpha1.TenantJobTemplate{ObjectMeta: later.ObjectMeta, Spec: later.Spec})
+		eventually(t, func(g gomega.Gomega) {
+			g.Expect(time.Since(tj.CreationTimestamp.Time)).To(gomega.BeNumerically(">", 2*time.Second))
+		})
+		create(t, &v1alpha1.TenantJobTemplate{ObjectMeta: metav1.ObjectMeta{Name: later.Name}, Spec: later.Spec})
 		awaitRunningPod(t, tj)
 	})
 }

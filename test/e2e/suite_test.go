@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -62,6 +64,9 @@ func TestE2E(t *testing.T) {
 var _ = BeforeSuite(func(ctx SpecContext) {
 	const how = "Run `make test-e2e`, which brings up a cluster with the operator in it, " +
 		"or let KUBECONFIG name a cluster and run hack/deploy.sh first."
+	// It has to be said: what `go test ./...` finds in a home directory may be a cluster that people work with, and one of
+	// the specs kills the operator.
+	Expect(os.Getenv(clientcmd.RecommendedConfigPathEnvVar)).NotTo(BeEmpty(), "There is no cluster to test on. "+how)
 	var err error
 	restConfig, err = ctrl.GetConfig()
 	Expect(err).NotTo(HaveOccurred(), "There is no cluster to test on. "+how)
