@@ -1,0 +1,139 @@
+package fanout
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// candidate is an entry in the making.
+type candidate struct {
+	entry     Entry
+	labels    labels.Set
+	notBefore time.Time
+}
+
+// selectTenants resolves spec.tenants, sorted by name. Whoever is selected is in it, with an outcome if no job can be
+// made for them: nobody vanishes silently.
+func selectTenants(r Request) ([]candidate, error) {
+	s := r.FanOut.Spec.Tenants
+	excluded := make(map[string]bool, len(s.Exclude))
+	for _, name := range s.Exclude {
+		excluded[string(name)] = true
+	}
+	var selected []candidate
+	var err error
+	switch {
+	case s.All != nil && *s.All:
+		selected = choose(r.Tenants, labels.Everything())
+	case s.Selector != nil:
+		selected, err = selectByLabels(r.Tenants, s.Selector)
+	case len(s.Names) > 0:
+		selected = selectByName(r.Tenants, s.Names)
+	case s.RetryOf != nil:
+		selected, err = selectByOutcome(r.Tenants, s.RetryOf, r.Source)
+	default:
+		err = invalid("`spec.tenants` must have exactly one of all, selector, names, retryOf")
+	}
+	if err != nil {
+		return nil, err
+	}
+	selected = slices.DeleteFunc(selected, func(c candidate) bool { return excluded[c.entry.Tenant] })
+	slices.SortFunc(selected, func(a, b candidate) int { return strings.Compare(a.entry.Tenant, b.entry.Tenant) })
+	return selected, nil
+}
+
+// selectByLabels refuses the empty selector, which would select everyone because something was left out.
+func selectByLabels(tenants []Tenant, selector *metav1.LabelSelector) ([]candidate, error) {
+	matches, err := metav1.LabelSelectorAsSelector(selector)
+	if err != nil {
+		return nil, invalid("`spec.tenants.selector` can't be read: " + err.Error())
+	}
+	if matches.Empty() {
+		return nil, invalid("`spec.tenants.selector` is empty: write `all: true` to select every tenant")
+	}
+	return choose(tenants, matches), nil
+}
+
+func choose(tenants []Tenant, matches labels.Selector) []candidate {
+	var selected []candidate
+	for _, t := range tenants {
+		if matches.Matches(labels.Set(t.Labels)) {
+			selected = append(selected, candidateOf(t))
+		}
+	}
+	return selected
+}
+
+func selectByName(tenants []Tenant, names []v1alpha1.TenantName) []candidate {
+	byName := index(tenants)
+	seen := make(map[string]bool, len(names))
+	var selected []candidate
+	for _, n := range names {
+		name := string(n)
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		if t, exists := byName[name]; exists {
+			selected = append(selected, candidateOf(t))
+		} else {
+			selected = append(selected, candidate{entry: Entry{Tenant: name, Outcome: unknownTenant(name)}})
+		}
+	}
+	return selected
+}
+
+// selectByOutcome takes those that have one of the outcomes by now; a source that still runs may have more of them later.
+func selectByOutcome(tenants []Tenant, retry *v1alpha1.RetryOf, source *Ledger) ([]candidate, error) {
+	if source == nil {
+		return nil, &SealError{Reason: v1alpha1.ReasonSourceGone,
+			Message: fmt.Sprintf("there is no TenantFanOut %s with a plan to retry: name the tenants instead", retry.Name)}
+	}
+	wanted := map[Counter]bool{}
+	for _, outcome := range retry.Outcomes {
+		wanted[Counter(outcome)] = true
+	}
+	if len(wanted) == 0 {
+		wanted[Failed] = true
+	}
+	byName := index(tenants)
+	var selected []candidate
+	for i, e := range source.plan.Entries {
+		if !wanted[source.Outcome(i).Counter] {
+			continue
+		}
+		t, exists := byName[e.Tenant]
+		switch {
+		case !exists:
+			selected = append(selected, candidate{entry: Entry{Tenant: e.Tenant, UID: e.UID, Outcome: unknownTenant(e.Tenant)}})
+		case e.UID != "" && e.UID != t.UID:
+			selected = append(selected, candidate{entry: Entry{Tenant: e.Tenant, UID: e.UID, Outcome: tenantReplaced(e.Tenant)}})
+		default:
+			selected = append(selected, candidateOf(t))
+		}
+	}
+	return selected, nil
+}
+
+func candidateOf(t Tenant) candidate {
+	return candidate{entry: Entry{Tenant: t.Name, UID: t.UID, Outcome: obstacle(t)}, labels: t.Labels, notBefore: t.NotBefore}
+}
+
+func index(tenants []Tenant) map[string]Tenant {
+	byName := make(map[string]Tenant, len(tenants))
+	for _, t := range tenants {
+		byName[t.Name] = t
+	}
+	return byName
+}
+
+func invalid(message string) *SealError {
+	return &SealError{Reason: v1alpha1.ReasonInvalidSpec, Message: message}
+}
