@@ -1,0 +1,73 @@
+package schedule
+
+import (
+	"testing"
+	"time"
+)
+
+// Five years of every minute, nobody there.
+func BenchmarkDecideFiveYears(b *testing.B) {
+	for name, in := range map[string]Input{
+		"every minute":       {Expression: mustParse(b, "* * * * *")},
+		"every minute, 100":  {Expression: mustParse(b, "* * * * *"), CatchUpLimit: new(int32(100)), StartingDeadlineSeconds: new(int32(86400))},
+		"at two":             {Expression: mustParse(b, "0 2 * * *")},
+		"two on every clock": {Expression: mustParse(b, "0 2 * * *"), TimeZoneFrom: "Tenant"},
+		"29 February":        {Expression: mustParse(b, "0 0 29 2 *")},
+	} {
+		b.Run(name, func(b *testing.B) {
+			in.Zone = zone(b, "America/New_York")
+			in.LastRun, in.Now = at(b, "2026-08-03 09:00"), at(b, "2031-08-03 09:00")
+			b.ReportAllocs()
+			for b.Loop() {
+				Decide(in)
+			}
+		})
+	}
+}
+
+// What a look at a schedule costs that has nothing to do.
+func BenchmarkDecideNothing(b *testing.B) {
+	in := Input{Expression: mustParse(b, "0 2 * * *"), Zone: zone(b, "America/New_York")}
+	in.LastRun, in.Now = at(b, "2026-08-03 06:00"), at(b, "2026-08-03 09:00")
+	b.ReportAllocs()
+	for b.Loop() {
+		Decide(in)
+	}
+}
+
+func BenchmarkTenantTime(b *testing.B) {
+	clock, tick := zone(b, "America/New_York"), at(b, "2026-08-03 06:00")
+	b.ReportAllocs()
+	for b.Loop() {
+		TenantTime(tick, clock)
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Parse("*/15 8-18 1,15 jan-jun mon-fri"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// Five years take milliseconds, on any machine: without this, a loop over the ticks would go unseen.
+func TestFiveYearsTakeMilliseconds(t *testing.T) {
+	in := Input{Expression: mustParse(t, "* * * * *"), Zone: zone(t, "America/New_York"), CatchUpLimit: new(int32(100))}
+	in.LastRun, in.Now = at(t, "2026-08-03 09:00"), at(t, "2031-08-03 09:00")
+	var got Result
+	best := time.Hour
+	for range 5 {
+		begin := time.Now()
+		got = Decide(in)
+		best = min(best, time.Since(begin))
+	}
+	minutes := int64(in.Now.Sub(in.LastRun) / time.Minute)
+	if len(got.Due) != 100 || got.Missed.Count != minutes-100 {
+		t.Errorf("%d due and %d missed of %d", len(got.Due), got.Missed.Count, minutes)
+	}
+	if best > 20*time.Millisecond {
+		t.Errorf("it took %s", best)
+	}
+}
