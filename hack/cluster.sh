@@ -29,7 +29,7 @@ kind_instead() {
 
 Where there is Docker, a kind cluster does as well:
   kind create cluster
-  make docker-build IMG=tenantry:dev && kind load docker-image tenantry:dev
+  make docker-build && kind load docker-image tenantry.dev/tenantry:dev tenantry.dev/hotspot:dev
   KUBECONFIG=~/.kube/config make demo"
 }
 

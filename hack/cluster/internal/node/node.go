@@ -130,7 +130,8 @@ func (n *Node) startControllers(ctx context.Context) error {
 	n.runForever("kube-scheduler", schedulerFlags(n)...)
 	n.runForever("kube-proxy", proxyFlags(n)...)
 	go n.enforcePolicies()
-	if err := n.output(ctx, nil, "kubectl", "--kubeconfig", n.Cluster.Kubeconfig(), "apply", "--server-side", "-f", n.config("coredns.yaml")); err != nil {
+	apply := []string{"--kubeconfig", n.Cluster.Kubeconfig(), "apply", "--server-side", "--filename", n.config("coredns.yaml")}
+	if err := n.output(ctx, nil, "kubectl", apply...); err != nil {
 		return fmt.Errorf("creating CoreDNS: %w", err)
 	}
 	return nil
@@ -155,9 +156,8 @@ func (n *Node) importImages(ctx context.Context) error {
 	return nil
 }
 
-// ImportArgs make ctr import the image that it gets on its standard input. Without --local it goes by the daemon's own
-// settings, which do not unpack the image.
-var ImportArgs = []string{"--namespace", "k8s.io", "images", "import", "--local", "--snapshotter", "overlayfs", "-"}
+// ImportArgs make ctr import the image that it gets on its standard input, where the kubelet finds it.
+var ImportArgs = []string{"--namespace", "k8s.io", "images", "import", "-"}
 
 func (n *Node) enforcePolicies() {
 	log, err := os.OpenFile(n.logFile("netpol"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
