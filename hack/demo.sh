@@ -159,6 +159,7 @@ finish() {
 goodbye() {
 	heading "Look around"
 	if $own_cluster; then say "export KUBECONFIG=$KUBECONFIG"; fi
+	if ! command -v kubectl >/dev/null; then say "export PATH=\$PATH:$(dirname "$KUBECTL")"; fi
 	say "kubectl get tenantry --all-namespaces                 # everything of Tenantry's"
 	say "kubectl describe tenant acme"
 	say "kubectl get tenantjobs -A -l tag.tenantry.dev/payment=8231"
