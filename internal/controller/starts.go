@@ -137,20 +137,18 @@ type slots struct {
 // taken counts a tenant's slots, but for the one of the TenantJob that asks.
 func (s *Starts) taken(namespace, tenant string, asks types.UID, jobs liveJobs) (slots, error) {
 	taken := slots{ofTemplate: map[string]int32{}}
-	live, err := jobs.inNamespace(namespace)
-	if err != nil {
-		return taken, err
-	}
-	for i := range live {
-		taken.add(live[i].Labels[v1alpha1.LabelTemplate])
-	}
+	// Before the list: a Job that the cache learns of in between is counted twice, and not at all the other way round.
 	for uid, m := range s.made {
 		if uid != asks && m.tenant == tenant && !jobs.known(m.job) {
 			taken.add(m.template)
 			taken.unseen = true
 		}
 	}
-	return taken, nil
+	live, err := jobs.inNamespace(namespace)
+	for i := range live {
+		taken.add(live[i].Labels[v1alpha1.LabelTemplate])
+	}
+	return taken, err
 }
 
 func (s *slots) add(template string) {

@@ -27,6 +27,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
@@ -205,7 +206,7 @@ func (o *runningOperator) start() error {
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
-	if err := SetupWithManager(mgr, Options{OperatorNamespace: operatorNamespace, VerifyInterval: 100 * time.Millisecond}); err != nil {
+	if err := SetupWithManager(mgr, Options{OperatorNamespace: operatorNamespace, Clock: handTurned{}}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -222,6 +223,29 @@ func (o *runningOperator) stop() {
 	if err := <-o.done; err != nil {
 		panic(fmt.Sprintf("the operator: %v", err))
 	}
+}
+
+// handTurned is a clock on which nobody's turn comes but when a test says so: the verification of all tenants would hide
+// from the other tests what a watch misses.
+type handTurned struct{ clock.RealClock }
+
+var turns = make(chan time.Time)
+
+func (handTurned) After(time.Duration) <-chan time.Time { return turns }
+
+// verifying lets the operator verify one tenant after the other until the test ends, which must not be parallel.
+func verifying(t *testing.T) {
+	t.Helper()
+	go func() {
+		for pause := time.NewTicker(20 * time.Millisecond); ; <-pause.C {
+			select {
+			case turns <- time.Now():
+			case <-t.Context().Done():
+				pause.Stop()
+				return
+			}
+		}
+	}()
 }
 
 // requests returns the methods and paths of what the operator has asked for since it was started, but for its events.

@@ -2,6 +2,9 @@ package controller
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -205,4 +208,29 @@ func TestTenantNamespaceDeletedByForce(t *testing.T) {
 		g.Expect(get(t, g, tenant).Status.Namespace.UID).To(gomega.Equal(namespace.UID))
 	})
 	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+}
+
+// Somebody replaces the namespace between the operator's look at it and its write. It stops the operator of all tests.
+func TestTenantNamespaceSwapped(t *testing.T) {
+	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+	withoutOperator(t)
+	namespace := namespaceOf(tenant)
+	var once sync.Once
+	swapping := &another{through: func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		if r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/namespaces/"+namespace.Name) {
+			once.Do(func() {
+				remove(t, namespace)
+				awaitGone(t, namespace)
+				create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace.Name, Labels: map[string]string{"theirs": "label"}}})
+			})
+		}
+		return next.RoundTrip(r)
+	}}
+	patch(t, tenant, suspend)
+	swapping.start(t)
+	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, "")
+	labels := get(t, gomega.NewWithT(t), namespace).Labels
+	if diff := cmp.Diff(map[string]string{"theirs": "label", corev1.LabelMetadataName: namespace.Name}, labels); diff != "" {
+		t.Errorf("the stranger's namespace was changed (-want +got):\n%s", diff)
+	}
 }

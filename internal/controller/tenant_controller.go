@@ -90,6 +90,9 @@ func (r *tenantReconciler) Reconcile(ctx context.Context, t *v1alpha1.Tenant) (r
 	if gone {
 		return retryStale(r.letGo(ctx, t))
 	}
+	if apierrors.IsForbidden(err) {
+		r.due.Store(t.Name, true) // Somebody may have taken the operator's rights in the namespace away.
+	}
 	recordFailure(t, err)
 	t.Status.ObservedGeneration = t.Generation
 	if statusErr := patchStatus(ctx, r.Client, t, base); statusErr != nil {

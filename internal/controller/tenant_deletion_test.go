@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/onsi/gomega"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -118,7 +119,16 @@ func TestTenantDeletedWithoutItsNamespace(t *testing.T) {
 	cases := map[string]func(t *testing.T, tenant *v1alpha1.Tenant){
 		"the namespace was deleted by force": func(t *testing.T, tenant *v1alpha1.Tenant) { remove(t, namespaceOf(tenant)) },
 		"its rights were taken away": func(t *testing.T, tenant *v1alpha1.Tenant) {
+			create(t, barePod(tenant, "straggler", nil))
 			remove(t, &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenantry-operator")})
+			eventually(t, func(g gomega.Gomega) {
+				review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+					User:               "system:serviceaccount:" + operatorNamespace + ":tenantry",
+					ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: tenant.NamespaceName(), Verb: "delete", Resource: "pods"},
+				}}
+				g.Expect(kube.Create(t.Context(), review)).To(gomega.Succeed())
+				g.Expect(review.Status.Allowed).To(gomega.BeFalse())
+			})
 		},
 		"its labels were taken off": func(t *testing.T, tenant *v1alpha1.Tenant) {
 			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { o.Labels, o.Annotations = nil, nil })

@@ -100,7 +100,7 @@ func TestTenantMakesItsNamespace(t *testing.T) {
 }
 
 func TestTenantPutsBackWhatDrifts(t *testing.T) {
-	t.Parallel()
+	verifying(t)
 	tenant := newReadyTenant(t, v1alpha1.TenantSpec{
 		Namespace: &v1alpha1.TenantNamespace{Labels: map[string]v1alpha1.LabelValue{"team": "a"}},
 		Members:   []v1alpha1.TenantMember{viewer("ann")},
@@ -166,8 +166,12 @@ func TestTenantPutsBackWhatDrifts(t *testing.T) {
 		"label of ours taken off": func(t *testing.T) {
 			patch(t, viewers, func(o *rbacv1.RoleBinding) { delete(o.Labels, v1alpha1.LabelManaged) })
 		},
-		"something passed off as our": func(t *testing.T) {
-			create(t, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: tenant.NamespaceName(), Name: "extra", Labels: viewers.Labels}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "admin"}})
+		"something passed off as ours": func(t *testing.T) {
+			labels := map[string]string{v1alpha1.LabelManaged: "true", v1alpha1.LabelTenant: tenant.Name}
+			create(t, &rbacv1.RoleBinding{
+				ObjectMeta: metav1.ObjectMeta{Namespace: tenant.NamespaceName(), Name: "extra", Labels: labels},
+				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "admin"},
+			})
 		},
 		"state changed": func(t *testing.T) {
 			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { o.Labels[v1alpha1.LabelState] = "suspended" })
@@ -202,6 +206,7 @@ func TestTenantPutsBackWhatDrifts(t *testing.T) {
 }
 
 func TestTenantRestartWritesNothing(t *testing.T) {
+	verifying(t)
 	tenants := []*v1alpha1.Tenant{
 		newReadyTenant(t, v1alpha1.TenantSpec{Members: []v1alpha1.TenantMember{viewer("ann")}}),
 		newReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementAudit}),

@@ -50,11 +50,20 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, tj *v1alpha1.Tenant
 	if err := patchStatus(ctx, r.Client, tj, base); err != nil {
 		return retryStale(err)
 	}
-	if base.Status.JobRef != nil || job.IsOver(base) {
+	if r.isWrittenDown(ctx, base, observed) {
 		r.starts.Forget(tj.UID)
 	}
 	r.announce(base, tj, decision)
 	return reconcile.Result{RequeueAfter: decision.After}, nil
+}
+
+// isWrittenDown says whether the caches know of a start all that the door remembers: the TenantJob says that it was
+// started or is over, and its Job is among those that are counted, or gone.
+func (r *tenantJobReconciler) isWrittenDown(ctx context.Context, tj *v1alpha1.TenantJob, o job.Observed) bool {
+	if tj.Status.JobRef == nil && !job.IsOver(tj) {
+		return false
+	}
+	return o.Job == nil || cachedJobs{ctx, r.Client}.known(keyOf(tj))
 }
 
 // act carries a decision out and returns the one that stands afterwards.

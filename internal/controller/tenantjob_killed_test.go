@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -26,12 +27,17 @@ import (
 func TestTenantJobOperatorKilled(t *testing.T) {
 	template := newReadyTemplate(t, nil)
 	writes := []string{"label", "Job", "status Running", "status Completed"}
+	var tenants []*v1alpha1.Tenant
+	for range 2 * len(writes) {
+		tenants = append(tenants, newReadyTenant(t, v1alpha1.TenantSpec{}))
+	}
+	withoutOperator(t)
 	for i, write := range writes {
 		for _, moment := range []string{"before", "after"} {
 			t.Run(moment+" "+write, func(t *testing.T) {
-				tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+				tenant := tenants[0]
+				tenants = tenants[1:]
 				jobs := followJobs(t, tenant)
-				withoutOperator(t)
 				killed := make(chan struct{})
 				var seen atomic.Int32
 				a := &another{}
@@ -205,6 +211,64 @@ func TestTenantJobStartWithoutAnAnswer(t *testing.T) {
 	}
 }
 
+// TestTenantJobLimitHoldsWhileTheCacheIsBlind: a limit holds while the cache is told nothing of Jobs, also for runs whose
+// status says already that they were started, or that they are over.
+func TestTenantJobLimitHoldsWhileTheCacheIsBlind(t *testing.T) {
+	tenant := newReadyTenant(t, atMost(1))
+	template := newReadyTemplate(t, nil)
+	jobs := followJobs(t, tenant)
+	withoutOperator(t)
+	var blind atomic.Pointer[chan struct{}]
+	a := &another{clock: &shiftedClock{}}
+	// By this clock a run's first moments are over at once, so that its start is written down before the cache knows.
+	a.clock.ahead.Store(int64(3 * time.Second))
+	a.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		response, err := next.RoundTrip(r)
+		if err == nil && strings.HasSuffix(r.URL.Path, "/apis/batch/v1/jobs") {
+			response.Body = gated{response.Body, &blind}
+		}
+		return response, err
+	}
+	a.start(t)
+	for _, cancelled := range []bool{false, true} {
+		t.Run(fmt.Sprintf("cancelled: %t", cancelled), func(t *testing.T) {
+			gate := make(chan struct{})
+			blind.Store(&gate)
+			first := newTenantJob(t, tenant, template)
+			eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, first).Status.JobRef).NotTo(gomega.BeNil()) })
+			if cancelled {
+				patch(t, first, func(o *v1alpha1.TenantJob) { o.Spec.Cancel = new(true) })
+				awaitSaid(t, first, isFalse, v1alpha1.ReasonCancelled, "")
+			}
+			second := newTenantJob(t, tenant, template)
+			awaitSaid(t, second, unknown, v1alpha1.ReasonQueued, "")
+			blind.Store(nil)
+			close(gate)
+			if !cancelled {
+				finish(t, first, corev1.PodSucceeded)
+			}
+			finish(t, second, corev1.PodSucceeded)
+			awaitSaid(t, second, isTrue, v1alpha1.ReasonCompleted, "")
+		})
+	}
+	_, most := jobs.made()
+	gomega.NewWithT(t).Expect(most).To(gomega.Equal(1))
+}
+
+// gated passes nothing on while there is a gate that is shut.
+type gated struct {
+	io.ReadCloser
+	gate *atomic.Pointer[chan struct{}]
+}
+
+func (g gated) Read(p []byte) (int, error) {
+	n, err := g.ReadCloser.Read(p)
+	if gate := g.gate.Load(); gate != nil {
+		<-*gate
+	}
+	return n, err
+}
+
 // TestTenantJobPodsRefused moves the clock forward.
 func TestTenantJobPodsRefused(t *testing.T) {
 	noPods := &v1alpha1.TenantQuota{Hard: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}}
@@ -216,11 +280,10 @@ func TestTenantJobPodsRefused(t *testing.T) {
 	a := &another{clock: &shiftedClock{}}
 	a.start(t)
 
-	refused := newTenantJob(t, full, template)
-	waits := newTenantJob(t, full, template)
-	retried := newTenantJob(t, becomesFull, retries)
+	refused, retried := newTenantJob(t, full, template), newTenantJob(t, becomesFull, retries)
 	pod := awaitRunningPod(t, retried)
 	awaitSaid(t, refused, unknown, v1alpha1.ReasonStarting, "its pod is refused: exceeded quota")
+	waits := newTenantJob(t, full, template)
 	awaitSaid(t, waits, unknown, v1alpha1.ReasonQueued, "")
 	awaitSaid(t, retried, unknown, v1alpha1.ReasonRunning, "")
 	patch(t, becomesFull, func(o *v1alpha1.Tenant) { o.Spec.Quota = noPods })
@@ -235,8 +298,8 @@ func TestTenantJobPodsRefused(t *testing.T) {
 	awaitGone(t, jobOf(retried))
 	g := gomega.NewWithT(t)
 	g.Expect(conditionOf(refused.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(isTrue))
-	// The slot is given back, and the next one tries.
-	eventually(t, func(g gomega.Gomega) { get(t, g, jobOf(waits)) })
+	// The slot is given back, and the next one tries. By this clock it has done so for two minutes at once.
+	awaitSaid(t, waits, isFalse, v1alpha1.ReasonPodsRefused, "")
 }
 
 // TestTenantJobLongRun: a run that took longer than two minutes completes; that its pod has ended does not count as having
@@ -292,10 +355,14 @@ func TestTenantJobAnEndedOneIsNeverStartedAgain(t *testing.T) {
 	(&another{}).start(t)
 	for _, tj := range []*v1alpha1.TenantJob{completes, fails, cancels} {
 		// It takes note of the changed spec, and so has looked.
-		eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, tj).Status.ObservedGeneration).To(gomega.Equal(tj.Generation)) })
+		eventually(t, func(g gomega.Gomega) {
+			g.Expect(get(t, g, tj).Status.ObservedGeneration).To(gomega.Equal(tj.Generation))
+		})
 		if tj != cancels {
 			patch(t, tj, func(o *v1alpha1.TenantJob) { o.Spec.MaxWaitSeconds = new(int32(5)) })
-			eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, tj).Status.ObservedGeneration).To(gomega.Equal(tj.Generation)) })
+			eventually(t, func(g gomega.Gomega) {
+				g.Expect(get(t, g, tj).Status.ObservedGeneration).To(gomega.Equal(tj.Generation))
+			})
 		}
 		gomega.NewWithT(t).Expect(fmt.Sprint(tj.Status.Conditions)).To(gomega.Equal(before[tj.Name]))
 	}

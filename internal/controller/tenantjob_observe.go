@@ -60,8 +60,8 @@ func (r *tenantJobReconciler) namespace(ctx context.Context, name string) (*job.
 func (r *tenantJobReconciler) job(ctx context.Context, tj *v1alpha1.TenantJob) (*batchv1.Job, error) {
 	key := keyOf(tj)
 	existing, err := found(ctx, r.Client, key, &batchv1.Job{})
-	made := tj.Status.JobRef != nil || r.starts.Made(tj.UID)
-	if err == nil && existing == nil && made && !job.IsOver(tj) {
+	made := r.starts.Made(tj.UID) || tj.Status.JobRef != nil && !job.IsOver(tj)
+	if err == nil && existing == nil && made {
 		if existing, err = found(ctx, r.live, key, &batchv1.Job{}); err == nil && existing == nil {
 			tj.Status.JobRef = &v1alpha1.LocalReference{Name: tj.Name}
 		}

@@ -205,6 +205,10 @@ func TestDecide(t *testing.T) {
 			all(wrongParameters, templateReady(isFalse, 4, "`spec.x` must be y")),
 			needs(v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate report can't run: `spec.x` must be y"),
 		},
+		"TemplateNotReady goes before InvalidParameters: the template is being checked": {
+			all(wrongParameters, templateReady(isTrue, 3, "")),
+			waits(v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate report is being checked"),
+		},
 		"CredentialsFailed: none are issued yet": {
 			func(o *Observed) { o.Template.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}} },
 			stalls(v1alpha1.ReasonCredentialsFailed, "TenantJobTemplate report needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`"),

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -21,8 +22,9 @@ import (
 
 // Serial, since no other spec is to wait for an operator that is away.
 var _ = Describe("The operator", Serial, func() {
-	It("makes exactly one Job of each TenantJob, whenever it is killed", func(ctx SpecContext) {
-		acme := givenTenant(ctx, "acme", v1alpha1.TenantSpec{})
+	It("makes exactly one Job of each TenantJob and exceeds no limit, whenever it is killed", func(ctx SpecContext) {
+		const limit = 3
+		acme := givenTenant(ctx, "acme", v1alpha1.TenantSpec{Jobs: &v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(limit))}})
 		template := givenTemplate(ctx, "check-expired-sessions")
 		made := watchJobs(ctx, acme.NamespaceName())
 
@@ -66,6 +68,7 @@ var _ = Describe("The operator", Serial, func() {
 			Expect(pod.Status.Phase).To(Equal(corev1.PodSucceeded))
 		}
 		Expect(made.failure()).NotTo(HaveOccurred(), "the watch should have seen everything")
+		Expect(made.peak()).To(Equal(limit), "so many should run at once, and no more")
 	})
 
 	It("catches up after it was away", func(ctx SpecContext) {
@@ -157,38 +160,53 @@ func overIn(ctx context.Context, namespace string, names []string) int {
 type madeJobs struct {
 	mu     sync.Mutex
 	byName map[string]map[types.UID]bool
+	live   map[types.UID]bool
+	most   int // so many were live at once
 	err    error
 }
 
 // watchJobs watches a namespace's Jobs until the spec ends.
 func watchJobs(ctx context.Context, namespace string) *madeJobs {
 	GinkgoHelper()
-	watch, err := clientset.BatchV1().Jobs(namespace).Watch(ctx, metav1.ListOptions{})
+	watcher, err := clientset.BatchV1().Jobs(namespace).Watch(ctx, metav1.ListOptions{})
 	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(watch.Stop)
-	made := &madeJobs{byName: map[string]map[types.UID]bool{}}
+	DeferCleanup(watcher.Stop)
+	made := &madeJobs{byName: map[string]map[types.UID]bool{}, live: map[types.UID]bool{}}
 	go func() {
-		for event := range watch.ResultChan() {
-			made.add(event.Object)
+		for event := range watcher.ResultChan() {
+			made.add(event)
 		}
-		made.add(nil)
+		made.add(watch.Event{})
 	}()
 	return made
 }
 
-// add what a watch brought. Nil is the end of the watch.
-func (m *madeJobs) add(obj any) {
+// add what a watch brought. An event without a Job is the end of the watch.
+func (m *madeJobs) add(event watch.Event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	job, ok := obj.(*batchv1.Job)
+	job, ok := event.Object.(*batchv1.Job)
 	if !ok {
-		m.err = fmt.Errorf("the watch ended: %v", obj)
+		m.err = fmt.Errorf("the watch ended: %v", event)
 		return
 	}
 	if m.byName[job.Name] == nil {
 		m.byName[job.Name] = map[types.UID]bool{}
 	}
 	m.byName[job.Name][job.UID] = true
+	if event.Type == watch.Deleted || job.Status.CompletionTime != nil {
+		delete(m.live, job.UID)
+	} else {
+		m.live[job.UID] = true
+	}
+	m.most = max(m.most, len(m.live))
+}
+
+// peak is how many Jobs were live at once, at most.
+func (m *madeJobs) peak() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.most
 }
 
 // seen counts the names of which there was a Job.

@@ -1,0 +1,128 @@
+package controller
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"regexp"
+	"sync"
+	"testing"
+
+	"github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// mostWrites is more than are made for a tenant until it is ready, or until it is gone.
+const mostWrites = 16
+
+// dying is an operator that is killed for each tenant at another time: so many writes get through, the answer to the last
+// of them does not come back, and that was all.
+type dying struct {
+	mu   sync.Mutex
+	left map[string]int
+}
+
+var tenantInPath = regexp.MustCompile(`/(?:tenants/|namespaces/tenant-)(t[0-9]+)(?:/|$)`)
+
+func (d *dying) through(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	where := r.URL.Path
+	if r.Method == http.MethodPost && where == "/api/v1/namespaces" {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		where = "/namespaces/" + string(regexp.MustCompile(`tenant-t[0-9]+`).Find(body))
+	}
+	name := ""
+	if match := tenantInPath.FindStringSubmatch(where); match != nil {
+		name = match[1]
+	}
+	d.mu.Lock()
+	left, dies := d.left[name]
+	if dies && r.Method != http.MethodGet {
+		d.left[name]--
+	}
+	d.mu.Unlock()
+	if dies && left <= 0 {
+		return nil, errors.New("killed")
+	}
+	response, err := next.RoundTrip(r)
+	if err == nil && dies && left == 1 && r.Method != http.MethodGet {
+		_ = response.Body.Close()
+		return nil, errors.New("killed")
+	}
+	return response, err
+}
+
+func (d *dying) dead(tenant *v1alpha1.Tenant) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.left[tenant.Name] <= 0
+}
+
+// killedAtEachWrite runs an operator that dies at the first, second, and so on, write for one tenant each, until each is
+// dead or has done what it should; and then another, that goes on.
+func killedAtEachWrite(t *testing.T, tenants []*v1alpha1.Tenant, done func(*v1alpha1.Tenant) bool) *another {
+	t.Helper()
+	d := &dying{left: map[string]int{}}
+	for i, tenant := range tenants {
+		d.left[tenant.Name] = i + 1
+	}
+	first := &another{through: d.through}
+	first.start(t)
+	eventually(t, func(g gomega.Gomega) {
+		for _, tenant := range tenants {
+			g.Expect(d.dead(tenant) || done(tenant)).To(gomega.BeTrue())
+		}
+	})
+	if d.dead(tenants[len(tenants)-1]) {
+		t.Error("there are more writes than this test looks at")
+	}
+	first.stop()
+	second := &another{}
+	second.start(t)
+	return second
+}
+
+// It stops the operator of all tests, and so is not parallel.
+func TestTenantOperatorKilled(t *testing.T) {
+	withoutOperator(t)
+	var tenants []*v1alpha1.Tenant
+	for range mostWrites {
+		tenants = append(tenants, newTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{
+			DeletionPolicy: v1alpha1.NamespaceRetain, Labels: map[string]v1alpha1.LabelValue{"team": "a"},
+		}}))
+	}
+	g := gomega.NewWithT(t)
+	successor := killedAtEachWrite(t, tenants, func(tenant *v1alpha1.Tenant) bool {
+		return read(t.Context(), tenant) == nil && meta.IsStatusConditionTrue(tenant.Status.Conditions, v1alpha1.ConditionReady)
+	})
+	for _, tenant := range tenants {
+		awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+		g.Expect(childrenIn(t, g, tenant.NamespaceName())).To(gomega.Equal([]string{
+			"LimitRange tenant-limits", "NetworkPolicy tenant-deny-all", "NetworkPolicy tenant-egress", "ResourceQuota tenant-quota",
+			"RoleBinding tenantry-operator", "ServiceAccount tenant-runner",
+		}))
+	}
+	successor.stop()
+
+	var namespaces []*corev1.Namespace
+	for _, tenant := range tenants {
+		namespaces = append(namespaces, namespaceOf(tenant))
+		remove(t, tenant)
+	}
+	killedAtEachWrite(t, tenants, func(tenant *v1alpha1.Tenant) bool { return read(t.Context(), tenant) != nil })
+	for i, tenant := range tenants {
+		awaitGone(t, tenant)
+		namespace := get(t, g, namespaces[i])
+		g.Expect(namespace.Labels).To(gomega.Equal(map[string]string{corev1.LabelMetadataName: namespace.Name}))
+		g.Expect(namespace.Annotations).To(gomega.BeEmpty())
+		g.Expect(childrenIn(t, g, namespace.Name)).To(gomega.BeEmpty())
+	}
+}

@@ -1,0 +1,173 @@
+package controller
+
+import (
+	"testing"
+
+	"github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+func podSpec(o *v1alpha1.TenantJobTemplate) *corev1.PodSpec {
+	return &o.Spec.JobTemplate.Spec.Template.Spec
+}
+
+func TestTenantJobTemplateReady(t *testing.T) {
+	t.Parallel()
+	template := newTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
+		o.Spec.Parameters = []v1alpha1.Parameter{{Name: "payment", Tag: new(true), Required: new(true)}, {Name: "days", Default: new(v1alpha1.ParameterValue("3"))}}
+		o.Spec.JobTemplate.Spec.ActiveDeadlineSeconds = new(int64(600))
+	})
+	awaitReadiness(t, template, isTrue, v1alpha1.ReasonReady, "the API server accepts its Job and its pod")
+	g := gomega.NewWithT(t)
+	g.Expect(template.Status.Conditions).To(gomega.HaveLen(1))
+	var jobs batchv1.JobList
+	var pods corev1.PodList
+	g.Expect(kube.List(t.Context(), &jobs, client.InNamespace(operatorNamespace))).To(gomega.Succeed())
+	g.Expect(kube.List(t.Context(), &pods, client.InNamespace(operatorNamespace))).To(gomega.Succeed())
+	g.Expect(len(jobs.Items)+len(pods.Items)).To(gomega.BeZero(), "a dry run leaves nothing behind")
+}
+
+func TestTenantJobTemplateRefused(t *testing.T) {
+	t.Parallel()
+	for name, given := range map[string]struct {
+		change          func(*v1alpha1.TenantJobTemplate)
+		reason, message string
+	}{
+		"a reserved variable": {
+			func(o *v1alpha1.TenantJobTemplate) {
+				podSpec(o).Containers[0].Env = []corev1.EnvVar{{Name: "TENANT_ID", Value: "globex"}}
+			},
+			v1alpha1.ReasonReservedVariable,
+			"`spec.jobTemplate.spec.template.spec.containers[main].env` must not set TENANT_ID",
+		},
+		"what a run may not say for itself": {
+			func(o *v1alpha1.TenantJobTemplate) { podSpec(o).ServiceAccountName = "admin" },
+			v1alpha1.ReasonInvalidTemplate,
+			"`spec.jobTemplate.spec.template.spec.serviceAccountName` must be left out",
+		},
+		"a Job that is invalid": {
+			func(o *v1alpha1.TenantJobTemplate) { o.Spec.JobTemplate.Spec.Parallelism = new(int32(-1)) },
+			v1alpha1.ReasonInvalidTemplate,
+			"`spec.jobTemplate.spec.parallelism`: Invalid value: -1: must be greater than or equal to 0",
+		},
+		"all that is wrong with a Job": {
+			func(o *v1alpha1.TenantJobTemplate) {
+				o.Spec.JobTemplate.Spec.Parallelism, o.Spec.JobTemplate.Spec.BackoffLimit = new(int32(-1)), new(int32(-1))
+			},
+			v1alpha1.ReasonInvalidTemplate,
+			"`spec.jobTemplate.spec.backoffLimit`: Invalid value: -1: must be greater than or equal to 0",
+		},
+		"no restartPolicy": {
+			func(o *v1alpha1.TenantJobTemplate) { podSpec(o).RestartPolicy = "" },
+			v1alpha1.ReasonInvalidTemplate,
+			"`spec.jobTemplate.spec.template.spec.restartPolicy`: Required value",
+		},
+		"no image": {
+			func(o *v1alpha1.TenantJobTemplate) { podSpec(o).Containers[0].Image = "" },
+			v1alpha1.ReasonInvalidTemplate,
+			"`spec.jobTemplate.spec.template.spec.containers[0].image`: Required value",
+		},
+		"a pod that is not secure": {
+			func(o *v1alpha1.TenantJobTemplate) { podSpec(o).Containers[0].SecurityContext = nil },
+			v1alpha1.ReasonPodSecurity,
+			"`spec.jobTemplate.spec.template.spec` must conform to pod security level \"restricted:latest\": allowPrivilegeEscalation != false",
+		},
+		"a pod that uses the host": {
+			func(o *v1alpha1.TenantJobTemplate) { podSpec(o).HostNetwork = true },
+			v1alpha1.ReasonPodSecurity,
+			"host namespaces (hostNetwork=true)",
+		},
+		"a label value that is none": {
+			func(o *v1alpha1.TenantJobTemplate) {
+				o.Spec.JobTemplate.Spec.Template.Labels = map[string]string{"app": "no label!"}
+			},
+			v1alpha1.ReasonInvalidTemplate,
+			"`spec.jobTemplate.spec.template.labels`",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			template := newTemplate(t, given.change)
+			awaitReadiness(t, template, isFalse, given.reason, given.message)
+			g := gomega.NewWithT(t)
+			g.Expect(conditionOf(template.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(isTrue))
+			eventually(t, func(g gomega.Gomega) {
+				var events eventsv1.EventList
+				g.Expect(kube.List(t.Context(), &events)).To(gomega.Succeed())
+				var told []string
+				for _, e := range events.Items {
+					if e.Regarding.UID == template.UID {
+						told = append(told, e.Type+" "+e.Reason)
+					}
+				}
+				g.Expect(told).To(gomega.HaveExactElements("Warning " + given.reason))
+			})
+		})
+	}
+}
+
+// TestTenantJobTemplateUnknownField: the API server drops a field that it does not know, unless it is asked to be strict.
+func TestTenantJobTemplateUnknownField(t *testing.T) {
+	t.Parallel()
+	misspelt := func() *unstructured.Unstructured {
+		template := newTemplate(t, nil)
+		remove(t, template)
+		fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&v1alpha1.TenantJobTemplate{
+			ObjectMeta: metav1.ObjectMeta{Name: template.Name}, Spec: template.Spec,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		obj := &unstructured.Unstructured{Object: fields}
+		obj.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("TenantJobTemplate"))
+		path := []string{"spec", "jobTemplate", "spec", "template", "spec", "containers"}
+		containers, _, _ := unstructured.NestedSlice(obj.Object, path...)
+		main := containers[0].(map[string]any)
+		main["imege"] = main["image"]
+		delete(main, "image")
+		if err := unstructured.SetNestedSlice(obj.Object, containers, path...); err != nil {
+			t.Fatal(err)
+		}
+		return obj
+	}
+	err := kube.Create(t.Context(), misspelt(), client.FieldValidation(metav1.FieldValidationStrict))
+	gomega.NewWithT(t).Expect(err).To(gomega.MatchError(gomega.ContainSubstring("unknown field \"spec.jobTemplate.spec.template.spec.containers[0].imege\"")))
+	obj := create(t, misspelt())
+	template := &v1alpha1.TenantJobTemplate{ObjectMeta: metav1.ObjectMeta{Name: obj.GetName()}}
+	awaitReadiness(t, template, isFalse, v1alpha1.ReasonInvalidTemplate, "`spec.jobTemplate.spec.template.spec.containers[0].image`: Required value")
+}
+
+func TestTenantJobTemplateChecksAgain(t *testing.T) {
+	t.Parallel()
+	t.Run("when it changes", func(t *testing.T) {
+		t.Parallel()
+		template := newReadyTemplate(t, nil)
+		since := conditionOf(template.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime
+		patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Description = "Reports." })
+		awaitReadiness(t, template, isTrue, v1alpha1.ReasonReady, "")
+		gomega.NewWithT(t).Expect(conditionOf(template.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime).To(gomega.Equal(since))
+		patch(t, template, func(o *v1alpha1.TenantJobTemplate) { podSpec(o).NodeName = "node-1" })
+		awaitReadiness(t, template, isFalse, v1alpha1.ReasonInvalidTemplate, "nodeName")
+		patch(t, template, func(o *v1alpha1.TenantJobTemplate) { podSpec(o).NodeName = "" })
+		awaitReadiness(t, template, isTrue, v1alpha1.ReasonReady, "")
+		gomega.NewWithT(t).Expect(template.Status.Conditions).To(gomega.HaveLen(1))
+	})
+	t.Run("what it lacked has come", func(t *testing.T) {
+		t.Parallel()
+		priority := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: "urgent"}, Value: 1000}
+		template := newTemplate(t, func(o *v1alpha1.TenantJobTemplate) { podSpec(o).PriorityClassName = priority.Name })
+		awaitReadiness(t, template, isFalse, v1alpha1.ReasonInvalidTemplate, "no PriorityClass with name urgent was found")
+		create(t, priority)
+		patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Description = "Urgent." })
+		awaitReadiness(t, template, isTrue, v1alpha1.ReasonReady, "")
+	})
+}
