@@ -1,0 +1,209 @@
+package queue
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// decide asks the State for a decision and checks it against the model. It says whether there may be more.
+func (w *world) decide() bool {
+	w.t.Helper()
+	d := w.s.Next(w.m.now)
+	w.seen[d.Action]++
+	j := w.m.jobs[d.Job.UID]
+	expired := false
+	for _, o := range w.m.jobs {
+		expired = expired || w.m.expired(o)
+	}
+	if expired != (d.Action == ActionExpire) {
+		w.t.Fatalf("some expired: %v, decided: %+v", expired, d)
+	}
+	if expired {
+		if !w.m.expired(j) {
+			w.t.Fatalf("not expired: %+v", j)
+		}
+		w.m.remove(j.UID)
+		return true
+	}
+	want := w.m.next()
+	if want == nil {
+		if d.Action != ActionNone {
+			w.t.Fatalf("decided %+v, held by %v", d, w.m.held(j))
+		}
+		w.checkWake(d.At)
+		return false
+	}
+	if want.UID != d.Job.UID {
+		w.t.Fatalf("decided %s %+v,\n want %+v held by %v", d.Action, d.Job, want, w.m.held(want))
+	}
+	switch {
+	case !w.m.overlaps(want):
+		w.check(d, ActionStart, nil)
+		w.m.start(want)
+	case want.Overlap == v1alpha1.ConcurrencyReplace:
+		w.check(d, ActionReplace, w.m.earlier(want))
+		want.replacing = true
+		w.m.settle()
+	default:
+		w.check(d, ActionOverlapped, w.m.earlier(want))
+		w.m.remove(want.UID)
+	}
+	return true
+}
+
+func (w *world) check(d Decision, action Action, earlier []types.UID) {
+	w.t.Helper()
+	if d.Action != action || !slices.Equal(d.Earlier, earlier) {
+		w.t.Fatalf("decided %+v, want %s %v", d, action, earlier)
+	}
+}
+
+// checkWake checks that the State asks to be asked again when time alone lets something start.
+func (w *world) checkWake(at time.Time) {
+	w.t.Helper()
+	no := func(why string, t time.Time) {
+		if at.IsZero() || at.After(t) {
+			w.t.Fatalf("asks again at %v, but %s at %v", at, why, t)
+		}
+	}
+	if !at.IsZero() && !at.After(w.m.now) {
+		w.t.Fatalf("asks again at once: %v", at)
+	}
+	for _, j := range w.m.jobs {
+		if j.holds {
+			continue
+		}
+		held := w.m.held(j)
+		switch {
+		case slices.Equal(held, []Kind{HeldByTime}):
+			no("is due", j.NotBefore)
+		case slices.Equal(held, []Kind{HeldByBackoff}):
+			no("is tried again", w.m.backoff[j.Tenant])
+		case slices.Equal(held, []Kind{HeldByRate}):
+			starts := slices.Clone(w.m.starts[j.Queue])
+			slices.SortFunc(starts, time.Time.Compare)
+			no("the rate lets it", starts[len(starts)-int(w.m.queues[j.Queue].StartsPerMinute)].Add(time.Minute))
+		}
+		if j.MaxWait > 0 && w.m.clockRuns(held) {
+			no("expires", w.m.now.Add(j.MaxWait-j.waited))
+		}
+	}
+}
+
+// checkAll checks what the State says of everything.
+func (w *world) checkAll(drained bool) {
+	w.t.Helper()
+	counts := map[string]Counts{}
+	for uid, j := range w.m.jobs {
+		c := counts[j.Queue]
+		if j.holds {
+			c.Running++
+			counts[j.Queue] = c
+			continue
+		}
+		if c.Waiting++; c.Oldest.IsZero() || j.Created.Before(c.Oldest) {
+			c.Oldest = j.Created
+		}
+		counts[j.Queue] = c
+		h, waits := w.s.Hold(uid)
+		held := w.m.held(j)
+		if !waits || len(held) == 0 && h.Kind != "" || len(held) > 0 && h.Kind != held[0] {
+			w.t.Fatalf("%+v is held by %+v, want %v", j, h, held)
+		}
+		if drained && len(held) == 0 {
+			w.t.Fatalf("nothing holds %+v", j)
+		}
+		w.held[h.Kind]++
+		if got := w.s.Waited(uid); got != j.waited {
+			w.t.Fatalf("%+v waited %v, want %v", j, got, j.waited)
+		}
+		if p, in := w.s.Place(uid); in != j.isReady() || in && (p.InTenant > p.OfTenant || p.InQueue > p.OfQueue || p.InQueue < p.InTenant) {
+			w.t.Fatalf("%+v is at %+v %v", j, p, in)
+		}
+	}
+	for queue, want := range counts {
+		if got := w.s.Counts(queue); got != want {
+			w.t.Fatalf("queue %s counts %+v, want %+v", queue, got, want)
+		}
+	}
+}
+
+// TestAnythingHappens does anything at all and compares with the model after every step.
+func TestAnythingHappens(t *testing.T) {
+	seen, held := map[Action]int{}, map[Kind]int{}
+	for seed := range uint64(seeds(t)) {
+		w := newWorld(t, seed)
+		w.seen, w.held = seen, held
+		for range 400 {
+			w.step()
+			more := true
+			for n := w.IntN(12); more && n > 0; n-- {
+				more = w.decide()
+			}
+			w.checkAll(!more)
+			w.checkTold()
+		}
+		w.empty()
+	}
+	for _, a := range []Action{ActionNone, ActionStart, ActionOverlapped, ActionReplace, ActionExpire} {
+		if seen[a] == 0 {
+			t.Errorf("never %q", a)
+		}
+	}
+	t.Log(seen, held)
+}
+
+func seeds(t *testing.T) int {
+	t.Helper()
+	if testing.Short() {
+		return 5
+	}
+	return 15
+}
+
+// checkTold checks that what was last said of each job is among what holds it, once all have been looked at.
+func (w *world) checkTold() {
+	w.t.Helper()
+	w.s.Review(2 * len(w.m.jobs))
+	for uid, j := range w.m.jobs {
+		if e := w.s.jobs[uid]; !j.holds && e.told.Kind != "" && !slices.Contains(w.m.held(j), e.told.Kind) && len(w.m.held(j)) > 0 {
+			w.t.Fatalf("%+v was told %+v, held by %v", j, e.told, w.m.held(j))
+		}
+	}
+	if again := w.s.Review(2 * len(w.m.jobs)); len(again) > 0 {
+		w.t.Fatalf("says it again: %+v", again)
+	}
+}
+
+// empty takes everything away and checks that nothing is kept.
+func (w *world) empty() {
+	w.t.Helper()
+	for uid := range w.m.jobs {
+		w.s.Remove(uid)
+	}
+	for name := range w.m.tenants {
+		w.s.RemoveTenant(name)
+	}
+	for name := range w.m.fanOuts {
+		w.s.RemoveFanOut(name)
+	}
+	s := w.s
+	for _, q := range s.queues {
+		if len(q.groups)+q.running+q.waiting+q.oldest.len()+q.open.len() > 0 || len(q.lines) != q.idle.len() {
+			w.t.Fatalf("queue %s keeps %+v", q.Name, q)
+		}
+	}
+	if len(s.jobs)+len(s.fanOuts)+s.ready.len()+s.due.len()+s.expiring.len()+len(s.order) > 0 {
+		w.t.Fatalf("keeps %+v", s)
+	}
+	for _, tenant := range s.tenants {
+		if tenant.running+len(tenant.bins)+len(tenant.schedules) > 0 {
+			w.t.Fatalf("keeps %+v", tenant)
+		}
+	}
+}
