@@ -1,14 +1,20 @@
 // Package internal holds the operator.
 //
-//	TenantJob ──observe──► job.Observed ──job.Decide──► job.Decision ──act──► Job ──► Pod
-//	    ▲                                                    │
-//	    └───────────────── one status write ◄────────────────┘
+//	TenantSchedule ──tick──► TenantFanOut ──one per tenant──► TenantJob ──may it start?──► Job ──► Pod
+//	                          (a sealed plan)                    ▲ Tenant (who)  TenantJobTemplate (what)
+//	                                                             └ CredentialProvider (with which secrets)
 //
-// What decides is pure and knows no API server; what talks to the API server decides nothing:
+// Results flow back the same way. What decides is pure and knows no API server; what talks to the API server decides
+// nothing:
 //
 //	job/         TenantJob + template + Tenant -> batch/v1 Job; Job -> condition; what to do next
 //	tenant/      Tenant -> namespace and everything in it; what a suspension or a deletion waits for
+//	schedule/    (spec, last, now) -> due ticks, next, missed
+//	fanout/      tenants -> sealed plan; plan, ledger, children -> what to create, counters, waves, budget
+//	queue/       waiting and running TenantJobs, limits -> who starts next, and why the others wait
 //	controller/  controller-runtime glue, one file a kind: observe -> decide -> act -> one status write
+//
+// There are controllers for Tenant, TenantJobTemplate and TenantJob; nothing calls schedule, fanout and queue yet.
 //
 // The pure packages import api/ and each other's values at most; nothing but cmd/ and tests imports controller/. The
 // linter holds these walls.
