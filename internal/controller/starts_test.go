@@ -102,7 +102,7 @@ func TestStartsBegin(t *testing.T) {
 			before: func(t *testing.T, s *Starts) { began(t, s, "a", "report", Made); s.Forget("a") }, template: one,
 		},
 		"one of another tenant": {
-			before: func(t *testing.T, s *Starts) {
+			before: func(_ *testing.T, s *Starts) {
 				end, _, _ := s.Begin(aRun("a"), &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: "globex"}}, aTemplate("report", nil), cacheOf{})
 				end(Made)
 			},
@@ -135,6 +135,32 @@ func TestStartsBegin(t *testing.T) {
 }
 
 var errBroken = errors.New("broken")
+
+// TestStartsCacheLearnsInBetween: a start counts whenever the cache learns of its Job.
+func TestStartsCacheLearnsInBetween(t *testing.T) {
+	s := NewStarts()
+	began(t, s, "a", "report", Made)
+	if _, hold, _ := s.Begin(aRun("asks"), anAcme(nil), aTemplate("report", new(int32(1))), &learns{}); hold.Limit == "" {
+		t.Error("a second one may start beside the first")
+	}
+}
+
+// learns is a cache that learns of the Job after the first question.
+type learns struct{ asked bool }
+
+func (l *learns) cache() cacheOf {
+	defer func() { l.asked = true }()
+	if l.asked {
+		return cacheOf{live: map[string]string{"a": "report"}}
+	}
+	return cacheOf{}
+}
+
+func (l *learns) inNamespace(namespace string) ([]batchv1.Job, error) {
+	return l.cache().inNamespace(namespace)
+}
+
+func (l *learns) known(key types.NamespacedName) bool { return l.cache().known(key) }
 
 func TestStartsMade(t *testing.T) {
 	s := NewStarts()
@@ -202,26 +228,34 @@ func TestStartsNext(t *testing.T) {
 // TestStartsCloseWaits: whoever lists the Jobs after Close finds all that there will be.
 func TestStartsCloseWaits(t *testing.T) {
 	s := NewStarts()
-	first, _, _ := s.Begin(aRun("a"), anAcme(nil), aTemplate("report", nil), cacheOf{})
-	second, _, _ := s.Begin(aRun("b"), anAcme(nil), aTemplate("report", nil), cacheOf{})
-	var mu sync.Mutex
-	ended := 0
-	closed := make(chan int)
+	var ends []func(Outcome)
+	for _, name := range []string{"a", "b"} {
+		end, _, _ := s.Begin(aRun(name), anAcme(nil), aTemplate("report", nil), cacheOf{})
+		ends = append(ends, end)
+	}
+	closed := make(chan struct{})
 	go func() {
 		s.Close("acme")
-		mu.Lock()
-		defer mu.Unlock()
-		closed <- ended
+		close(closed)
 	}()
-	for _, end := range []func(Outcome){first, second} {
-		mu.Lock()
-		ended++
-		end(Made)
-		mu.Unlock()
+	for shut := false; !shut; runtime.Gosched() {
+		end, _, _ := s.Begin(aRun("late"), anAcme(nil), aTemplate("report", nil), cacheOf{})
+		if shut = end == nil; !shut {
+			end(NotMade)
+		}
 	}
-	if got := <-closed; got != 2 {
-		t.Errorf("Close returned after %d of 2 starts", got)
+	for left := len(ends); left > 0; left-- {
+		for range 1000 {
+			select {
+			case <-closed:
+				t.Fatalf("Close returned before %d of %d starts", left, len(ends))
+			default:
+				runtime.Gosched()
+			}
+		}
+		ends[left-1](Made)
 	}
+	<-closed
 	s.Close("acme") // nothing is in flight
 }
 

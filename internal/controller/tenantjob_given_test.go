@@ -262,7 +262,7 @@ func (a *another) start(t *testing.T) {
 func (a *another) stop() {
 	a.once.Do(func() {
 		a.cancel()
-		<-a.done
+		_ = <-a.done // it may have been killed
 	})
 }
 
