@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
@@ -159,6 +161,11 @@ type jobLog struct {
 func followJobs(t *testing.T, tenant *v1alpha1.Tenant) *jobLog {
 	t.Helper()
 	l := &jobLog{live: map[types.UID]bool{}}
+	t.Cleanup(func() {
+		if t.Failed() {
+			logAll(t, tenant.NamespaceName())
+		}
+	})
 	follow(t, &batchv1.JobList{}, tenant.NamespaceName(), func(_ context.Context, event watch.EventType, obj client.Object) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -173,6 +180,23 @@ func followJobs(t *testing.T, tenant *v1alpha1.Tenant) *jobLog {
 		l.most = max(l.most, len(l.live))
 	})
 	return l
+}
+
+// logAll logs what is in a namespace, for whoever has to find out why a test failed.
+func logAll(t *testing.T, namespace string) {
+	t.Helper()
+	for _, list := range []client.ObjectList{&v1alpha1.TenantJobList{}, &batchv1.JobList{}, &corev1.PodList{}} {
+		if err := kube.List(context.Background(), list, client.InNamespace(namespace)); err != nil {
+			t.Log(err)
+		}
+		_ = meta.EachListItem(list, func(obj runtime.Object) error {
+			o := obj.(client.Object)
+			fields, _ := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
+			status, _ := json.Marshal(fields["status"])
+			t.Logf("%T %s made %s, going: %t, %s", o, o.GetName(), o.GetCreationTimestamp().Format(time.TimeOnly), o.GetDeletionTimestamp() != nil, status)
+			return nil
+		})
+	}
 }
 
 // made returns the names of the Jobs that there have ever been, and how many there were at most at once.
@@ -223,7 +247,7 @@ type another struct {
 	through func(next http.RoundTripper, r *http.Request) (*http.Response, error)
 
 	cancel context.CancelFunc
-	done   chan error
+	done   chan struct{}
 	once   sync.Once
 }
 
@@ -251,8 +275,11 @@ func (a *another) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a.cancel, a.done = cancel, make(chan error, 1)
-	go func() { a.done <- mgr.Start(ctx) }()
+	a.cancel, a.done = cancel, make(chan struct{})
+	go func() {
+		defer close(a.done)
+		_ = mgr.Start(ctx) // it may have been killed
+	}()
 	if !mgr.GetCache().WaitForCacheSync(ctx) {
 		t.Fatal("the cache did not sync")
 	}
@@ -262,7 +289,7 @@ func (a *another) start(t *testing.T) {
 func (a *another) stop() {
 	a.once.Do(func() {
 		a.cancel()
-		_ = <-a.done // it may have been killed
+		<-a.done
 	})
 }
 
