@@ -78,7 +78,9 @@ func (s *Starts) Begin(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template
 			return nil, Hold{}, err
 		}
 		if limit := taken.limit(tenant, template); limit != "" {
-			return nil, Hold{Limit: limit, Brief: taken.unseen}, nil
+			// Of a start of its own that may still arrive no event tells either.
+			_, begun := s.made[tj.UID]
+			return nil, Hold{Limit: limit, Brief: taken.unseen || begun}, nil
 		}
 	}
 	s.made[tj.UID] = start{job: keyOf(tj), tenant: tenant.Name, template: template.Name}
@@ -117,11 +119,16 @@ func (s *Starts) Next(queued []v1alpha1.TenantJob, tenant *v1alpha1.Tenant, temp
 	var next []v1alpha1.TenantJob
 	for _, tj := range queued {
 		template := templates[tj.Spec.TemplateRef.Name]
-		if _, made := s.made[tj.UID]; made || template == nil || taken.limit(tenant, template) != "" {
-			continue
+		begun, hasBegun := s.made[tj.UID]
+		switch {
+		// What was started says that it is queued until its status is written.
+		case template == nil, taken.names[tj.Name], hasBegun && !begun.unsure:
+		case hasBegun: // its slot is counted
+			next = append(next, tj)
+		case taken.limit(tenant, template) == "":
+			taken.add(template.Name)
+			next = append(next, tj)
 		}
-		taken.add(template.Name)
-		next = append(next, tj)
 	}
 	return next, nil
 }
@@ -130,13 +137,15 @@ func (s *Starts) Next(queued []v1alpha1.TenantJob, tenant *v1alpha1.Tenant, temp
 type slots struct {
 	ofTenant   int32
 	ofTemplate map[string]int32
+	// names of the Jobs that the cache knows.
+	names map[string]bool
 	// unseen means that starts are among them whose Jobs the cache does not know, so that no event tells of their end.
 	unseen bool
 }
 
 // taken counts a tenant's slots, but for the one of the TenantJob that asks.
 func (s *Starts) taken(namespace, tenant string, asks types.UID, jobs liveJobs) (slots, error) {
-	taken := slots{ofTemplate: map[string]int32{}}
+	taken := slots{ofTemplate: map[string]int32{}, names: map[string]bool{}}
 	// Before the list: a Job that the cache learns of in between is counted twice, and not at all the other way round.
 	for uid, m := range s.made {
 		if uid != asks && m.tenant == tenant && !jobs.known(m.job) {
@@ -147,6 +156,7 @@ func (s *Starts) taken(namespace, tenant string, asks types.UID, jobs liveJobs) 
 	live, err := jobs.inNamespace(namespace)
 	for i := range live {
 		taken.add(live[i].Labels[v1alpha1.LabelTemplate])
+		taken.names[live[i].Name] = true
 	}
 	return taken, err
 }

@@ -101,6 +101,10 @@ func TestStartsBegin(t *testing.T) {
 		"one that was forgotten": {
 			before: func(t *testing.T, s *Starts) { began(t, s, "a", "report", Made); s.Forget("a") }, template: one,
 		},
+		"its own start, when the limit was lowered": {
+			before: func(t *testing.T, s *Starts) { began(t, s, "asks", "report", Unsure) },
+			cache:  cacheOf{live: map[string]string{"a": "report"}}, template: one, want: Hold{Limit: byTemplate, Brief: true},
+		},
 		"one of another tenant": {
 			before: func(_ *testing.T, s *Starts) {
 				end, _, _ := s.Begin(aRun("a"), &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: "globex"}}, aTemplate("report", nil), cacheOf{})
@@ -198,6 +202,10 @@ func TestStartsNext(t *testing.T) {
 		"a template without room":         {template: one, cache: cacheOf{live: map[string]string{"x": "report"}}, want: []string{"c"}},
 		"not those that have started": {
 			tenant: two, before: func(t *testing.T, s *Starts) { began(t, s, "a", "report", Made) }, want: []string{"b"},
+		},
+		"not those that another process started": {tenant: two, cache: cacheOf{live: map[string]string{"a": "report"}}, want: []string{"b"}},
+		"those that may have started, in their own slot": {
+			tenant: two, before: func(t *testing.T, s *Starts) { began(t, s, "a", "report", Unsure) }, want: []string{"a", "b"},
 		},
 	}
 	for name, tc := range cases {

@@ -67,6 +67,11 @@ func awaitReadiness(t *testing.T, template *v1alpha1.TenantJobTemplate, status m
 // awaitSaid waits until a TenantJob's condition Succeeded speaks of its present generation and says this.
 func awaitSaid(t *testing.T, tj *v1alpha1.TenantJob, status metav1.ConditionStatus, reason, message string) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			logAll(t, tj.Namespace)
+		}
+	}()
 	eventually(t, func(g gomega.Gomega) {
 		get(t, g, tj)
 		c := conditionOf(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
@@ -161,11 +166,6 @@ type jobLog struct {
 func followJobs(t *testing.T, tenant *v1alpha1.Tenant) *jobLog {
 	t.Helper()
 	l := &jobLog{live: map[types.UID]bool{}}
-	t.Cleanup(func() {
-		if t.Failed() {
-			logAll(t, tenant.NamespaceName())
-		}
-	})
 	follow(t, &batchv1.JobList{}, tenant.NamespaceName(), func(_ context.Context, event watch.EventType, obj client.Object) {
 		l.mu.Lock()
 		defer l.mu.Unlock()

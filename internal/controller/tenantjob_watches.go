@@ -171,12 +171,13 @@ var slotFreed = predicate.Funcs{
 	DeleteFunc: func(e event.DeleteEvent) bool { return job.IsLive(e.Object.(*batchv1.Job)) },
 }
 
-// leftQueue passes the events after which a queued TenantJob will not take the slot that it may have been called for.
+// leftQueue passes the events after which a queued TenantJob does not stand in the way of others: it has started, or will
+// not take the slot that it may have been called for.
 var leftQueue = predicate.Funcs{
 	CreateFunc: func(event.CreateEvent) bool { return false },
 	UpdateFunc: func(e event.UpdateEvent) bool {
 		before, after := e.ObjectOld.(*v1alpha1.TenantJob), e.ObjectNew.(*v1alpha1.TenantJob)
-		return isQueued(before) && !isQueued(after) && after.Status.JobRef == nil
+		return isQueued(before) && !isQueued(after)
 	},
 	DeleteFunc: func(e event.DeleteEvent) bool { return isQueued(e.Object.(*v1alpha1.TenantJob)) },
 }
