@@ -140,6 +140,8 @@ const (
 
 // Reasons of a TenantFanOut's conditions, beside those above.
 const (
+	// ReasonSealed: the plan is written down for good.
+	ReasonSealed = "Sealed"
 	// ReasonCompletedWithFailures: some tenants failed, within the failure budget.
 	ReasonCompletedWithFailures = "CompletedWithFailures"
 	// ReasonSomeFailed: some tenants failed and there is no failure budget.

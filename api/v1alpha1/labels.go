@@ -41,8 +41,11 @@ const (
 	AnnotationMemberTemplates = "tenantry.dev/member-templates"
 	// AnnotationProtected "true" on a Tenant keeps it from being deleted.
 	AnnotationProtected = "tenantry.dev/protected"
-	// AnnotationScheduledTime on a TenantJob is the tick of the schedule that made it, in RFC 3339.
+	// AnnotationScheduledTime on a TenantFanOut is the tick of the schedule that made it, in RFC 3339; on its TenantJobs,
+	// when the tick came for that tenant.
 	AnnotationScheduledTime = "tenantry.dev/scheduled-time"
+	// AnnotationTimeZoneFrom is "Tenant" on a TenantFanOut whose tick comes for each tenant at that time on its own clock.
+	AnnotationTimeZoneFrom = "tenantry.dev/time-zone-from"
 	// AnnotationTemplateGeneration on a Job is the generation of the TenantJobTemplate that it was built from.
 	AnnotationTemplateGeneration = "tenantry.dev/template-generation"
 )

@@ -35,6 +35,7 @@ type TenantFanOut struct {
 
 	// status is how far it is.
 	// +optional
+	// +default={"observedGeneration": -1}
 	Status TenantFanOutStatus `json:"status,omitzero"`
 }
 

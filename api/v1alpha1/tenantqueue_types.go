@@ -28,6 +28,7 @@ type TenantQueue struct {
 
 	// status is what waits and runs.
 	// +optional
+	// +default={"observedGeneration": -1}
 	Status TenantQueueStatus `json:"status,omitzero"`
 }
 

@@ -27,6 +27,7 @@ type TenantSchedule struct {
 
 	// status is what ran and what will.
 	// +optional
+	// +default={"observedGeneration": -1}
 	Status TenantScheduleStatus `json:"status,omitzero"`
 }
 
@@ -158,6 +159,11 @@ type TenantScheduleStatus struct {
 	// observedGeneration is the generation of the spec that the status speaks of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// effectiveTime is since when the schedule is as it is: when it was made, last edited or last resumed. Ticks until then
+	// are neither due nor missed.
+	// +optional
+	EffectiveTime *metav1.Time `json:"effectiveTime,omitempty"`
 
 	// lastScheduleTime is the last tick that made a fan-out.
 	// +optional

@@ -61,6 +61,8 @@ type deps struct {
 	live   client.Reader
 	events events.EventRecorder
 	starts *Starts
+	// dispatcher decides who starts next.
+	dispatcher *Dispatcher
 	opts   Options
 }
 
@@ -71,6 +73,7 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 		live:   mgr.GetAPIReader(),
 		events: mgr.GetEventRecorder("tenantry"),
 		starts: NewStarts(),
+		dispatcher: NewDispatcher(),
 		opts:   opts.withDefaults(),
 	}
 	for name, setup := range map[string]func(manager.Manager, deps) error{

@@ -94,7 +94,7 @@ func manyLedgers(b *testing.B, fanOut *v1alpha1.TenantFanOut) map[string]Observe
 	running := Child{Presence: Ours, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning}
 	fanOut.Spec.Strategy.Waves = nil
 	start := NewLedger(givenPlan(b, fanOut, tenants))
-	middle, end := start.clone(), start.clone()
+	middle, end := start.Clone(), start.Clone()
 	children := make(map[string]Child, many)
 	for i, e := range start.plan.Entries {
 		middle.setMark(i, markCreated)

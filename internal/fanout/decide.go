@@ -104,7 +104,7 @@ type Decision struct {
 
 // Decide says what to do about a fan-out with a plan. It is one pass over the plan, and changes nothing in o.
 func Decide(o Observed, now time.Time) Decision {
-	p := pass{o: o, now: now, ledger: o.Ledger.clone()}
+	p := pass{o: o, now: now, ledger: o.Ledger.Clone()}
 	p.fold()
 	if o.FanOut.DeletionTimestamp == nil {
 		p.endEarly()

@@ -278,7 +278,7 @@ func TestGateHolds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := NewLedger(givenPlan(t, tc.fanOut, []Tenant{tenant("acme"), tenant("globex", "other")}))
-			after := before.clone()
+			after := before.Clone()
 			after.setMark(0, tc.mark)
 			g := NewGate(tc.fanOut, after, before, tc.end)
 			tc.change(&g)
@@ -301,7 +301,7 @@ func TestGateKnowsAFailureAtOnce(t *testing.T) {
 	for i := range 5 {
 		stored.setMark(i, markCreated)
 	}
-	known := stored.clone()
+	known := stored.Clone()
 	for i, want := range []string{"", "", "fan-out nightly is paused"} {
 		if got := NewGate(fanOut, known, stored, "").Hold(4, 0).Limit; got != want {
 			t.Errorf("after %d failures %q, want %q", i, got, want)

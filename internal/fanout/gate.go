@@ -67,6 +67,30 @@ func (g Gate) Hold(i, running int) Hold {
 	return Hold{}
 }
 
+// Allowance is what a fan-out allows its children as a whole.
+type Allowance struct {
+	// MaxConcurrent is how many of them may run at once. Zero means no limit.
+	MaxConcurrent int
+	// OpenWave is the last wave whose children may start.
+	OpenWave int
+	// Held is what keeps all of them from starting, in words. Empty means nothing.
+	Held string
+}
+
+// Allowance is what Hold goes by, for whoever counts what runs.
+func (g Gate) Allowance() Allowance {
+	a := Allowance{MaxConcurrent: g.maxConcurrent, OpenWave: g.wave}
+	switch {
+	case g.end != "":
+		a.Held = fmt.Sprintf("fan-out %s has come to its end", g.fanOut.Name)
+	case g.fanOut.DeletionTimestamp != nil:
+		a.Held = fmt.Sprintf("fan-out %s is being deleted", g.fanOut.Name)
+	case g.pause.reason != "":
+		a.Held = fmt.Sprintf("fan-out %s is paused", g.fanOut.Name)
+	}
+	return a
+}
+
 // open says whether children are still to be made, and may be.
 func (g Gate) open() bool {
 	return g.pause.reason == "" && g.end == "" && g.fanOut.DeletionTimestamp == nil && !g.ledger.Complete()

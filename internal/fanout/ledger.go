@@ -112,8 +112,8 @@ func (l *Ledger) keepMessage(i int, o Outcome) {
 	l.messageBytes[o.Counter] += n
 }
 
-// clone is a copy that can be changed.
-func (l *Ledger) clone() *Ledger {
+// Clone is a copy that can be changed.
+func (l *Ledger) Clone() *Ledger {
 	c := *l
 	c.marks = slices.Clone(l.marks)
 	c.messages = maps.Clone(l.messages)

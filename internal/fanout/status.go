@@ -10,12 +10,6 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// Reasons of Planned that api/ has none for.
-const (
-	// reasonSealed: the plan is written down for good.
-	reasonSealed = "Sealed"
-)
-
 // maxConditionMessage is how much of a message is kept in a condition.
 const maxConditionMessage = 1024
 
@@ -37,7 +31,7 @@ func (d Decision) Status(now time.Time) v1alpha1.TenantFanOutStatus {
 	}
 
 	c := conditions{&status.Conditions, fanOut.Generation, now}
-	c.set(v1alpha1.ConditionPlanned, metav1.ConditionTrue, reasonSealed, fmt.Sprintf("%d tenants are planned", len(l.plan.Entries)))
+	c.set(v1alpha1.ConditionPlanned, metav1.ConditionTrue, v1alpha1.ReasonSealed, fmt.Sprintf("%d tenants are planned", len(l.plan.Entries)))
 	c.setPaused(d.Gate.pause)
 	verdict := verdictOf(fanOut, l)
 	if !l.Complete() {

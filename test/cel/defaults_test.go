@@ -86,7 +86,7 @@ func TestStatusIsNotTheUsers(t *testing.T) {
 	unseen := map[string]any{"observedGeneration": int64(-1)}
 	want := map[string]map[string]any{
 		"Tenant": unseen, "TenantJobTemplate": unseen, "TenantJob": unseen,
-		"TenantFanOut": nil, "TenantSchedule": nil, "TenantQueue": nil, "CredentialProvider": nil,
+		"TenantFanOut": unseen, "TenantSchedule": unseen, "TenantQueue": unseen, "CredentialProvider": nil,
 	}
 	for kind := range minimal {
 		t.Run(kind, func(t *testing.T) {
