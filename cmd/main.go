@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"flag"
@@ -35,6 +36,7 @@ type flags struct {
 	kubeAPIQPS           float64
 	kubeAPIBurst         int
 	concurrentReconciles int
+	metricsTenants       int
 	zap                  zap.Options
 }
 
@@ -49,6 +51,7 @@ func main() {
 	flag.Float64Var(&f.kubeAPIQPS, "kube-api-qps", 200, "How many requests a second the manager sends to the API server.")
 	flag.IntVar(&f.kubeAPIBurst, "kube-api-burst", 400, "How many requests it may send at once.")
 	flag.IntVar(&f.concurrentReconciles, "max-concurrent-reconciles", 8, "How many objects of a kind are worked on at once.")
+	flag.IntVar(&f.metricsTenants, "metrics-tenants", 1000, "How many tenants have metrics of their own; the others share the tenant label _other.")
 	f.zap.BindFlags(flag.CommandLine)
 	flag.Parse()
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&f.zap)))
@@ -74,16 +77,26 @@ func run(ctx context.Context, f flags) error {
 	}
 	config.QPS, config.Burst = float32(f.kubeAPIQPS), f.kubeAPIBurst
 
+	lease, err := controller.NewLease(config, namespace, "tenantry.dev")
+	if err != nil {
+		return err
+	}
+	leads := lease.Leads
+	if !f.leaderElect {
+		leads = nil
+	}
 	mgr, err := ctrl.NewManager(config, manager.Options{
-		Scheme:                        newScheme(),
-		Cache:                         controller.CacheOptions(),
-		Client:                        controller.ClientOptions(),
-		Metrics:                       metricsOptions(f),
-		HealthProbeBindAddress:        f.probeAddress,
-		LeaderElection:                f.leaderElect,
-		LeaderElectionID:              "tenantry.dev",
-		LeaderElectionNamespace:       namespace,
-		LeaderElectionReleaseOnCancel: true,
+		Scheme:                              newScheme(),
+		Cache:                               controller.CacheOptions(),
+		Client:                              controller.ClientOptions(),
+		Metrics:                             metricsOptions(f),
+		HealthProbeBindAddress:              f.probeAddress,
+		LeaderElection:                      f.leaderElect,
+		LeaderElectionResourceLockInterface: lease,
+		LeaseDuration:                       new(controller.LeaseDuration),
+		RenewDeadline:                       new(controller.RenewDeadline),
+		RetryPeriod:                         new(controller.RetryPeriod),
+		LeaderElectionReleaseOnCancel:       true,
 	})
 	if err != nil {
 		return fmt.Errorf("creating the manager: %w", err)
@@ -99,6 +112,8 @@ func run(ctx context.Context, f flags) error {
 		OperatorNamespace:       namespace,
 		DefaultEnforcement:      enforcement,
 		MaxConcurrentReconciles: f.concurrentReconciles,
+		Leads:                   leads,
+		MetricsTenants:          cmp.Or(f.metricsTenants, -1),
 	}); err != nil {
 		return err
 	}

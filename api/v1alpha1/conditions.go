@@ -152,4 +152,21 @@ const (
 	ReasonFailureBudgetExceeded = "FailureBudgetExceeded"
 	// ReasonSourceGone: the fan-out that retryOf names, or its ledger, does not exist.
 	ReasonSourceGone = "SourceGone"
+	// ReasonLedgerLost: the record of who has run is gone or can't be read, so nothing more is started.
+	ReasonLedgerLost = "LedgerLost"
+)
+
+// Reasons of a TenantSchedule's condition Ready, beside ReasonReady.
+const (
+	// ReasonInvalidSchedule: nobody can tell when the ticks are; the message says which field to change.
+	ReasonInvalidSchedule = "InvalidSchedule"
+	// ReasonInvalidFanOut: the API server refuses the fan-outs that it would make; the message is the API server's own.
+	ReasonInvalidFanOut = "InvalidFanOut"
+)
+
+// Reasons of a TenantSchedule's condition LastRunSucceeded while it is Unknown, beside ReasonRunning, while the first
+// fan-out has not ended, and ReasonDeleted, when it never will. True and False have the fan-out's own.
+const (
+	// ReasonNeverRun: no tick has made a fan-out yet.
+	ReasonNeverRun = "NeverRun"
 )

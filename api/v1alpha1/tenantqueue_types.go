@@ -12,8 +12,8 @@ import (
 // +kubebuilder:resource:scope=Cluster,shortName=tq,categories=tenantry
 // +kubebuilder:printcolumn:name="Waiting",type=integer,JSONPath=`.status.waiting`
 // +kubebuilder:printcolumn:name="Running",type=integer,JSONPath=`.status.running`
+// +kubebuilder:printcolumn:name="Oldest",type=date,JSONPath=`.status.oldestWaitingTime`
 // +kubebuilder:printcolumn:name="Suspended",type=boolean,JSONPath=`.spec.suspend`
-// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || (self.metadata.name.size() <= 63 && !format.dns1123Label().validate(self.metadata.name).hasValue())",optionalOldSelf=true,message="`metadata.name` must be a DNS-1123 label of at most 63 characters"
 type TenantQueue struct {
@@ -63,13 +63,13 @@ type TenantQueueStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// waiting is how many TenantJobs wait in the queue.
+	// waiting is how many TenantJobs wait in the queue. Unset until they have been counted.
 	// +optional
-	Waiting int32 `json:"waiting,omitempty"`
+	Waiting *int32 `json:"waiting,omitempty"`
 
-	// running is how many of its TenantJobs run.
+	// running is how many of its TenantJobs run. Unset until they have been counted.
 	// +optional
-	Running int32 `json:"running,omitempty"`
+	Running *int32 `json:"running,omitempty"`
 
 	// oldestWaitingTime is when the oldest that waits was made. Unset when none waits.
 	// +optional

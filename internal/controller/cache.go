@@ -33,7 +33,8 @@ func CacheOptions() cache.Options {
 // ClientOptions keep the client from starting a watch for what is read seldom.
 func ClientOptions() client.Options {
 	return client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{
-		&corev1.Pod{}, &corev1.Secret{}, &corev1.Event{}, &corev1.ServiceAccount{}, &corev1.ResourceQuota{}, &corev1.LimitRange{},
+		&corev1.Pod{}, &corev1.Secret{}, &corev1.ConfigMap{}, &corev1.Event{}, &corev1.ServiceAccount{}, &corev1.ResourceQuota{},
+		&corev1.LimitRange{},
 		&networkingv1.NetworkPolicy{}, &rbacv1.RoleBinding{},
 	}}}
 }

@@ -1,29 +1,486 @@
 package controller
 
 import (
+	"fmt"
+	"sync"
+	"time"
+
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
-	"github.com/tenantry/tenantry/internal/fanout"
+	"github.com/tenantry/tenantry/internal/job"
 	"github.com/tenantry/tenantry/internal/queue"
 )
 
-// Dispatcher decides which TenantJob starts next.
-type Dispatcher struct{}
+const (
+	// callsAtOnce is how many TenantJobs are called within callLasts and have not begun: the order in which they start
+	// is that of the queue and not that of the work queue, and a limit that is lowered finds few that are on their way.
+	callsAtOnce = 64
+	callLasts   = time.Second
+	// firstRetryAfter and lastRetryAfter are when a tenant is tried again after a start that was refused.
+	firstRetryAfter = 2 * time.Second
+	lastRetryAfter  = 5 * time.Minute
+)
 
-// NewDispatcher returns one that knows nothing yet.
-func NewDispatcher() *Dispatcher { return &Dispatcher{} }
+// Dispatcher is the one place that decides which TenantJob starts next. It feeds what the watches bring into a
+// queue.State, calls the TenantJobs whose turn it is, and knows what the caches can't know yet: the starts in flight.
+//
+// Nothing in it needs to survive a restart. Slots are counted by what holds them: live Jobs, pods that have not ended of
+// Jobs that are gone, and starts under way. It calls nobody before it has read all of them from the API server, and no
+// more once its process has lost its lease.
+//
+//	TenantJob controller ──Ask──► called: make the Job ──Begin's end──► slot ──Job over, pods gone──► free
+//	                       Wait, Over, Forget
+//	TenantFanOut controller ──OpenFanOut, CloseFanOut──► which children may start
+//	Tenant controller ──Close, Open──► the tenant's door, for suspension
+type Dispatcher struct {
+	clock clock.PassiveClock
+	// live reads from the API server.
+	live client.Reader
+	// leads says whether this process may still start anything.
+	leads func() bool
 
-// OpenFanOut tells what a fan-out allows its children by now: after each decision about it whose ledger is stored. None
-// of its children start before the first call. It keeps all that it is given, and changes nothing of it.
-func (d *Dispatcher) OpenFanOut(fanOut *v1alpha1.TenantFanOut, ledger, stored *fanout.Ledger, end string) {
+	mu    sync.Mutex
+	idle  *sync.Cond
+	state *queue.State
+	// open means that everything that holds a slot is known.
+	open bool
+	// unheard are the TenantJobs of which nobody has said since the restart how they stand. None is called before all are
+	// heard, or the first to speak would not wait its turn; or until the time is over.
+	unheard      map[types.UID]struct{}
+	unheardUntil time.Time
+
+	slots map[types.UID]*slot
+	// calls are the slots of those that were called and have not begun, and when they were.
+	calls map[types.UID]time.Time
+	// made are the TenantJobs that this process has started and whose status does not say so yet.
+	made map[types.UID]struct{}
+	// verdicts on TenantJobs that are to end.
+	verdicts map[types.UID]Verdict
+	tenants  map[string]queue.Tenant
+	// closed are the tenants whose door is shut, inFlight their starts that have begun and not ended.
+	closed   map[string]bool
+	inFlight map[string]int
+	refusals map[string]refusal
+	fanOuts  map[string]*openFanOut
+	// children that wait, by fan-out.
+	children map[string]map[types.UID]child
+
+	// enqueue has a TenantJob looked at. Before it is there, those called are kept.
+	enqueue func(types.NamespacedName)
+	called  []types.NamespacedName
+	// wake has the loop look at what has come.
+	wake chan struct{}
+	// wakeAt is when the next one can start by itself.
+	wakeAt time.Time
 }
 
-// CloseFanOut says that a fan-out is complete or gone: none of its children start any more.
-func (d *Dispatcher) CloseFanOut(name string) {}
+// slot is held by a TenantJob whose turn has come, until its pods have ended.
+type slot struct {
+	job queue.Job
+	// called means that it was called and has not begun.
+	called bool
+	// inFlight means that its Job is being made.
+	inFlight bool
+	// unsure means that nobody knows whether there is a Job: the API server did not answer.
+	unsure bool
+	// seen means that the cache has its Job.
+	seen bool
+	// over means that the Job has ended, orphaned that the TenantJob is gone.
+	over, orphaned bool
+	// lost means that no event will tell of its end: the Job is gone while its pods may not be, or was never seen.
+	lost   bool
+	jobUID types.UID
+}
+
+// refusal is how often in a row starts of a tenant were refused.
+type refusal struct {
+	times int
+	until time.Time
+}
+
+// Verdict is the outcome with which a TenantJob is to end.
+type Verdict struct{ Reason, Message string }
+
+// Answer to a TenantJob that asks.
+type Answer struct {
+	// Begun is set when its start has begun: make the Job, and call this with what came of it and, if there is no Job, why.
+	Begun func(came Outcome, why string)
+	// End is the outcome with which it is to end instead. Nil means none.
+	End *Verdict
+	// Hold is what to say of it while it waits. The zero value means nothing.
+	Hold queue.Hold
+	// Waited is the time that counts against its maxWaitSeconds.
+	Waited time.Duration
+	// Again is when to ask again. Zero means when it is called.
+	Again time.Duration
+}
+
+// Outcome of a start.
+type Outcome int
+
+const (
+	// NotMade: there is no Job, and the TenantJob itself waits for something else or is over.
+	NotMade Outcome = iota
+	// Refused: there is no Job, and there would be none for others of the tenant, either.
+	Refused
+	// Made: there is a Job.
+	Made
+	// Unsure: there may be a Job, or be one soon. Its slot stays taken until the TenantJob begins again or is over.
+	Unsure
+)
+
+// NewDispatcher returns one that knows nothing yet. It reads from the API server through live.
+func NewDispatcher(c clock.PassiveClock, live client.Reader, leads func() bool) *Dispatcher {
+	if leads == nil {
+		leads = func() bool { return true }
+	}
+	d := &Dispatcher{
+		clock: c, live: live, leads: leads,
+		state: queue.New(c.Now()), unheard: map[types.UID]struct{}{},
+		slots: map[types.UID]*slot{}, calls: map[types.UID]time.Time{}, made: map[types.UID]struct{}{}, verdicts: map[types.UID]Verdict{},
+		tenants: map[string]queue.Tenant{}, closed: map[string]bool{}, inFlight: map[string]int{}, refusals: map[string]refusal{},
+		fanOuts: map[string]*openFanOut{}, children: map[string]map[types.UID]child{},
+		wake: make(chan struct{}, 1),
+	}
+	d.idle = sync.NewCond(&d.mu)
+	return d
+}
+
+// Ask whether a TenantJob may start now that nothing but limits can hold. Said is what its condition says of what holds
+// it, if it does.
+func (d *Dispatcher) Ask(j queue.Job, said string) Answer {
+	defer d.lock()()
+	d.hear(j.UID)
+	if s := d.slots[j.UID]; s != nil && !s.called {
+		if s.unsure && d.mayBegin(s) {
+			return d.begin(s)
+		}
+		return Answer{Again: job.SettleAfter}
+	}
+	if verdict, ends := d.verdicts[j.UID]; ends {
+		return Answer{End: &verdict}
+	}
+	if end := d.join(&j, ""); end != nil {
+		d.withdraw(j.UID)
+		return Answer{End: end}
+	}
+	d.state.Put(j)
+	d.dispatch()
+	verdict, ends := d.verdicts[j.UID]
+	switch s := d.slots[j.UID]; {
+	case ends:
+		return Answer{End: &verdict}
+	case s != nil && d.mayBegin(s):
+		return d.begin(s)
+	case s != nil, !d.open:
+		return Answer{Again: job.SettleAfter}
+	}
+	return Answer{Hold: d.state.Tell(j.UID, said, job.SettleAfter), Waited: d.state.Waited(j.UID)}
+}
+
+// Wait says that a TenantJob waits for something that is no limit, as its Held says. A job without a queue is known to
+// wait and no more.
+func (d *Dispatcher) Wait(j queue.Job) {
+	defer d.lock()()
+	d.hear(j.UID)
+	if s := d.slots[j.UID]; s != nil && !s.called {
+		return
+	}
+	d.uncall(j.UID)
+	_ = d.join(&j, j.Held)
+	if j.Queue == "" {
+		d.state.Remove(j.UID)
+	} else {
+		d.state.Put(j)
+	}
+	d.dispatch()
+}
+
+// Over says that a TenantJob has its outcome, before anything else is started in its place.
+func (d *Dispatcher) Over(uid types.UID, child *ChildOutcome) {
+	defer d.lock()()
+	if child != nil {
+		d.record(*child)
+	}
+	d.withdraw(uid)
+	// A Job that the cache has never shown may not show up any more.
+	if s := d.slots[uid]; s != nil && !s.inFlight && !s.seen {
+		s.lost = true
+	}
+	d.dispatch()
+}
+
+// Runs says that a TenantJob has its Job.
+func (d *Dispatcher) Runs(uid types.UID) {
+	defer d.lock()()
+	d.hear(uid)
+	d.dispatch()
+}
+
+// withdraw a TenantJob that waits.
+func (d *Dispatcher) withdraw(uid types.UID) {
+	d.hear(uid)
+	d.uncall(uid)
+	if d.slots[uid] == nil {
+		d.leave(uid)
+		d.state.Remove(uid)
+	}
+}
+
+// Made says whether a TenantJob was started by this process and does not yet say so in its status.
+func (d *Dispatcher) Made(uid types.UID) bool {
+	defer d.lock()()
+	_, made := d.made[uid]
+	return made
+}
+
+// Replaced says whether a TenantJob that runs is to be stopped for a later run of its schedule.
+func (d *Dispatcher) Replaced(uid types.UID) *Verdict {
+	defer d.lock()()
+	if v, ends := d.verdicts[uid]; ends && d.slots[uid] != nil {
+		return &v
+	}
+	return nil
+}
+
+// Forget that a TenantJob was started, or is to end: its status says so, and the cache has its Job, or it is over.
+func (d *Dispatcher) Forget(uid types.UID, isOver bool) {
+	defer d.lock()()
+	delete(d.made, uid)
+	if isOver {
+		delete(d.verdicts, uid)
+	}
+}
 
 // Holding says whether a TenantJob holds a slot: its Job is being made, is live, or its pods have not ended.
-func (d *Dispatcher) Holding(uid types.UID) bool { return false }
+func (d *Dispatcher) Holding(uid types.UID) bool {
+	defer d.lock()()
+	s := d.slots[uid]
+	return s != nil && !s.called
+}
 
-// Counts of every queue that there is, or in which something waits or runs, by name.
-func (d *Dispatcher) Counts() map[string]queue.Counts { return nil }
+// Counts of every queue in which something waits or runs, or of which there is an object, by name.
+func (d *Dispatcher) Counts() map[string]queue.Counts {
+	defer d.lock()()
+	return d.state.AllCounts()
+}
+
+// RunningByTenant is how many TenantJobs of each tenant hold slots.
+func (d *Dispatcher) RunningByTenant() map[string]int {
+	defer d.lock()()
+	return d.state.RunningByTenant()
+}
+
+// Close shuts a tenant's door and waits for its starts in flight: when it returns, whoever lists the tenant's Jobs finds
+// all there will be until Open.
+func (d *Dispatcher) Close(tenant string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closed[tenant] {
+		d.closed[tenant] = true
+		d.setTenant(d.tenants[tenant])
+	}
+	for d.inFlight[tenant] > 0 {
+		d.idle.Wait()
+	}
+}
+
+// Open opens a tenant's door.
+func (d *Dispatcher) Open(tenant string) {
+	defer d.lock()()
+	if d.closed[tenant] {
+		delete(d.closed, tenant)
+		d.setTenant(d.tenants[tenant])
+		d.dispatch()
+	}
+}
+
+// mayBegin says whether the start of one that was called may begin.
+func (d *Dispatcher) mayBegin(s *slot) bool {
+	return d.open && !s.inFlight && !d.closed[s.job.Tenant] && d.leads()
+}
+
+// begin a start.
+func (d *Dispatcher) begin(s *slot) Answer {
+	uid := s.job.UID
+	s.called, s.inFlight, s.unsure = false, true, false
+	delete(d.calls, uid)
+	d.leave(uid)
+	d.inFlight[s.job.Tenant]++
+	d.dispatch()
+	return Answer{Begun: func(o Outcome, why string) { d.end(uid, o, why) }}
+}
+
+func (d *Dispatcher) end(uid types.UID, o Outcome, why string) {
+	defer d.lock()()
+	s := d.slots[uid]
+	tenant := s.job.Tenant
+	if d.inFlight[tenant]--; d.inFlight[tenant] == 0 {
+		delete(d.inFlight, tenant)
+	}
+	d.idle.Broadcast()
+	s.inFlight = false
+	switch o {
+	case Made:
+		delete(d.refusals, tenant)
+		if !s.orphaned {
+			d.made[uid] = struct{}{}
+		}
+	case Unsure:
+		s.unsure = true
+	case NotMade, Refused:
+		d.back(uid)
+		if o == Refused {
+			d.holdBack(tenant, why)
+		} else if j, waits := d.state.Job(uid); waits {
+			j.Held = why
+			d.state.Put(j)
+		}
+	}
+	switch {
+	case o == NotMade || o == Refused:
+		if s.orphaned {
+			d.state.Remove(uid)
+		}
+	case s.over:
+		d.release(uid)
+	case s.orphaned && !s.seen:
+		s.lost = true
+	}
+	d.dispatch()
+}
+
+// holdBack keeps a tenant from starting for a while, the longer the more often in a row it was refused.
+func (d *Dispatcher) holdBack(tenant, why string) {
+	r, now := d.refusals[tenant], d.clock.Now()
+	if !now.Before(r.until) {
+		r.times++
+		r.until = now.Add(min(firstRetryAfter<<min(r.times-1, 10), lastRetryAfter))
+		d.refusals[tenant] = r
+	}
+	d.state.HoldBack(tenant, r.until, why)
+}
+
+// uncall takes back that a TenantJob was called.
+func (d *Dispatcher) uncall(uid types.UID) {
+	if s := d.slots[uid]; s != nil && s.called {
+		d.back(uid)
+	}
+}
+
+// uncallAll takes it back for all, after a limit has changed: dispatch calls again whoever may still start.
+func (d *Dispatcher) uncallAll() {
+	for uid := range d.calls {
+		d.uncall(uid)
+	}
+}
+
+func (d *Dispatcher) back(uid types.UID) {
+	s := d.slots[uid]
+	delete(d.slots, uid)
+	delete(d.calls, uid)
+	d.state.Back(uid)
+	d.enlist(s.job)
+}
+
+// release gives a slot to the next.
+func (d *Dispatcher) release(uid types.UID) {
+	delete(d.slots, uid)
+	d.state.Remove(uid)
+}
+
+// hear notes that it is known how a TenantJob stands.
+func (d *Dispatcher) hear(uid types.UID) { delete(d.unheard, uid) }
+
+// dispatch calls everybody who may start now.
+func (d *Dispatcher) dispatch() {
+	now := d.clock.Now()
+	switch {
+	case !d.open, len(d.unheard) > 0 && now.Before(d.unheardUntil):
+		return
+	case !d.leads():
+		d.wakeUp(now.Add(callLasts))
+		return
+	}
+	calling := 0
+	for _, at := range d.calls {
+		if now.Sub(at) < callLasts {
+			calling++
+		}
+	}
+	for calling < callsAtOnce {
+		decision := d.state.Next(now)
+		j := decision.Job
+		switch decision.Action {
+		case queue.ActionNone:
+			d.wakeUp(decision.At)
+			return
+		case queue.ActionStart:
+			d.slots[j.UID] = &slot{job: j, called: true}
+			d.calls[j.UID] = now
+			calling++
+			d.call(j.Key)
+		case queue.ActionOverlapped:
+			d.sentence(j, v1alpha1.ReasonOverlapped, fmt.Sprintf("an earlier run of schedule %s still runs for tenant %s", j.Schedule, j.Tenant))
+		case queue.ActionExpire:
+			d.sentence(j, v1alpha1.ReasonExpired, fmt.Sprintf("did not start within %d seconds: %s", j.MaxWait/time.Second, decision.Hold.Words()))
+		case queue.ActionReplace:
+			for _, uid := range decision.Earlier {
+				if earlier, known := d.state.Job(uid); known {
+					d.sentence(earlier, v1alpha1.ReasonReplaced, fmt.Sprintf("TenantJob %s, a later run of schedule %s, takes its place", j.Key.Name, j.Schedule))
+				}
+			}
+		}
+	}
+	d.wakeUp(now.Add(callLasts))
+}
+
+// sentence has a TenantJob end.
+func (d *Dispatcher) sentence(j queue.Job, reason, message string) {
+	d.leave(j.UID)
+	if _, sentenced := d.verdicts[j.UID]; !sentenced {
+		d.verdicts[j.UID] = Verdict{reason, message}
+		d.call(j.Key)
+	}
+}
+
+// call has a TenantJob looked at.
+func (d *Dispatcher) call(key types.NamespacedName) {
+	if d.enqueue == nil {
+		d.called = append(d.called, key)
+		return
+	}
+	d.enqueue(key)
+}
+
+// CallThrough has those that are called looked at through enqueue.
+func (d *Dispatcher) CallThrough(enqueue func(types.NamespacedName)) {
+	defer d.lock()()
+	d.enqueue = enqueue
+	for _, key := range d.called {
+		enqueue(key)
+	}
+	d.called = nil
+}
+
+// wakeUp has the loop look again at a time, if it would not before.
+func (d *Dispatcher) wakeUp(at time.Time) {
+	if at.Equal(d.wakeAt) {
+		return
+	}
+	d.wakeAt = at
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// lock takes the lock and tells the time.
+func (d *Dispatcher) lock() (unlock func()) {
+	d.mu.Lock()
+	d.state.Advance(d.clock.Now())
+	return d.mu.Unlock
+}

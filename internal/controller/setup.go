@@ -13,8 +13,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlcontroller "sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/metrics"
 )
 
 // FieldManager is the name under which the operator applies objects.
@@ -30,6 +32,10 @@ type Options struct {
 	MaxConcurrentReconciles int
 	// VerifyInterval is the time from the verification of one tenant's namespace to that of the next. Zero means a second.
 	VerifyInterval time.Duration
+	// MetricsTenants is how many tenants have metrics of their own. Zero means 1000, less than zero none.
+	MetricsTenants int
+	// Leads says whether this process still has its lease, for long enough to make a Job. Nil means that it always does.
+	Leads func() bool
 	// Clock tells the time. Nil means the real one.
 	Clock clock.WithTicker
 }
@@ -43,6 +49,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.VerifyInterval == 0 {
 		o.VerifyInterval = time.Second
+	}
+	if o.MetricsTenants == 0 {
+		o.MetricsTenants = 1000
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
@@ -60,10 +69,10 @@ type deps struct {
 	// live reads from the API server and not from the cache.
 	live   client.Reader
 	events events.EventRecorder
-	starts *Starts
 	// dispatcher decides who starts next.
 	dispatcher *Dispatcher
-	opts   Options
+	metrics    *metrics.Recorder
+	opts       Options
 }
 
 // SetupWithManager adds all controllers to the manager, whose cache must have CacheOptions.
@@ -72,14 +81,22 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 		Client: mgr.GetClient(),
 		live:   mgr.GetAPIReader(),
 		events: mgr.GetEventRecorder("tenantry"),
-		starts: NewStarts(),
-		dispatcher: NewDispatcher(),
 		opts:   opts.withDefaults(),
+	}
+	d.dispatcher = NewDispatcher(d.opts.Clock, d.live, d.opts.Leads)
+	d.metrics = newRecorder(mgr, d)
+	if err := d.metrics.Register(ctrlmetrics.Registry); err != nil {
+		return err
+	}
+	if err := setupDispatcher(mgr, d.dispatcher); err != nil {
+		return fmt.Errorf("setting up the dispatcher: %w", err)
 	}
 	for name, setup := range map[string]func(manager.Manager, deps) error{
 		"Tenant":            setupTenant,
 		"TenantJobTemplate": setupTenantJobTemplate,
 		"TenantJob":         setupTenantJob,
+		"TenantFanOut":      setupTenantFanOut,
+		"TenantQueue":       setupTenantQueue,
 	} {
 		if err := setup(mgr, d); err != nil {
 			return fmt.Errorf("setting up the %s controller: %w", name, err)

@@ -194,7 +194,7 @@ func (r *tenantReconciler) letGo(ctx context.Context, t *v1alpha1.Tenant) error 
 	if err := client.IgnoreNotFound(r.patchFinalizers(ctx, t, base)); err != nil {
 		return err
 	}
-	r.starts.Open(t.Name)
+	r.dispatcher.Open(t.Name)
 	return nil
 }
 

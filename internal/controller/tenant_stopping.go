@@ -27,11 +27,11 @@ var notEnded = fields.AndSelectors(
 // suspendOrResume opens or shuts the tenant's door. The namespace says so already: that is the fence, and comes first.
 func (r *tenantReconciler) suspendOrResume(ctx context.Context, t *v1alpha1.Tenant, s *seen) (time.Duration, error) {
 	if !t.Suspended() {
-		r.starts.Open(t.Name)
+		r.dispatcher.Open(t.Name)
 		setSuspended(t, metav1.ConditionFalse, v1alpha1.ReasonActive, "jobs may run")
 		return 0, nil
 	}
-	r.starts.Close(t.Name)
+	r.dispatcher.Close(t.Name)
 	said := meta.FindStatusCondition(t.Status.Conditions, v1alpha1.ConditionSuspended)
 	settled := said != nil && said.Status == metav1.ConditionTrue && said.ObservedGeneration == t.Generation
 	if settled && len(s.live) == 0 && !s.verify {
@@ -54,7 +54,7 @@ func (r *tenantReconciler) suspendOrResume(ctx context.Context, t *v1alpha1.Tena
 
 // withoutNamespace is how a tenant stands that has no namespace in which anything could run.
 func (r *tenantReconciler) withoutNamespace(t *v1alpha1.Tenant) {
-	r.starts.Close(t.Name)
+	r.dispatcher.Close(t.Name)
 	if t.Suspended() {
 		setSuspended(t, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "no pod and no live credential is left")
 	} else {
@@ -163,7 +163,7 @@ func liveJobsOf(ctx context.Context, reader client.Reader, t *v1alpha1.Tenant) (
 func (r *tenantReconciler) dismantle(
 	ctx context.Context, t *v1alpha1.Tenant, s *seen,
 ) (gone bool, after time.Duration, err error) {
-	r.starts.Close(t.Name)
+	r.dispatcher.Close(t.Name)
 	t.Status.Running = new(int32(len(s.live)))
 	if s.claim != tenant.Ours {
 		return true, 0, nil

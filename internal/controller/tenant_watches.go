@@ -44,9 +44,13 @@ func setupTenant(mgr manager.Manager, d deps) error {
 	if err := mgr.Add(&verifier{d.Client, d.opts.Clock, d.opts.VerifyInterval, verify}); err != nil {
 		return err
 	}
+	forgetDeleted := predicate.Funcs{DeleteFunc: func(e event.DeleteEvent) bool {
+		d.metrics.ForgetTenant(e.Object.GetName())
+		return true
+	}}
 	return builder.ControllerManagedBy(mgr).
 		Named("tenant").
-		For(&v1alpha1.Tenant{}, builder.WithPredicates(changed(tenantSaysAnew))).
+		For(&v1alpha1.Tenant{}, builder.WithPredicates(changed(tenantSaysAnew), forgetDeleted)).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOf)).
 		Watches(&batchv1.Job{}, r.countJobs()).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.everyTenant),

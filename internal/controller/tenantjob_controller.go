@@ -10,12 +10,13 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/fanout"
 	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/metrics"
 )
 
 // What the TenantJob controller writes, wherever tenants are. Jobs are made under the RoleBinding that the operator has
@@ -47,23 +48,38 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, tj *v1alpha1.Tenant
 		return reconcile.Result{}, err
 	}
 	recordRun(tj, observed, decision, now)
+	r.tell(observed)
 	if err := patchStatus(ctx, r.Client, tj, base); err != nil {
 		return retryStale(err)
 	}
 	if r.isWrittenDown(ctx, base, observed) {
-		r.starts.Forget(tj.UID)
+		r.dispatcher.Forget(tj.UID, job.IsOver(base))
 	}
-	r.announce(base, tj, decision)
-	return reconcile.Result{RequeueAfter: decision.After}, nil
+	r.announce(base, tj, observed, decision)
+	return reconcile.Result{RequeueAfter: decision.After, Priority: new(afterStarts)}, nil
 }
 
-// isWrittenDown says whether the caches know of a start all that the door remembers: the TenantJob says that it was
-// started or is over, and its Job is among those that are counted, or gone.
+// afterStarts is the priority of looking again at one that has started: others start first.
+const afterStarts = -10
+
+// tell the dispatcher how a TenantJob stands that does not ask: before its status is written, since another may start as
+// soon as that is.
+func (r *tenantJobReconciler) tell(o job.Observed) {
+	switch tj := o.TenantJob; {
+	case job.IsOver(tj), tj.DeletionTimestamp != nil:
+		r.dispatcher.Over(tj.UID, childOutcome(tj))
+	case o.Job != nil:
+		r.dispatcher.Runs(tj.UID)
+	}
+}
+
+// isWrittenDown says whether the caches know of a start all that the dispatcher remembers: the TenantJob says that it was
+// started or is over, and its Job is in the cache, or gone.
 func (r *tenantJobReconciler) isWrittenDown(ctx context.Context, tj *v1alpha1.TenantJob, o job.Observed) bool {
 	if tj.Status.JobRef == nil && !job.IsOver(tj) {
 		return false
 	}
-	return o.Job == nil || cachedJobs{ctx, r.Client}.known(keyOf(tj))
+	return o.Job == nil || r.Get(ctx, keyOf(tj), &batchv1.Job{}) == nil
 }
 
 // act carries a decision out and returns the one that stands afterwards.
@@ -75,77 +91,91 @@ func (r *tenantJobReconciler) act(ctx context.Context, o *job.Observed, d job.De
 		return d, r.remove(ctx, o.Job, metav1.DeletePropagationForeground)
 	case job.ActionRemove:
 		return d, r.remove(ctx, o.TenantJob, metav1.DeletePropagationBackground)
-	default:
-		return d, nil
 	}
+	ends := d.Status == metav1.ConditionTrue || d.Status == metav1.ConditionFalse || o.TenantJob.DeletionTimestamp != nil
+	if o.Job == nil && !ends && !job.IsOver(o.TenantJob) {
+		r.dispatcher.Wait(waitingFor(*o, d))
+	}
+	return d, nil
 }
 
-// start makes the Job, if the door lets it through. Dying right after leaves a Job that the next Reconcile finds by its
-// name and owner.
+// start makes the Job, if the dispatcher lets it. Dying right after leaves a Job that the next Reconcile finds by its name
+// and owner.
 func (r *tenantJobReconciler) start(ctx context.Context, o *job.Observed, d job.Decision, now time.Time) (job.Decision, error) {
 	run := job.Run{TenantJob: o.TenantJob, Tenant: o.Tenant, Template: o.Template}
 	if labelled, err := r.label(ctx, o.TenantJob, job.Labels(run, d.Values)); err != nil || labelled {
 		return job.Decision{}, err
 	}
-	end, hold, err := r.starts.Begin(o.TenantJob, o.Tenant, o.Template, cachedJobs{ctx, r.Client})
-	switch {
-	case err != nil:
-		return d, err
-	case hold != Hold{}:
-		return heldBack(*o, hold, now), nil
-	}
-	made := job.Build(run, d.Values)
-	err = r.Create(ctx, made, client.FieldOwner(FieldManager))
-	if apierrors.IsAlreadyExists(err) {
-		made = &batchv1.Job{}
-		err = r.live.Get(ctx, keyOf(o.TenantJob), made)
-		if err == nil && !metav1.IsControlledBy(made, o.TenantJob) {
-			end(NotMade)
-			return job.NameTaken(*o, made), nil
-		}
-	}
-	end(outcomeOf(err))
+	candidate, err := r.candidate(ctx, *o, now)
 	if err != nil {
-		return refusedJob(*o, err, now)
+		return d, err
 	}
-	o.Job = made
+	answer := r.dispatcher.Ask(candidate, saidOfQueue(o.TenantJob))
+	if answer.Begun == nil {
+		return heldBack(o, answer), nil
+	}
+	outcome, why := NotMade, ""
+	defer func() { answer.Begun(outcome, why) }()
+	created, err := r.create(ctx, o.TenantJob, job.Build(run, d.Values))
+	switch {
+	case err == nil && !metav1.IsControlledBy(created, o.TenantJob):
+		d := job.NameTaken(*o, created)
+		why = d.Message
+		return d, nil
+	case err != nil:
+		outcome, why = outcomeOf(err), "the API server refuses the Job: "+err.Error()
+		return refusedJob(*o, err, why)
+	}
+	outcome, o.Job = Made, created
+	r.metrics.Started(candidate.Queue, string(candidate.Priority), now.Sub(laterOf(candidate.Created, candidate.NotBefore)))
 	return job.Decide(*o, now), nil
 }
 
-// heldBack is the decision about a run that the door held back.
-func heldBack(o job.Observed, hold Hold, now time.Time) job.Decision {
-	d := job.Decision{}
-	if hold.Limit != "" {
-		d = job.Queued(o, hold.Limit, now)
+// create makes a Job, or returns the one that has its name. It gives up before another leader could take over.
+func (r *tenantJobReconciler) create(ctx context.Context, tj *v1alpha1.TenantJob, built *batchv1.Job) (*batchv1.Job, error) {
+	ctx, cancel := context.WithTimeout(ctx, WriteTimeout)
+	defer cancel()
+	err := r.Create(ctx, built, client.FieldOwner(FieldManager))
+	if apierrors.IsAlreadyExists(err) {
+		built = &batchv1.Job{}
+		err = r.live.Get(ctx, keyOf(tj), built)
 	}
-	if hold.Brief && (d.After == 0 || d.After > job.SettleAfter) {
-		d.After = job.SettleAfter
+	return built, err
+}
+
+// heldBack is the decision about a run that the dispatcher did not let start.
+func heldBack(o *job.Observed, a Answer) job.Decision {
+	switch {
+	case a.End != nil:
+		return job.EndWith(a.End.Reason, a.End.Message)
+	case a.Hold.Kind == "":
+		return job.Decision{After: a.Again}
 	}
+	d := job.Queued(a.Hold.Words())
+	d.Waited = &job.Waited{Before: a.Waited, Counts: a.Hold.Counts()}
 	return d
 }
 
-// outcomeOf a start says whether there is a Job. Without an answer there may be one soon.
+// outcomeOf a start that came back with an error says whether there is a Job. Without an answer there may be one soon.
 func outcomeOf(err error) Outcome {
 	var status apierrors.APIStatus
 	switch {
-	case err == nil:
-		return Made
-	case errors.As(err, &status) && status.Status().Code >= http.StatusBadRequest && status.Status().Code < http.StatusInternalServerError:
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return NotMade
+	case errors.As(err, &status) && status.Status().Code >= http.StatusBadRequest && status.Status().Code < http.StatusInternalServerError:
+		return Refused
 	default:
 		return Unsure
 	}
 }
 
 // refusedJob is the decision about a run whose Job the API server refused.
-func refusedJob(o job.Observed, err error, now time.Time) (job.Decision, error) {
+func refusedJob(o job.Observed, err error, why string) (job.Decision, error) {
 	switch {
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return job.Refused(err.Error()), nil
 	case apierrors.IsForbidden(err): // quota, a terminating namespace, a role binding that is not in effect yet
-		d := job.Queued(o, "the API server refuses the Job: "+err.Error(), now)
-		d.After = job.LookAgainAfter
-		return d, nil
+		return job.Queued(why), nil
 	}
 	return job.Decision{}, fmt.Errorf("creating Job %s: %w", keyOf(o.TenantJob), err)
 }
@@ -179,14 +209,23 @@ func (r *tenantJobReconciler) remove(ctx context.Context, obj client.Object, pro
 	return nil
 }
 
-// announce emits an event when a run has ended otherwise than well.
-func (r *tenantJobReconciler) announce(before, after *v1alpha1.TenantJob, d job.Decision) {
-	if job.IsOver(before) || !job.IsOver(after) || d.Status == metav1.ConditionTrue {
+// announce counts a run that has ended, and emits an event when that was otherwise than well.
+func (r *tenantJobReconciler) announce(before, after *v1alpha1.TenantJob, o job.Observed, d job.Decision) {
+	if job.IsOver(before) || !job.IsOver(after) {
 		return
 	}
-	if d.Progress == job.Stalled {
+	tenant := ""
+	if o.Tenant != nil {
+		tenant = o.Tenant.Name
+	}
+	switch fanout.OutcomeOf(d.Status, d.Reason, "").Counter {
+	case fanout.Succeeded:
+		r.metrics.Finished(tenant, metrics.OutcomeSucceeded)
+	case fanout.Failed:
+		r.metrics.Finished(tenant, metrics.OutcomeFailed)
 		r.warn(after, d.Reason, "Run", d.Message)
-	} else {
+	case fanout.Skipped:
+		r.metrics.Finished(tenant, metrics.OutcomeSkipped)
 		r.note(after, d.Reason, "Run", d.Message)
 	}
 }
@@ -197,21 +236,4 @@ func retryStale(err error) (reconcile.Result, error) {
 		return reconcile.Result{RequeueAfter: 50 * time.Millisecond}, nil
 	}
 	return reconcile.Result{}, client.IgnoreNotFound(err)
-}
-
-// cachedJobs answers the door's questions from the cache.
-type cachedJobs struct {
-	ctx    context.Context
-	reader client.Reader
-}
-
-func (c cachedJobs) inNamespace(namespace string) ([]batchv1.Job, error) {
-	var live batchv1.JobList
-	err := c.reader.List(c.ctx, &live, client.InNamespace(namespace), client.MatchingFields{indexLive: "true"}, client.UnsafeDisableDeepCopy)
-	return live.Items, err
-}
-
-func (c cachedJobs) known(key types.NamespacedName) bool {
-	var found batchv1.Job
-	return c.reader.Get(c.ctx, key, &found) == nil
 }

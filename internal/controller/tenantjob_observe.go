@@ -9,6 +9,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,8 +28,11 @@ func (r *tenantJobReconciler) observe(ctx context.Context, tj *v1alpha1.TenantJo
 	if o.Tenant, err = found(ctx, r.Client, types.NamespacedName{Name: tj.Spec.TenantRef.Name}, &v1alpha1.Tenant{}); err != nil {
 		return o, err
 	}
-	if o.Template, err = found(ctx, r.Client, types.NamespacedName{Name: tj.Spec.TemplateRef.Name}, &v1alpha1.TenantJobTemplate{}); err != nil {
+	if err = r.observeTemplate(ctx, &o); err != nil {
 		return o, err
+	}
+	if v := r.dispatcher.Replaced(tj.UID); v != nil {
+		o.Replaced = v.Message
 	}
 	if o.Job, err = r.job(ctx, tj); err != nil {
 		return o, err
@@ -37,6 +41,32 @@ func (r *tenantJobReconciler) observe(ctx context.Context, tj *v1alpha1.TenantJo
 		o.Pods, err = r.pods(ctx, o.Job)
 	}
 	return o, err
+}
+
+// observeTemplate reads what a TenantJob runs: its template as it is, or as its fan-out has sealed it.
+func (r *tenantJobReconciler) observeTemplate(ctx context.Context, o *job.Observed) (err error) {
+	owner := fanOutOf(o.TenantJob)
+	if owner == nil {
+		o.Template, err = found(ctx, r.Client, types.NamespacedName{Name: o.TenantJob.Spec.TemplateRef.Name}, &v1alpha1.TenantJobTemplate{})
+		return err
+	}
+	if o.FanOut, o.Template = r.dispatcher.Child(owner.Name, owner.UID, o.TenantJob.Spec.TenantRef.Name); o.FanOut != nil {
+		return nil
+	}
+	o.FanOut = &job.FanOut{}
+	fanOut, err := found(ctx, r.Client, types.NamespacedName{Name: owner.Name}, &v1alpha1.TenantFanOut{})
+	if fanOut == nil || err != nil || fanOut.UID != owner.UID {
+		return err // Its children go with it.
+	}
+	if c := meta.FindStatusCondition(fanOut.Status.Conditions, v1alpha1.ConditionSucceeded); c != nil && c.Status != metav1.ConditionUnknown {
+		*o.FanOut = job.FanOut{
+			Recorded: true, Skipped: true,
+			Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonSuperseded, Message: fmt.Sprintf("fan-out %s had ended before it started", owner.Name),
+		}
+		// For its TTL alone.
+		o.Template, err = found(ctx, r.Client, types.NamespacedName{Name: o.TenantJob.Spec.TemplateRef.Name}, &v1alpha1.TenantJobTemplate{})
+	}
+	return err
 }
 
 // namespace reads what a namespace says of itself. Those that are no tenant's are not in the cache.
@@ -60,7 +90,7 @@ func (r *tenantJobReconciler) namespace(ctx context.Context, name string) (*job.
 func (r *tenantJobReconciler) job(ctx context.Context, tj *v1alpha1.TenantJob) (*batchv1.Job, error) {
 	key := keyOf(tj)
 	existing, err := found(ctx, r.Client, key, &batchv1.Job{})
-	made := r.starts.Made(tj.UID) || tj.Status.JobRef != nil && !job.IsOver(tj)
+	made := r.dispatcher.Made(tj.UID) || tj.Status.JobRef != nil && !job.IsOver(tj)
 	if err == nil && existing == nil && made {
 		if existing, err = found(ctx, r.live, key, &batchv1.Job{}); err == nil && existing == nil {
 			tj.Status.JobRef = &v1alpha1.LocalReference{Name: tj.Name}

@@ -29,7 +29,7 @@ func recordRun(tj *v1alpha1.TenantJob, o job.Observed, d job.Decision, now time.
 			status.TenantUID = o.Tenant.UID
 		}
 	}
-	recordQueued(status, d.Reason == v1alpha1.ReasonQueued, now)
+	recordWaited(status, d.Waited, now)
 	if d.Status != metav1.ConditionUnknown && status.CompletionTime == nil {
 		status.CompletionTime = job.CompletionTime(o.Job, now)
 	}
@@ -38,13 +38,21 @@ func recordRun(tj *v1alpha1.TenantJob, o job.Observed, d job.Decision, now time.
 	setProgress(&status.Conditions, tj.Generation, standing, d.Reason, d.Message)
 }
 
-// recordQueued keeps the clock of maxWaitSeconds, which runs only while a limit alone holds the TenantJob.
-func recordQueued(status *v1alpha1.TenantJobStatus, queued bool, now time.Time) {
+// recordWaited keeps the clock of maxWaitSeconds, which runs only while limits hold the TenantJob that maxWaitSeconds is
+// about. It is written when it starts or stops and not as it goes.
+func recordWaited(status *v1alpha1.TenantJobStatus, w *job.Waited, now time.Time) {
+	counts := w != nil && w.Counts
 	switch {
-	case queued && status.QueuedTime == nil:
+	case counts == (status.QueuedTime != nil):
+	case counts:
+		status.QueuedSeconds = int32(w.Before / time.Second)
 		status.QueuedTime = &metav1.Time{Time: now}
-	case !queued && status.QueuedTime != nil:
-		status.QueuedSeconds += int32(max(0, now.Sub(status.QueuedTime.Time)/time.Second))
+	default:
+		before := waited(status, now)
+		if w != nil {
+			before = w.Before
+		}
+		status.QueuedSeconds = int32(before / time.Second)
 		status.QueuedTime = nil
 	}
 }

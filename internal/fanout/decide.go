@@ -295,15 +295,23 @@ func (p *pass) finish() {
 		l.completionTime = p.now.UTC().Truncate(time.Second)
 		p.d.Urgent = true
 	}
-	ttl := p.o.FanOut.Spec.TTLSecondsAfterFinished
-	if ttl == nil {
-		return
-	}
-	if expiry := l.completionTime.Add(time.Duration(*ttl) * time.Second); p.now.Before(expiry) {
+	expiry := Expiry(p.o.FanOut, l.completionTime)
+	switch {
+	case expiry.IsZero():
+	case p.now.Before(expiry):
 		p.wakeAt(expiry)
-	} else {
+	default:
 		p.d.Remove = !p.o.Ledger.completionTime.IsZero()
 	}
+}
+
+// Expiry is when a fan-out that was complete at a time has outlived its ttlSecondsAfterFinished. Zero means never.
+func Expiry(fanOut *v1alpha1.TenantFanOut, completed time.Time) time.Time {
+	ttl := fanOut.Spec.TTLSecondsAfterFinished
+	if ttl == nil {
+		return time.Time{}
+	}
+	return completed.Add(time.Duration(*ttl) * time.Second)
 }
 
 func (p *pass) wakeAt(at time.Time) {

@@ -91,6 +91,13 @@ func (g Gate) Allowance() Allowance {
 	return a
 }
 
+// End is the outcome with which the child of the tenant at an index of the plan ends instead of starting. The zero value
+// means that it may start, now or later.
+func (g Gate) End(i int) Outcome { return g.Hold(i, 0).End }
+
+// Written says whether the stored ledger has it that the child was made, without which it does not start.
+func (g Gate) Written(i int) bool { return g.stored.marks[i] == markCreated }
+
 // open says whether children are still to be made, and may be.
 func (g Gate) open() bool {
 	return g.pause.reason == "" && g.end == "" && g.fanOut.DeletionTimestamp == nil && !g.ledger.Complete()

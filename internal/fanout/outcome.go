@@ -3,6 +3,7 @@ package fanout
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -174,4 +175,9 @@ func deleted() Outcome {
 
 func refused(message string) Outcome {
 	return Outcome{Failed, v1alpha1.ReasonJobFailed, "the API server refused the TenantJob: " + message}
+}
+
+func late(deadline time.Duration) Outcome {
+	return Outcome{Failed, v1alpha1.ReasonExpired,
+		fmt.Sprintf("its own time was more than %d seconds ago when the fan-out was planned", int64(deadline/time.Second))}
 }

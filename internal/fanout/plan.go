@@ -22,6 +22,8 @@ type Plan struct {
 	// TemplateGeneration and Template are the TenantJobTemplate as it was. Every child runs this.
 	TemplateGeneration int64
 	Template           v1alpha1.TenantJobTemplateSpec
+	// SpreadSeconds is the window that the entries' times are spread over.
+	SpreadSeconds int32
 	// Waves are their names, in order.
 	Waves []string
 	// Entries are sorted by tenant.
@@ -52,6 +54,9 @@ type Request struct {
 	Source *Ledger
 	// Start is what spreadSeconds counts from. Zero means now.
 	Start time.Time
+	// Deadline is how late a tenant may be that has a time of its own. Beyond it the tenant is Expired. Zero means however
+	// late.
+	Deadline time.Duration
 	// Invalid is why the parameters don't fit the template. With it every tenant ends as InvalidParameters, and none of
 	// them gets a TenantJob for it. Empty when they fit.
 	Invalid string
@@ -85,14 +90,19 @@ func Seal(r Request, now time.Time) (*Plan, error) {
 		SealTime:           now.UTC().Truncate(time.Second),
 		TemplateGeneration: r.Template.Generation,
 		Template:           *r.Template.Spec.DeepCopy(),
+		SpreadSeconds:      spreadSeconds(r.FanOut),
 		Waves:              waves,
 		Entries:            make([]Entry, 0, len(selected)),
 	}
 	start := cmp.Or(r.Start, now)
 	for _, c := range selected {
-		c.entry.NotBefore = due(c, start, r.FanOut.Spec.SpreadSeconds)
-		if r.Invalid != "" && !c.entry.Outcome.Decided() {
+		c.entry.NotBefore = due(c, start, p.SpreadSeconds)
+		switch {
+		case c.entry.Outcome.Decided():
+		case r.Invalid != "":
 			c.entry.Outcome = Outcome{Failed, v1alpha1.ReasonInvalidParameters, r.Invalid}
+		case !c.notBefore.IsZero() && r.Deadline > 0 && now.Sub(c.entry.NotBefore) > r.Deadline:
+			c.entry.Outcome = late(r.Deadline)
 		}
 		if c.entry.Outcome.Decided() {
 			c.entry.Outcome = tidy(c.entry.Outcome)
@@ -132,13 +142,17 @@ func templateUsable(r Request) error {
 }
 
 // due is when a tenant's run may start. Zero means at once.
-func due(c candidate, start time.Time, spreadSeconds *int32) time.Time {
-	if c.notBefore.IsZero() && (spreadSeconds == nil || *spreadSeconds == 0) {
+func due(c candidate, start time.Time, spreadSeconds int32) time.Time {
+	if c.notBefore.IsZero() && spreadSeconds == 0 {
 		return time.Time{}
 	}
-	at := cmp.Or(c.notBefore, start)
-	if spreadSeconds != nil {
-		at = at.Add(placeInWindow(c.entry, *spreadSeconds))
-	}
+	at := cmp.Or(c.notBefore, start).Add(placeInWindow(c.entry, spreadSeconds))
 	return at.UTC().Truncate(time.Second)
+}
+
+func spreadSeconds(fanOut *v1alpha1.TenantFanOut) int32 {
+	if fanOut.Spec.SpreadSeconds == nil {
+		return 0
+	}
+	return max(0, *fanOut.Spec.SpreadSeconds)
 }

@@ -29,6 +29,7 @@ type planHeader struct {
 	FanOut             types.UID `json:"fanOut"`
 	SealTime           int64     `json:"sealTime"`
 	TemplateGeneration int64     `json:"templateGeneration"`
+	SpreadSeconds      int32     `json:"spreadSeconds,omitempty"`
 	Waves              []string  `json:"waves,omitempty"`
 	Tenants            int       `json:"tenants"`
 }
@@ -36,7 +37,7 @@ type planHeader struct {
 func (p *Plan) pack() ([]byte, error) {
 	header, err := json.Marshal(planHeader{
 		Version: planVersion, FanOut: p.FanOut, SealTime: p.SealTime.Unix(),
-		TemplateGeneration: p.TemplateGeneration, Waves: p.Waves, Tenants: len(p.Entries),
+		TemplateGeneration: p.TemplateGeneration, SpreadSeconds: p.SpreadSeconds, Waves: p.Waves, Tenants: len(p.Entries),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encoding the plan: %w", err)
@@ -93,7 +94,7 @@ func unpack(packed []byte) (*Plan, error) {
 	}
 	p := &Plan{
 		FanOut: h.FanOut, SealTime: time.Unix(h.SealTime, 0).UTC(), TemplateGeneration: h.TemplateGeneration,
-		Waves: h.Waves, Entries: make([]Entry, 0, len(lines)),
+		SpreadSeconds: h.SpreadSeconds, Waves: h.Waves, Entries: make([]Entry, 0, len(lines)),
 	}
 	if err := decodeStrictly(template, &p.Template); err != nil {
 		return nil, fmt.Errorf("decoding the template: %w", err)

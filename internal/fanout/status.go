@@ -57,6 +57,16 @@ func Unplanned(fanOut *v1alpha1.TenantFanOut, why *SealError, now time.Time) v1a
 	return status
 }
 
+// Lost is the status of a fan-out of which nobody knows any more who has run. What it said last still stands.
+func Lost(fanOut *v1alpha1.TenantFanOut, why string, now time.Time) v1alpha1.TenantFanOutStatus {
+	status := *fanOut.Status.DeepCopy()
+	status.ObservedGeneration = fanOut.Generation
+	c := conditions{&status.Conditions, fanOut.Generation, now}
+	c.set(v1alpha1.ConditionSucceeded, metav1.ConditionUnknown, v1alpha1.ReasonLedgerLost, why)
+	c.only(v1alpha1.ConditionStalled, v1alpha1.ReasonLedgerLost, why)
+	return status
+}
+
 // verdict is the condition Succeeded.
 type verdict struct {
 	status          metav1.ConditionStatus

@@ -34,6 +34,22 @@ type Observed struct {
 	Job *batchv1.Job
 	// Pods of the Job. Nil when nobody has looked, see NeedsPods.
 	Pods *Pods
+	// FanOut is what the fan-out says that it is the child of. Nil when it is nobody's.
+	FanOut *FanOut
+	// Replaced is why it is to be stopped for a later run of its schedule. Empty means that it is not.
+	Replaced string
+}
+
+// FanOut is what a fan-out says of its child.
+type FanOut struct {
+	// Status, Reason and Message of the condition Succeeded with which the child ends if it has not started. An empty Reason
+	// means that it may start.
+	Status          metav1.ConditionStatus
+	Reason, Message string
+	// Skipped means that nobody failed.
+	Skipped bool
+	// Recorded means that the fan-out has written the child's outcome down, so that the child may go.
+	Recorded bool
 }
 
 // Namespace is what a tenant's namespace says of itself.
@@ -68,6 +84,8 @@ const (
 	ActionNone Action = ""
 	// ActionStart: make the Job, if the door lets it through.
 	ActionStart Action = "Start"
+	// ActionWait: nothing, and not even the status, until its fan-out has been read.
+	ActionWait Action = "Wait"
 	// ActionStop: delete the Job and its pods.
 	ActionStop Action = "Stop"
 	// ActionRemove: delete the TenantJob, its time is up.
@@ -98,14 +116,24 @@ type Decision struct {
 	After time.Duration
 	// Values are the run's parameters, for ActionStart.
 	Values Values
+	// Waited is for how long limits have held it, for one that is Queued. Nil when that is not known.
+	Waited *Waited
+}
+
+// Waited is the clock of maxWaitSeconds.
+type Waited struct {
+	// Before is for how long it ran until now.
+	Before time.Duration
+	// Counts says whether it runs on.
+	Counts bool
 }
 
 // Decide says what to do about a TenantJob. The first rule that has an answer wins.
 func Decide(o Observed, now time.Time) Decision {
 	for _, rule := range []func(Observed, time.Time) *Decision{
-		ended, deleting, mismatched, cancelled, tenantGone,
+		ended, deleting, mismatched, cancelled, replaced, tenantGone,
 		finished, ending, vanished, suspended, refused, running,
-		badTemplate, badParameters, notYetDue, templateNotReady, tenantSuspended, tenantNotReady, expired,
+		fanOutEnded, fanOutUnread, badTemplate, badParameters, notYetDue, templateNotReady, tenantSuspended, tenantNotReady,
 	} {
 		if d := rule(o, now); d != nil {
 			return *d
@@ -116,13 +144,17 @@ func Decide(o Observed, now time.Time) Decision {
 	return Decision{Action: ActionStart, Values: values}
 }
 
-// Queued is the decision about a TenantJob that the door held back, in the words of the limit that holds it.
-func Queued(o Observed, limit string, now time.Time) Decision {
-	d := waiting(v1alpha1.ReasonQueued, limit)
-	if deadline := queueDeadline(o, now); deadline != nil {
-		d.After = deadline.Sub(now)
+// Queued is the decision about a TenantJob that waits for its turn, in the words of the limit that holds it.
+func Queued(limit string) Decision { return waiting(v1alpha1.ReasonQueued, limit) }
+
+// EndWith is the decision about a TenantJob that is not to start any more: it has overlapped with an earlier run, has waited
+// for too long, or its fan-out has ended.
+func EndWith(reason, message string) Decision {
+	p := Current
+	if reason == v1alpha1.ReasonExpired {
+		p = Stalled
 	}
-	return d
+	return *over(reason, p, message)
 }
 
 // NameTaken is the decision about a TenantJob when something else has the name of its Job.

@@ -131,6 +131,7 @@ func notBefore(d time.Duration) change {
 func fanOutChild(o *Observed) {
 	o.TenantJob.Labels = map[string]string{v1alpha1.LabelFanOut: "check-29334560"}
 	o.TenantJob.OwnerReferences = []metav1.OwnerReference{{Kind: "TenantFanOut", Name: "check-29334560", Controller: new(true)}}
+	o.FanOut = &FanOut{}
 }
 
 func maxWait(own, templates *int32) change {
@@ -302,9 +303,8 @@ func TestDecide(t *testing.T) {
 			all(fanOutChild, state(v1alpha1.StateSuspended)),
 			waits(v1alpha1.ReasonTenantSuspended, "tenant acme is suspended; it starts when the tenant is resumed"),
 		},
-		"TenantSuspended is not the end of what only says it is a fan-out's": {
-			all(fanOutChild, suspend(""), func(o *Observed) { o.TenantJob.OwnerReferences = nil }),
-			waits(v1alpha1.ReasonTenantSuspended, "tenant acme is suspended; it starts when the tenant is resumed"),
+		"TenantSuspended: a child whose fan-out was not read": {
+			all(childThat(FanOut{}), noTemplate, suspend("")), ends(v1alpha1.ReasonTenantSuspended, "tenant acme is suspended"),
 		},
 		"TenantSuspended: it does not expire": {
 			all(suspend(""), maxWait(new(int32(1)), unset), queued(5, nil)),
@@ -412,15 +412,13 @@ func TestDecide(t *testing.T) {
 		"its Job goes, and may still finish": {withJob(beingDeleted), waits(v1alpha1.ReasonRunning, "the Job is being deleted")},
 
 		// Its time.
-		"Expired":                         {all(maxWait(new(int32(60)), unset), queued(0, agoPtr(time.Minute))), stalls(v1alpha1.ReasonExpired, "did not start within 60 seconds")},
-		"Expired, and what held it":       {all(maxWait(new(int32(60)), unset), queued(0, agoPtr(time.Hour)), said(unknown, v1alpha1.ReasonQueued, "queue is full")), stalls(v1alpha1.ReasonExpired, "did not start within 60 seconds: queue is full")},
-		"Expired by the template's word":  {all(maxWait(unset, new(int32(60))), queued(0, agoPtr(time.Minute))), stalls(v1alpha1.ReasonExpired, "did not start within 60 seconds")},
-		"its own word counts":             {all(maxWait(new(int32(61)), new(int32(1))), queued(0, agoPtr(time.Minute))), start},
-		"Expired by the sum of its waits": {all(maxWait(new(int32(60)), unset), queued(40, agoPtr(20*time.Second))), stalls(v1alpha1.ReasonExpired, "did not start within 60 seconds")},
-		"the sum of its waits is less":    {all(maxWait(new(int32(60)), unset), queued(40, agoPtr(19*time.Second))), start},
-		"the clock stands still":          {all(maxWait(new(int32(60)), unset), queued(59, nil)), start},
-		"Expired though the clock stands": {all(maxWait(new(int32(60)), unset), queued(60, nil)), stalls(v1alpha1.ReasonExpired, "did not start within 60 seconds")},
-		"NotYetDue does not expire":       {all(notBefore(time.Hour), maxWait(new(int32(1)), unset), queued(5, nil)), after(time.Hour, waits(v1alpha1.ReasonNotYetDue, "waits for `spec.notBeforeTime`"))},
+		"Replaced while it runs":                 {all(withJob(podReady), replacedBy("a later run")), ends(v1alpha1.ReasonReplaced, "a later run")},
+		"Replaced, and it has completed":         {all(withJob(completed), replacedBy("a later run")), success},
+		"a child that may start":                 {childThat(FanOut{}), start},
+		"a child whose fan-out was not read":     {all(childThat(FanOut{}), noTemplate), Decision{Action: ActionWait}},
+		"a child that is to end":                 {childThat(FanOut{Status: isFalse, Reason: v1alpha1.ReasonSuperseded, Message: "x", Skipped: true}), ends(v1alpha1.ReasonSuperseded, "x")},
+		"a child that failed":                    {childThat(FanOut{Status: isFalse, Reason: v1alpha1.ReasonDeleted, Message: "x"}), stalls(v1alpha1.ReasonDeleted, "x")},
+		"a child that runs, of one that is over": {all(withJob(podReady), childThat(FanOut{Status: isFalse, Reason: v1alpha1.ReasonSuperseded})), runs},
 
 		// It is over, for good.
 		"over: it is left":                              {said(isFalse, v1alpha1.ReasonExpired, ""), leave},
@@ -432,6 +430,8 @@ func TestDecide(t *testing.T) {
 		"over: the tenant and template are gone":        {all(completedAgo(time.Hour), noTenant, noNamespace, noTemplate), leave},
 		"TTL has not passed":                            {all(completedAgo(time.Minute), ttl(90)), after(30*time.Second, leave)},
 		"TTL has passed":                                {all(completedAgo(time.Minute), ttl(60)), Decision{Action: ActionRemove}},
+		"TTL of a child that is not written down":       {all(completedAgo(time.Minute), ttl(60), childThat(FanOut{})), after(LookAgainAfter, leave)},
+		"TTL of a child that is":                        {all(completedAgo(time.Minute), ttl(60), childThat(FanOut{Recorded: true})), Decision{Action: ActionRemove}},
 		"TTL of zero":                                   {all(completedAgo(0), ttl(0)), Decision{Action: ActionRemove}},
 		"TTL, and its Job is there":                     {all(withJob(completed), completedAgo(time.Hour), ttl(60)), Decision{Action: ActionRemove}},
 		"no TTL":                                        {completedAgo(day), leave},
@@ -454,28 +454,30 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-func TestQueued(t *testing.T) {
+func TestMaxWait(t *testing.T) {
 	cases := map[string]struct {
 		given change
 		want  time.Duration
 	}{
-		"without a limit of its own":  {func(*Observed) {}, 0},
-		"queued now":                  {maxWait(new(int32(60)), nil), time.Minute},
-		"queued before":               {all(maxWait(nil, new(int32(60))), queued(0, agoPtr(20*time.Second))), 40 * time.Second},
-		"queued before, and again":    {all(maxWait(new(int32(60)), nil), queued(10, agoPtr(20*time.Second))), 30 * time.Second},
-		"queued before for very long": {all(maxWait(new(int32(60)), nil), queued(1000, nil)), 0},
+		"without a limit":     {func(*Observed) {}, 0},
+		"by its own word":     {maxWait(new(int32(60)), nil), time.Minute},
+		"by the template's":   {maxWait(nil, new(int32(60))), time.Minute},
+		"its own word counts": {maxWait(new(int32(60)), new(int32(1))), time.Minute},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			o := newObserved()
 			tc.given(&o)
-			want := Decision{Status: unknown, Reason: v1alpha1.ReasonQueued, Message: "it is full", Progress: InProgress, After: tc.want}
-			if diff := cmp.Diff(want, Queued(o, "it is full", now)); diff != "" {
-				t.Errorf("Queued (-want, +got):\n%s", diff)
+			if got := MaxWait(o.TenantJob, o.Template); got != tc.want {
+				t.Errorf("MaxWait: %s, want %s", got, tc.want)
 			}
 		})
 	}
 }
+
+func replacedBy(message string) change { return func(o *Observed) { o.Replaced = message } }
+
+func childThat(f FanOut) change { return all(fanOutChild, func(o *Observed) { o.FanOut = &f }) }
 
 func TestNameTaken(t *testing.T) {
 	owned := func(kind, name string) func(*batchv1.Job) {

@@ -32,7 +32,7 @@ func FuzzDecide(f *testing.F) {
 			if d.Action == ActionStart {
 				started++
 				Build(Run{TenantJob: o.TenantJob, Tenant: o.Tenant, Template: o.Template}, d.Values)
-				Queued(o, "it is full", now)
+				MaxWait(o.TenantJob, o.Template)
 			}
 			NeedsPods(o, now)
 		}
@@ -52,6 +52,7 @@ var statuses = map[string][]metav1.ConditionStatus{
 	v1alpha1.ReasonExpired: {isFalse}, v1alpha1.ReasonCredentialsFailed: {isFalse}, v1alpha1.ReasonInvalidParameters: {isFalse},
 	v1alpha1.ReasonTenantMismatch: {isFalse}, v1alpha1.ReasonNameConflict: {isFalse}, v1alpha1.ReasonDeleted: {isFalse},
 	v1alpha1.ReasonStoppedBySuspension: {isFalse}, v1alpha1.ReasonCancelled: {isFalse}, v1alpha1.ReasonTenantDeleted: {isFalse},
+	v1alpha1.ReasonReplaced: {isFalse}, v1alpha1.ReasonSuperseded: {isFalse},
 }
 
 // wrongs says what is wrong with a decision.
@@ -156,7 +157,8 @@ func observeAnything(random *rand.Rand) Observed {
 	maybe(10, func(o *Observed) { o.TenantJob.Spec.NotBeforeTime = anyTime() })
 	maybe(5, cancel)
 	maybe(5, func(o *Observed) { o.TenantJob.DeletionTimestamp = agoPtr(0) })
-	maybe(20, fanOutChild)
+	maybe(20, fanOutChild, childThat(FanOut{Recorded: true}), childThat(FanOut{Status: isFalse, Reason: v1alpha1.ReasonSuperseded, Message: "x", Skipped: true}))
+	maybe(5, replacedBy("a later run"))
 	maybe(5, func(o *Observed) { o.TenantJob.Namespace = "default" })
 	maybe(40, anyJob)
 	maybe(20, func(o *Observed) { o.TenantJob.Status.JobRef = &v1alpha1.LocalReference{Name: "report-8231"} })

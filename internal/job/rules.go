@@ -26,8 +26,11 @@ func ended(o Observed, now time.Time) *Decision {
 		return &Decision{}
 	}
 	left := o.TenantJob.Status.CompletionTime.Add(seconds(*o.Template.Spec.TTLSecondsAfterFinished)).Sub(now)
-	if left > 0 {
+	switch {
+	case left > 0:
 		return &Decision{After: left}
+	case o.FanOut != nil && !o.FanOut.Recorded: // It is all that its fan-out has of the outcome.
+		return &Decision{After: LookAgainAfter}
 	}
 	return &Decision{Action: ActionRemove}
 }
@@ -56,6 +59,40 @@ func cancelled(o Observed, _ time.Time) *Decision {
 		return nil
 	}
 	return over(v1alpha1.ReasonCancelled, Current, "cancelled by `spec.cancel`")
+}
+
+// replaced: it runs, and a later run of its schedule takes its place.
+func replaced(o Observed, _ time.Time) *Decision {
+	if o.Replaced == "" || o.Job != nil && decided(o.Job) {
+		return nil
+	}
+	return over(v1alpha1.ReasonReplaced, Current, o.Replaced)
+}
+
+// fanOutEnded: a child that never started, and will not.
+func fanOutEnded(o Observed, _ time.Time) *Decision {
+	switch {
+	case o.FanOut == nil:
+		return nil
+	case o.FanOut.Reason != "":
+		p := Stalled
+		if o.FanOut.Status == metav1.ConditionTrue || o.FanOut.Skipped {
+			p = Current
+		}
+		return &Decision{Status: o.FanOut.Status, Reason: o.FanOut.Reason, Message: o.FanOut.Message, Progress: p}
+	}
+	return nil
+}
+
+// fanOutUnread: nobody knows yet what its fan-out has planned.
+func fanOutUnread(o Observed, now time.Time) *Decision {
+	switch {
+	case o.FanOut == nil || o.Template != nil:
+		return nil
+	case tenantSuspends(o):
+		return tenantSuspended(o, now)
+	}
+	return &Decision{Action: ActionWait}
 }
 
 func tenantGone(o Observed, _ time.Time) *Decision {
@@ -256,7 +293,7 @@ func tenantSuspended(o Observed, _ time.Time) *Decision {
 		return nil
 	}
 	message := fmt.Sprintf("tenant %s is suspended", o.Tenant.Name)
-	if _, child := o.TenantJob.Labels[v1alpha1.LabelFanOut]; child && metav1.GetControllerOf(o.TenantJob) != nil && o.Tenant.Suspended() {
+	if o.FanOut != nil && o.Tenant.Suspended() {
 		return over(v1alpha1.ReasonTenantSuspended, Current, message)
 	}
 	d := waiting(v1alpha1.ReasonTenantSuspended, message+"; it starts when the tenant is resumed")
@@ -285,39 +322,15 @@ func tenantNotReady(o Observed, _ time.Time) *Decision {
 	return &d
 }
 
-func expired(o Observed, now time.Time) *Decision {
-	deadline := queueDeadline(o, now)
-	if deadline == nil || now.Before(*deadline) {
-		return nil
+// MaxWait is how long limits may hold a TenantJob. Zero means for ever.
+func MaxWait(tj *v1alpha1.TenantJob, t *v1alpha1.TenantJobTemplate) time.Duration {
+	switch {
+	case tj.Spec.MaxWaitSeconds != nil:
+		return seconds(*tj.Spec.MaxWaitSeconds)
+	case t.Spec.MaxWaitSeconds != nil:
+		return seconds(*t.Spec.MaxWaitSeconds)
 	}
-	held := meta.FindStatusCondition(o.TenantJob.Status.Conditions, v1alpha1.ConditionSucceeded)
-	message := fmt.Sprintf("did not start within %d seconds", *maxWaitSeconds(o))
-	if held != nil && held.Reason == v1alpha1.ReasonQueued {
-		message += ": " + held.Message
-	}
-	return over(v1alpha1.ReasonExpired, Stalled, message)
-}
-
-// queueDeadline is when a TenantJob expires if it stays queued from now on. Nil means never. Only the time in which a
-// limit alone holds it counts.
-func queueDeadline(o Observed, now time.Time) *time.Time {
-	limit := maxWaitSeconds(o)
-	if limit == nil {
-		return nil
-	}
-	since := now
-	if o.TenantJob.Status.QueuedTime != nil {
-		since = o.TenantJob.Status.QueuedTime.Time
-	}
-	deadline := since.Add(seconds(*limit - min(*limit, o.TenantJob.Status.QueuedSeconds)))
-	return &deadline
-}
-
-func maxWaitSeconds(o Observed) *int32 {
-	if o.TenantJob.Spec.MaxWaitSeconds != nil {
-		return o.TenantJob.Spec.MaxWaitSeconds
-	}
-	return o.Template.Spec.MaxWaitSeconds
+	return 0
 }
 
 func over(reason string, p Progress, message string) *Decision {
@@ -336,6 +349,12 @@ func isOver(tj *v1alpha1.TenantJob) bool {
 
 // IsOver says whether a TenantJob has its outcome.
 func IsOver(tj *v1alpha1.TenantJob) bool { return isOver(tj) }
+
+// HasCompleted says whether a Job has ended well.
+func HasCompleted(j *batchv1.Job) bool {
+	condition := finalCondition(j)
+	return condition != nil && condition.Type == batchv1.JobComplete
+}
 
 // IsLive says whether a Job holds its slot: it has not ended, or its pods have not.
 func IsLive(j *batchv1.Job) bool {

@@ -184,7 +184,11 @@ func heldByShare(_ *State, e *entry) Hold {
 }
 
 func heldByBackoff(_ *State, e *entry) Hold {
-	return holdIf(e.tenant.backedOffAt != 0, HeldByBackoff, e.tenant.Name, 0)
+	h := holdIf(e.tenant.backedOffAt != 0, HeldByBackoff, e.tenant.Name, 0)
+	if h.Kind != "" {
+		h.fact = e.tenant.refusal
+	}
+	return h
 }
 
 func heldByFullQueue(_ *State, e *entry) Hold {

@@ -77,12 +77,12 @@ func (s *State) runClocks(t *tenant) {
 	}
 }
 
-// HoldBack keeps all of a tenant's jobs from starting until then, after a start of it that failed. Nobody else's wait
-// for it, and their maxWaitSeconds goes on.
-func (s *State) HoldBack(name string, until time.Time) {
+// HoldBack keeps all of a tenant's jobs from starting until then, after a start of it that failed, for the reason that is
+// said of those that wait; empty means none in particular. Nobody else's wait for it, and their maxWaitSeconds goes on.
+func (s *State) HoldBack(name string, until time.Time, why string) {
 	t := s.tenantOf(name)
 	s.backedOff.set(t, false)
-	t.backoff = until
+	t.backoff, t.refusal = until, why
 	s.backedOff.set(t, until.After(s.now))
 	s.showTenant(t)
 }
@@ -101,6 +101,9 @@ func (s *State) SetTemplate(name string, perTenant int32) {
 		}
 	}
 }
+
+// TemplateLimit is what SetTemplate said last. Zero means no limit.
+func (s *State) TemplateLimit(name string) int32 { return s.perTenant[name] }
 
 // SetFanOut says what a TenantFanOut allows.
 func (s *State) SetFanOut(to FanOut) { s.setFanOut(to, true) }

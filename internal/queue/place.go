@@ -15,6 +15,26 @@ func (s *State) Counts(name string) Counts {
 	return c
 }
 
+// AllCounts are those of each queue that there is, or in which something waits or runs, by name.
+func (s *State) AllCounts() map[string]Counts {
+	all := make(map[string]Counts, len(s.queues))
+	for name := range s.queues {
+		all[name] = s.Counts(name)
+	}
+	return all
+}
+
+// RunningByTenant is how many jobs hold slots, by tenant. Those that have none are left out.
+func (s *State) RunningByTenant() map[string]int {
+	all := map[string]int{}
+	for name, t := range s.tenants {
+		if t.running > 0 {
+			all[name] = t.running
+		}
+	}
+	return all
+}
+
 // Running is how many jobs of a tenant hold slots.
 func (s *State) Running(name string) int {
 	if t := s.tenants[name]; t != nil {

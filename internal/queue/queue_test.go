@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,8 +134,8 @@ func TestHold(t *testing.T) {
 			words: "queue checks runs at most 2 at once for a tenant (`spec.maxConcurrentPerTenant`)",
 		},
 		"backoff": {
-			hold:  func(s *State) { s.HoldBack("acme", noon.Add(time.Second)) },
-			lift:  func(s *State) { s.HoldBack("acme", time.Time{}) },
+			hold:  func(s *State) { s.HoldBack("acme", noon.Add(time.Second), "") },
+			lift:  func(s *State) { s.HoldBack("acme", time.Time{}, "") },
 			words: "a start of tenant acme failed, its next one is tried soon",
 		},
 		"queue full of others": {
@@ -168,11 +169,21 @@ func TestHold(t *testing.T) {
 			if d := s.Next(noon); d.Action != ActionNone {
 				t.Fatalf("decided %+v", d)
 			}
-			told := s.Review(1)
-			if len(told) != 1 || told[0].Hold.Words() != tc.words || told[0].Hold.Counts() == tc.uncounted {
-				t.Errorf("told %+v, want %q", told, tc.words)
+			h, waits := s.Hold("job")
+			if !waits || h.Words() != tc.words || h.Counts() == tc.uncounted {
+				t.Errorf("held by %+v, want %q", h, tc.words)
 			}
-			if again := s.Review(100); len(again) > 0 {
+			if early := s.Review(1, time.Second); len(early) > 0 {
+				t.Errorf("told at once: %+v", early)
+			}
+			want := []Told{{job, h}}
+			if h.Kind == HeldByItself {
+				want = nil
+			}
+			if told := s.Review(1, 0); !slices.Equal(told, want) {
+				t.Errorf("told %+v, want %+v", told, want)
+			}
+			if again := s.Review(100, 0); len(again) > 0 {
 				t.Errorf("told again: %+v", again)
 			}
 			tc.lift(s)
@@ -298,6 +309,45 @@ func TestWordsHaveNoTimes(t *testing.T) {
 	for _, kind := range []Kind{HeldByTime, HeldByBackoff, HeldByRate} {
 		if words := (Hold{Kind: kind, By: "x", Limit: 1}).Words(); strings.Contains(words, ":") {
 			t.Errorf("%s: %q", kind, words)
+		}
+	}
+}
+
+// What was said of a job stays for as long as it is true, also when somebody else had said it: the dispatcher before a
+// restart.
+func TestTell(t *testing.T) {
+	const settle = time.Second
+	s := given()
+	s.SetQueue(Queue{Name: "checks", MaxConcurrent: 1})
+	s.SetTenant(Tenant{Name: "acme", MaxConcurrent: 1})
+	running := givenJob()
+	running.UID, running.FanOut, running.Schedule = "running", "", ""
+	s.Run(running, noon)
+	s.Put(givenJob())
+	const byTenant, byQueue = "tenant acme runs at most 1 jobs at once (`spec.jobs.maxConcurrent`)", "queue checks is full (`spec.maxConcurrent`: 1)"
+	for _, step := range []struct {
+		name, said, want string
+		do               func()
+	}{
+		{name: "young", want: ""},
+		{name: "young, and said before", said: byQueue, want: byQueue},
+		{name: "still true", said: byQueue, want: byQueue},
+		{name: "no longer true", said: byQueue, want: byTenant, do: func() {
+			s.Advance(noon.Add(settle))
+			s.SetQueue(Queue{Name: "checks"})
+		}},
+		{name: "something else was said", said: "nonsense", want: byTenant},
+		{name: "nothing holds it", said: byTenant, want: "", do: func() { s.SetTenant(Tenant{Name: "acme"}) }},
+	} {
+		if step.do != nil {
+			step.do()
+		}
+		words := ""
+		if h := s.Tell("job", step.said, settle); h.Kind != "" {
+			words = h.Words()
+		}
+		if words != step.want {
+			t.Errorf("%s: said %q, want %q", step.name, words, step.want)
 		}
 	}
 }

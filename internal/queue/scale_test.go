@@ -88,7 +88,7 @@ func TestThousandsOfTenants(t *testing.T) {
 			if r.IntN(50) == 0 {
 				s.Back(j.UID)
 				m.backoff[j.Tenant] = m.now.Add(time.Second)
-				s.HoldBack(j.Tenant, m.backoff[j.Tenant])
+				s.HoldBack(j.Tenant, m.backoff[j.Tenant], "")
 				continue
 			}
 			started++

@@ -63,6 +63,8 @@ type tenant struct {
 	known bool
 	// backoff is when it is tried again after a start that failed. Zero means that it is not held back.
 	backoff time.Time
+	// refusal is why the start failed, in words.
+	refusal string
 	running int
 	// lines of the tenant, by queue.
 	lines map[string]*line

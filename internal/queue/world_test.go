@@ -114,7 +114,7 @@ func (w *world) step() {
 	case 13:
 		if j := w.some(true); j != nil && j.started.Equal(now) {
 			w.m.backoff[j.Tenant] = now.Add(time.Duration(w.IntN(10)) * time.Second)
-			w.s.HoldBack(j.Tenant, w.m.backoff[j.Tenant])
+			w.s.HoldBack(j.Tenant, w.m.backoff[j.Tenant], "")
 			w.m.back(j.UID)
 			w.s.Back(j.UID)
 		}
@@ -172,7 +172,7 @@ func (w *world) restart() {
 		w.s.SetTemplate(name, limit)
 	}
 	for name, until := range w.m.backoff {
-		w.s.HoldBack(name, until)
+		w.s.HoldBack(name, until, "")
 	}
 	for queue, starts := range w.m.starts {
 		w.Shuffle(len(starts), func(i, j int) { starts[i], starts[j] = starts[j], starts[i] })

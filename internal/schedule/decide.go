@@ -28,6 +28,10 @@ const (
 	MissedStartingDeadline = "StartingDeadlineExceeded"
 	// MissedCatchUpLimit: there were more newer ones than catchUpLimit allows to run.
 	MissedCatchUpLimit = "CatchUpLimitExceeded"
+	// MissedNameConflict: a stranger's object has the name of its fan-out.
+	MissedNameConflict = "NameConflict"
+	// MissedInvalidFanOut: the API server refuses its fan-out.
+	MissedInvalidFanOut = "InvalidFanOut"
 )
 
 // Input is everything that is known about a schedule that is not suspended when its ticks are decided about.
@@ -72,6 +76,16 @@ type Missed struct {
 	// Last is the newest of them, and Reason why it was missed.
 	Last   time.Time
 	Reason string
+}
+
+// And counts others as well. The newest of all gives the reason.
+func (m Missed) And(others Missed) Missed {
+	newest := m
+	if m.Count == 0 || others.Last.After(m.Last) {
+		newest = others
+	}
+	newest.Count = m.Count + others.Count
+	return newest
 }
 
 // Decide finds the ticks since the last one that was dealt with. Those within startingDeadlineSeconds are due, the newest

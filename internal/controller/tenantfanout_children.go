@@ -1,0 +1,183 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/fanout"
+)
+
+const (
+	// mostAtOnce is how many requests for children are under way at once.
+	mostAtOnce = 32
+	// putOffFor is when the API server is asked again to make a child that it would not take for now.
+	putOffFor = 10 * time.Second
+)
+
+// carryOut makes and looks up what the decision says, and says whether it has learned anything. What goes wrong for one
+// tenant is that tenant's; an error is the API server's, which needs a rest.
+func (r *tenantFanOutReconciler) carryOut(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, view fanOutView, t *turn, until time.Time) (bool, error) {
+	now := r.opts.Clock.Now()
+	makes := h.withoutPutOff(t.decision.Create, now)
+	if len(makes) > 0 && !t.stored {
+		// They were announced in a ledger that was stored a while ago.
+		if err := r.confirm(ctx, fanOut, h); err != nil {
+			return false, err
+		}
+	}
+	if t.stored {
+		makes = slices.Concat(makes, h.withoutPutOff(t.decision.Announced, now))
+	}
+	checks := h.withoutPutOff(t.decision.Check, now)
+	enough := func() bool { return r.opts.Clock.Now().After(until) }
+	err := inParallel(len(makes), enough, func(n int) error { return r.makeChild(ctx, fanOut, h, makes[n], view) })
+	if err == nil {
+		err = inParallel(len(checks), enough, func(n int) error { return r.check(ctx, fanOut, h, checks[n], view) })
+	}
+	return len(makes)+len(checks) > 0, err
+}
+
+func (h *inHand) withoutPutOff(indexes []int, now time.Time) []int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(indexes), func(i int) bool {
+		return now.Before(h.putOff[h.plan.Entries[i].Tenant])
+	})
+}
+
+// makeChild makes one tenant's TenantJob.
+func (r *tenantFanOutReconciler) makeChild(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, i int, view fanOutView) error {
+	name := h.plan.Entries[i].Tenant
+	tenant := view.tenants[name]
+	child := fanout.BuildChild(fanOut, h.plan, i, tenant.NamespaceName())
+	err := r.Create(ctx, child, client.FieldOwner(FieldManager))
+	now := r.opts.Clock.Now()
+	switch {
+	case err == nil:
+		h.noteChild(name, r.childOf(child, fanOut.UID), now)
+		return nil
+	case apierrors.IsAlreadyExists(err):
+		return r.lookAt(ctx, fanOut, h, name, tenant.NamespaceName())
+	case !isAboutTenant(err):
+		return fmt.Errorf("creating TenantJob %s: %w", keyOf(child), err)
+	}
+	// Whether its tenant is to blame is not for the cache to say.
+	hindered, lookErr := r.lookAtTenant(ctx, h, name, now)
+	switch {
+	case lookErr != nil:
+		return lookErr
+	case hindered:
+	case mayPass(err):
+		h.putOffUntil(name, now.Add(putOffFor))
+	default:
+		h.noteChild(name, fanout.Child{Presence: fanout.Refused, Message: err.Error()}, now)
+	}
+	return nil
+}
+
+// check asks the API server for a child that the cache does not have, and for its tenant if the cache does not have that.
+func (r *tenantFanOutReconciler) check(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, i int, view fanOutView) error {
+	name := h.plan.Entries[i].Tenant
+	tenant := view.tenants[name]
+	if tenant == nil {
+		var err error
+		if tenant, err = found(ctx, r.live, types.NamespacedName{Name: name}, &v1alpha1.Tenant{}); err != nil {
+			return err
+		}
+		if tenant == nil {
+			// Deleting a Tenant deletes its TenantJobs first.
+			h.noteChild(name, fanout.Child{Presence: fanout.Gone}, r.opts.Clock.Now())
+			return nil
+		}
+		h.noteTenant(tenant)
+	}
+	return r.lookAt(ctx, fanOut, h, name, tenant.NamespaceName())
+}
+
+// lookAt notes what has a child's name.
+func (r *tenantFanOutReconciler) lookAt(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, tenant, namespace string) error {
+	tj, err := found(ctx, r.live, types.NamespacedName{Namespace: namespace, Name: fanOut.Name}, &v1alpha1.TenantJob{})
+	now := r.opts.Clock.Now()
+	switch {
+	case err != nil:
+		return err
+	case tj == nil:
+		h.noteChild(tenant, fanout.Child{Presence: fanout.Gone}, now)
+	case isLeftOver(tj, fanOut):
+		h.putOffUntil(tenant, now.Add(time.Second))
+	default:
+		h.noteChild(tenant, r.childOf(tj, fanOut.UID), now)
+	}
+	return nil
+}
+
+// isLeftOver says whether a TenantJob is on its way out with an earlier fan-out of the same name.
+func isLeftOver(tj *v1alpha1.TenantJob, fanOut *v1alpha1.TenantFanOut) bool {
+	owner := metav1.GetControllerOf(tj)
+	return owner != nil && owner.Kind == "TenantFanOut" && owner.Name == fanOut.Name && owner.UID != fanOut.UID
+}
+
+// lookAtTenant says whether the next round has a better idea why a tenant got no child: it is gone, or not active, or has
+// another namespace than the cache says.
+func (r *tenantFanOutReconciler) lookAtTenant(ctx context.Context, h *inHand, name string, now time.Time) (bool, error) {
+	tenant, err := found(ctx, r.live, types.NamespacedName{Name: name}, &v1alpha1.Tenant{})
+	if err != nil {
+		return false, err
+	}
+	if tenant == nil {
+		h.noteChild(name, fanout.Child{Presence: fanout.Gone}, now)
+		return true, nil
+	}
+	h.noteTenant(tenant)
+	return fanout.TenantOf(tenant).State != fanout.Active, nil
+}
+
+// isAboutTenant says whether the API server has answered something about this child or its namespace, and not that it is
+// itself in trouble, or the operator lacks rights.
+func isAboutTenant(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	return apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) ||
+		apierrors.IsForbidden(err) && !strings.Contains(status.Status().Message, "cannot create resource")
+}
+
+// mayPass says whether it may be accepted later: the namespace is going or gone, or its quota is full.
+func mayPass(err error) bool {
+	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) ||
+		apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota")
+}
+
+// inParallel does n things, first one, then two, then four at once, up to mostAtOnce, so that an API server in trouble
+// gets few requests. It stops after the first batch with an error, and when it is enough.
+func inParallel(n int, enough func() bool, do func(n int) error) error {
+	size := 1
+	for next := 0; next < n && !enough(); next, size = next+size, min(2*size, mostAtOnce) {
+		batch := min(size, n-next)
+		failed := make([]error, batch)
+		var wg sync.WaitGroup
+		for i := range batch {
+			wg.Go(func() { failed[i] = do(next + i) })
+		}
+		wg.Wait()
+		for _, err := range failed {
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/fanout"
+)
+
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantfanouts,verbs=get;list;watch;delete
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantfanouts/status,verbs=patch
+// Its children's and ConfigMaps' owner references block its deletion, which needs the right to change its finalizers.
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantfanouts/finalizers,verbs=update
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobs,verbs=create
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantschedules,verbs=get;list;watch
+// Plans and ledgers, in the operator's own namespace.
+// +kubebuilder:rbac:groups="",namespace=tenantry-system,resources=configmaps,verbs=get;create;update
+
+const (
+	// mostRounds is how often a Reconcile decides: to announce, to make, to write down that it was made.
+	mostRounds = 3
+	// longestTurn is how long it goes on making children before it writes down what it has made.
+	longestTurn = 2 * time.Second
+)
+
+type tenantFanOutReconciler struct {
+	deps
+	known fanOutsInHand
+	zones zoneCache
+}
+
+// Reconcile brings one TenantFanOut as far as it goes now.
+func (r *tenantFanOutReconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	fanOut, err := found(ctx, r.Client, req.NamespacedName, &v1alpha1.TenantFanOut{})
+	switch {
+	case err != nil:
+		return reconcile.Result{}, err
+	case fanOut == nil, fanOut.DeletionTimestamp != nil:
+		r.close(req.Name)
+		return reconcile.Result{}, nil
+	case hasEnded(fanOut):
+		r.close(req.Name)
+		return r.expire(ctx, fanOut)
+	}
+	inHand, err := r.takeUp(ctx, fanOut)
+	if err != nil {
+		return r.stuck(ctx, fanOut, err)
+	}
+	turn, err := r.advance(ctx, fanOut, inHand)
+	if !errors.Is(err, errStale) {
+		err = cmp.Or(err, r.report(ctx, fanOut, inHand, &turn))
+	}
+	if err != nil {
+		return retryLedger(err)
+	}
+	if turn.decision.Remove {
+		return reconcile.Result{}, r.remove(ctx, fanOut)
+	}
+	return turn.result(r.opts.Clock.Now()), nil
+}
+
+// turn is what a Reconcile came to.
+type turn struct {
+	decision fanout.Decision
+	// stored says that the decision's ledger is the stored one, wrote that this turn has stored it.
+	stored, wrote bool
+	// wake is when to go on, if nothing happens before. Zero means never.
+	wake time.Time
+}
+
+func (t *turn) wakeAt(at time.Time) {
+	if !at.IsZero() && (t.wake.IsZero() || at.Before(t.wake)) {
+		t.wake = at
+	}
+}
+
+func (t *turn) result(now time.Time) reconcile.Result {
+	if t.wake.IsZero() {
+		return reconcile.Result{}
+	}
+	return reconcile.Result{RequeueAfter: max(time.Millisecond, t.wake.Sub(now))}
+}
+
+// advance decides and acts until there is nothing to do but wait: what one round has made or looked up, the next one
+// knows. So a small fan-out is on its way after one turn.
+func (r *tenantFanOutReconciler) advance(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand) (turn, error) {
+	var t turn
+	snapshot := fanOut.DeepCopy()
+	until := r.opts.Clock.Now().Add(longestTurn)
+	h.newTurn()
+	for range mostRounds {
+		now := r.opts.Clock.Now()
+		view, err := r.observe(ctx, snapshot, h, now)
+		if err != nil {
+			return t, err
+		}
+		t.decision, t.wake = fanout.Decide(view.Observed, now), time.Time{}
+		wrote, err := r.store(ctx, snapshot, h, t.decision, now)
+		if err != nil {
+			return t, err
+		}
+		t.wrote, t.stored = t.wrote || wrote, wrote || !t.decision.Changed
+		r.dispatcher.OpenFanOut(snapshot, t.decision.Ledger, h.ledger.Load(), view.End)
+		moved, err := r.carryOut(ctx, snapshot, h, view, &t, until)
+		if err != nil {
+			return t, err
+		}
+		t.wakeAt(t.decision.Wake)
+		t.wakeAt(view.endsAt)
+		t.wakeAt(h.nextLook(now))
+		if !t.stored {
+			t.wakeAt(h.pace.next(now))
+		}
+		if !moved && !wrote {
+			return t, nil
+		}
+		if now = r.opts.Clock.Now(); now.After(until) {
+			break
+		}
+	}
+	t.wakeAt(r.opts.Clock.Now())
+	return t, nil
+}
+
+// report writes the status, once the ledger is stored that it speaks of: what a person has read must not be forgotten. It
+// is written no more often than the ledger, but for what a person waits for.
+func (r *tenantFanOutReconciler) report(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, t *turn) error {
+	if t.decision.Ledger == nil || !t.stored {
+		return nil
+	}
+	now := r.opts.Clock.Now()
+	base := fanOut.DeepCopy()
+	fanOut.Status = t.decision.Status(now)
+	if equality.Semantic.DeepEqual(fanOut.Status, base.Status) {
+		return nil
+	}
+	if !t.wrote {
+		if onlyCountsDiffer(fanOut.Status, base.Status) && !h.pace.take(now) {
+			fanOut.Status = base.Status
+			t.wakeAt(h.pace.next(now))
+			return nil
+		}
+		// Another leader may have gone on from here, and its counters must not go back.
+		if err := r.confirm(ctx, fanOut, h); err != nil {
+			return err
+		}
+	}
+	return r.writeStatus(ctx, fanOut, base)
+}
+
+func onlyCountsDiffer(a, b v1alpha1.TenantFanOutStatus) bool {
+	a.Counts = b.Counts
+	return equality.Semantic.DeepEqual(a, b)
+}
+
+// stuck says in the status why there is nothing to work with.
+func (r *tenantFanOutReconciler) stuck(ctx context.Context, fanOut *v1alpha1.TenantFanOut, err error) (reconcile.Result, error) {
+	var unsealed *fanout.SealError
+	var lost *lostError
+	base, now := fanOut.DeepCopy(), r.opts.Clock.Now()
+	result := reconcile.Result{}
+	switch {
+	case errors.As(err, &unsealed):
+		fanOut.Status = fanout.Unplanned(fanOut, unsealed, now)
+	case errors.As(err, &lost):
+		r.dispatcher.CloseFanOut(fanOut.Name)
+		fanOut.Status = fanout.Lost(fanOut, lost.Error(), now)
+		result.RequeueAfter = checkAgainAfter
+	default:
+		return retryLedger(err)
+	}
+	if err := r.writeStatus(ctx, fanOut, base); err != nil {
+		return retryLedger(err)
+	}
+	return result, nil
+}
+
+// retryLedger hides that another leader, or a stale cache, was met: what is stored is read again.
+func retryLedger(err error) (reconcile.Result, error) {
+	if errors.Is(err, errStale) || apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: staleAfter}, nil
+	}
+	return reconcile.Result{}, err
+}
+
+// writeStatus writes the status, and tells of what is new in it.
+func (r *tenantFanOutReconciler) writeStatus(ctx context.Context, fanOut, base *v1alpha1.TenantFanOut) error {
+	if err := patchStatus(ctx, r.Client, fanOut, base); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	r.tell(fanOut, base)
+	return nil
+}
+
+// hasEnded says whether nothing can change any more: the ledger is complete, and the status says so of the present spec.
+func hasEnded(fanOut *v1alpha1.TenantFanOut) bool {
+	return fanOut.Status.CompletionTime != nil && fanOut.Status.ObservedGeneration == fanOut.Generation
+}
+
+// close forgets a fan-out that is complete or gone.
+func (r *tenantFanOutReconciler) close(name string) {
+	r.known.drop(name)
+	r.dispatcher.CloseFanOut(name)
+}
+
+// expire deletes a fan-out that has outlived its ttlSecondsAfterFinished.
+func (r *tenantFanOutReconciler) expire(ctx context.Context, fanOut *v1alpha1.TenantFanOut) (reconcile.Result, error) {
+	expiry := fanout.Expiry(fanOut, fanOut.Status.CompletionTime.Time)
+	if expiry.IsZero() {
+		return reconcile.Result{}, nil
+	}
+	if left := expiry.Sub(r.opts.Clock.Now()); left > 0 {
+		return reconcile.Result{RequeueAfter: left}, nil
+	}
+	return reconcile.Result{}, r.remove(ctx, fanOut)
+}
+
+// remove deletes this very fan-out; its children go with it.
+func (r *tenantFanOutReconciler) remove(ctx context.Context, fanOut *v1alpha1.TenantFanOut) error {
+	err := r.Delete(ctx, fanOut, client.PropagationPolicy(metav1.DeletePropagationBackground), client.Preconditions{UID: new(fanOut.UID)})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return fmt.Errorf("deleting fan-out %s: %w", fanOut.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package controller
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// Reasons of events that are none of a condition.
+const (
+	eventWaveOpened = "WaveOpened"
+	eventResumed    = "Resumed"
+)
+
+// tell emits events about what a person wants to know of a fan-out: never one for each tenant.
+func (r *tenantFanOutReconciler) tell(after, before *v1alpha1.TenantFanOut) {
+	is := func(fanOut *v1alpha1.TenantFanOut, conditionType string) metav1.Condition {
+		if c := meta.FindStatusCondition(fanOut.Status.Conditions, conditionType); c != nil {
+			return *c
+		}
+		return metav1.Condition{}
+	}
+	news := func(conditionType string) (metav1.Condition, bool) {
+		c, was := is(after, conditionType), is(before, conditionType)
+		return c, c.Status != was.Status || c.Reason != was.Reason
+	}
+	if c, isNew := news(v1alpha1.ConditionPlanned); isNew {
+		r.record(after, eventTypeOf(c.Status == metav1.ConditionTrue || is(after, v1alpha1.ConditionReconciling).Reason == c.Reason), c.Reason, "Plan", c.Message)
+	}
+	if wave := after.Status.Wave; wave != "" && wave != before.Status.Wave {
+		r.note(after, eventWaveOpened, "OpenWave", fmt.Sprintf("wave %s may start", wave))
+	}
+	if c, isNew := news(v1alpha1.ConditionPaused); isNew {
+		switch {
+		case c.Status == metav1.ConditionTrue:
+			r.record(after, eventTypeOf(c.Reason == v1alpha1.ReasonSuspended), c.Reason, "Pause", c.Message)
+		case is(before, v1alpha1.ConditionPaused).Status == metav1.ConditionTrue && after.Status.CompletionTime == nil:
+			r.note(after, eventResumed, "Resume", "it goes on")
+		}
+	}
+	c, isNew := news(v1alpha1.ConditionSucceeded)
+	switch {
+	case !isNew:
+	case c.Reason == v1alpha1.ReasonLedgerLost:
+		r.warn(after, c.Reason, "Run", c.Message)
+	case c.Status != metav1.ConditionUnknown:
+		r.record(after, eventTypeOf(c.Status == metav1.ConditionTrue), c.Reason, "Complete", c.Message)
+	}
+}
+
+func eventTypeOf(good bool) string {
+	if good {
+		return corev1.EventTypeNormal
+	}
+	return corev1.EventTypeWarning
+}

@@ -1,0 +1,211 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// These tests stop the operator of all tests, so none of them is parallel.
+
+// isFanOutWrite says whether a request writes something for a fan-out.
+func isFanOutWrite(r *http.Request) bool {
+	return r.Method != http.MethodGet && (strings.Contains(r.URL.Path, "/configmaps") || strings.Contains(r.URL.Path, "/tenantfanouts/") ||
+		r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/tenantjobs"))
+}
+
+// killedAt is an operator that dies before or after its n-th write for fan-outs.
+func killedAt(n int, after bool) (a *another, killed <-chan struct{}) {
+	died := make(chan struct{})
+	var seen atomic.Int32
+	a = &another{}
+	a.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		count := int(seen.Load())
+		if isFanOutWrite(r) {
+			if count = int(seen.Add(1)); count == n {
+				if after {
+					if _, err := next.RoundTrip(r); err != nil {
+						return nil, err
+					}
+				}
+				close(died)
+				a.cancel()
+			}
+		}
+		if count >= n {
+			return nil, errors.New("killed")
+		}
+		return next.RoundTrip(r)
+	}
+	return a, died
+}
+
+// TestTenantFanOutOperatorKilled kills the operator before and after each of its writes for a fan-out: nobody gets a second
+// TenantJob or Job, and everybody is counted once.
+func TestTenantFanOutOperatorKilled(t *testing.T) {
+	tenants := newReadyTenants(t, 3)
+	finishChildren(t, tenants)
+	made := followChildren(t, tenants)
+	template := newReadyTemplate(t, nil)
+	withoutOperator(t)
+	// The plan, the ledger, the children, the ledger, the status, and the same at the end.
+	const leastWrites = 1 + 1 + 3 + 1 + 1 + 2
+	for n := 1; n <= leastWrites; n++ {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("write %d, after it: %t", n, after), func(t *testing.T) {
+				jobs := followJobs(t, tenants[0])
+				a, killed := killedAt(n, after)
+				a.start(t)
+				fanOut := newFanOut(t, template.Name, tenants, nil)
+				followCounters(t, fanOut)
+				select {
+				case <-killed:
+				case <-time.After(30 * time.Second):
+					t.Fatal("it wrote less than it should")
+				}
+				a.stop()
+				(&another{}).start(t)
+				awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "3 of 3 tenants succeeded")
+				g := gomega.NewWithT(t)
+				g.Expect(made.of(fanOut, tenants)).To(gomega.HaveEach(1))
+				started, _ := jobs.made()
+				g.Expect(slices.DeleteFunc(started, func(name string) bool { return name != fanOut.Name })).To(gomega.HaveLen(1))
+			})
+		}
+	}
+}
+
+// TestTenantFanOutOperatorKilledAgainAndAgain kills the operator all the time while a fan-out goes through its waves.
+func TestTenantFanOutOperatorKilledAgainAndAgain(t *testing.T) {
+	tenants := newReadyTenants(t, 12)
+	finishChildren(t, tenants)
+	made := followChildren(t, tenants)
+	template := newReadyTemplate(t, nil)
+	withoutOperator(t)
+	fanOut := newFanOut(t, template.Name, tenants, func(o *v1alpha1.TenantFanOut) {
+		o.Spec.Strategy = &v1alpha1.FanOutStrategy{
+			MaxConcurrent: new(intstr.FromInt32(3)),
+			Waves:         []v1alpha1.Wave{{Name: "first", Size: new(intstr.FromInt32(4))}, {Name: "second", Size: new(intstr.FromInt32(4))}},
+		}
+	})
+	followCounters(t, fanOut)
+	for i := range 10 {
+		a, killed := killedAt(i%4+1, i%3 == 0)
+		a.start(t)
+		select {
+		case <-killed:
+		case <-time.After(5 * time.Second): // all may be over
+		}
+		a.stop()
+	}
+	(&another{}).start(t)
+	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "12 of 12 tenants succeeded")
+	gomega.NewWithT(t).Expect(made.of(fanOut, tenants)).To(gomega.HaveEach(1))
+}
+
+// TestTenantFanOutChildIsDeletedWhileNobodyLooks deletes a child that runs while the operator is down.
+func TestTenantFanOutChildIsDeletedWhileNobodyLooks(t *testing.T) {
+	tenants := newReadyTenants(t, 2)
+	made := followChildren(t, tenants)
+	template := newReadyTemplate(t, nil)
+	fanOut := newFanOut(t, template.Name, tenants, nil)
+	child, other := childIn(tenants[0], fanOut), childIn(tenants[1], fanOut)
+	awaitRunningPod(t, child)
+	pod := awaitRunningPod(t, other)
+	withoutOperator(t)
+	remove(t, child, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	awaitGone(t, child)
+	(&another{}).start(t)
+	awaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 2, Running: 1, Failed: 1})
+	endPod(t, pod, corev1.PodSucceeded)
+	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isFalse, v1alpha1.ReasonSomeFailed, "1 of 2 tenants succeeded, 1 failed")
+	g := gomega.NewWithT(t)
+	g.Expect(unsuccessful(fanOut)).To(gomega.Equal(map[string]string{tenants[0].Name: v1alpha1.ReasonDeleted}))
+	g.Expect(made.of(fanOut, tenants)).To(gomega.HaveEach(1))
+}
+
+// TestTenantFanOutTwoLeaders: an old leader, which sees nothing of TenantJobs for a while, and a new one act at the same
+// time. Nobody gets a second TenantJob, and no counter goes back.
+func TestTenantFanOutTwoLeaders(t *testing.T) {
+	tenants := newReadyTenants(t, 8)
+	made := followChildren(t, tenants)
+	template := newReadyTemplate(t, nil)
+	withoutOperator(t)
+	var blind atomic.Pointer[chan struct{}]
+	old := &another{}
+	old.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		response, err := next.RoundTrip(r)
+		if err == nil && r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/v1alpha1/tenantjobs") {
+			response.Body = gated{response.Body, &blind}
+		}
+		return response, err
+	}
+	old.start(t)
+	fanOut := newFanOut(t, template.Name, tenants, nil)
+	followCounters(t, fanOut)
+	for _, tenant := range tenants {
+		awaitRunningPod(t, childIn(tenant, fanOut))
+	}
+	gate := make(chan struct{})
+	blind.Store(&gate)
+	(&another{}).start(t)
+	for _, tenant := range tenants[:3] {
+		finish(t, childIn(tenant, fanOut), corev1.PodSucceeded)
+	}
+	finish(t, childIn(tenants[3], fanOut), corev1.PodFailed)
+	remove(t, childIn(tenants[4], fanOut))
+	awaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 8, Running: 3, Succeeded: 3, Failed: 2})
+	// The old leader looks again: with what it knew, and then with what it has missed.
+	patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.TTLSecondsAfterFinished = new(int32(3600)) })
+	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, unknown, v1alpha1.ReasonRunning, "")
+	blind.Store(nil)
+	close(gate)
+	for _, tenant := range tenants[5:] {
+		finish(t, childIn(tenant, fanOut), corev1.PodSucceeded)
+	}
+	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isFalse, v1alpha1.ReasonSomeFailed, "6 of 8 tenants succeeded, 2 failed")
+	gomega.NewWithT(t).Expect(made.of(fanOut, tenants)).To(gomega.HaveEach(1))
+
+	// Both from the start.
+	finishChildren(t, tenants)
+	for range 3 {
+		fanOut := newFanOut(t, template.Name, tenants, nil)
+		followCounters(t, fanOut)
+		awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "8 of 8 tenants succeeded")
+		gomega.NewWithT(t).Expect(made.of(fanOut, tenants)).To(gomega.HaveEach(1))
+	}
+}
+
+// TestTenantFanOutOverload: an API server that takes no more is given a rest, and no tenant is to blame.
+func TestTenantFanOutOverload(t *testing.T) {
+	tenants := newReadyTenants(t, 5)
+	finishChildren(t, tenants)
+	template := newReadyTemplate(t, nil)
+	withoutOperator(t)
+	var asked, refused atomic.Int32
+	a := &another{}
+	a.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/tenantjobs") || asked.Add(1)%2 == 1 {
+			return next.RoundTrip(r)
+		}
+		refused.Add(1)
+		return &http.Response{StatusCode: http.StatusInternalServerError, Header: http.Header{}, Body: http.NoBody}, nil
+	}
+	a.start(t)
+	fanOut := newFanOut(t, template.Name, tenants, nil)
+	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "5 of 5 tenants succeeded")
+	gomega.NewWithT(t).Expect(refused.Load()).To(gomega.BeNumerically(">", 1))
+}

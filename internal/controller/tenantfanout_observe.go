@@ -1,0 +1,155 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/fanout"
+	"github.com/tenantry/tenantry/internal/schedule"
+)
+
+// aroundTheWorld is how long a civil time takes from the first clock of the world to the last.
+const aroundTheWorld = 26 * time.Hour
+
+// fanOutView is what is known of a fan-out in one round.
+type fanOutView struct {
+	fanout.Observed
+	tenants map[string]*v1alpha1.Tenant
+	// endsAt is when a later tick ends it, if that is to come.
+	endsAt time.Time
+}
+
+// observe gathers everything that the decision about a fan-out needs.
+func (r *tenantFanOutReconciler) observe(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, now time.Time) (fanOutView, error) {
+	view := fanOutView{Observed: fanout.Observed{FanOut: fanOut, Ledger: h.ledger.Load(), Tenants: map[string]fanout.Tenant{}}}
+	var list v1alpha1.TenantList
+	if err := r.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return view, fmt.Errorf("listing Tenants from the cache: %w", err)
+	}
+	view.tenants = make(map[string]*v1alpha1.Tenant, len(list.Items))
+	for i := range list.Items {
+		view.tenants[list.Items[i].Name] = &list.Items[i]
+	}
+	h.overlayTenants(view.tenants)
+	for name, t := range view.tenants {
+		view.Tenants[name] = fanout.TenantOf(t)
+	}
+	var err error
+	if view.Children, err = r.children(ctx, fanOut, view.tenants); err != nil {
+		return view, err
+	}
+	h.overlayChildren(view.Children, now)
+	view.End, view.endsAt, err = r.end(ctx, fanOut, now)
+	return view, err
+}
+
+// children are those that the cache has, by tenant. One that is not in its tenant's namespace is none, whatever it says of
+// its owner: who may make TenantJobs for one tenant has no say about another.
+func (r *tenantFanOutReconciler) children(ctx context.Context, fanOut *v1alpha1.TenantFanOut, tenants map[string]*v1alpha1.Tenant) (map[string]fanout.Child, error) {
+	var list v1alpha1.TenantJobList
+	if err := r.List(ctx, &list, client.MatchingFields{indexFanOut: string(fanOut.UID)}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing TenantJobs from the cache: %w", err)
+	}
+	children := make(map[string]fanout.Child, len(list.Items))
+	for i := range list.Items {
+		tj := &list.Items[i]
+		tenant := tj.Spec.TenantRef.Name
+		if t := tenants[tenant]; tj.Name == fanOut.Name && (t == nil || t.NamespaceName() == tj.Namespace) {
+			children[tenant] = r.childOf(tj, fanOut.UID)
+		}
+	}
+	return children, nil
+}
+
+func (r *tenantFanOutReconciler) childOf(tj *v1alpha1.TenantJob, fanOut types.UID) fanout.Child {
+	child := fanout.ChildOf(tj, fanOut)
+	if child.Status == metav1.ConditionUnknown && !child.Started {
+		child.Started = r.dispatcher.Holding(tj.UID)
+	}
+	return child
+}
+
+// overlayTenants puts what the API server has said in this turn over what the cache has.
+func (h *inHand) overlayTenants(tenants map[string]*v1alpha1.Tenant) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, t := range h.tenants {
+		tenants[name] = t
+	}
+}
+
+// overlayChildren adds what the API server has said of those that the cache does not have. What the cache has by now needs
+// no answer any more.
+func (h *inHand) overlayChildren(children map[string]fanout.Child, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for tenant, a := range h.answers {
+		if _, cached := children[tenant]; cached || now.Sub(a.at) >= trustMade {
+			delete(h.answers, tenant)
+		} else {
+			children[tenant] = a.child
+		}
+	}
+}
+
+// end says whether a later tick of its schedule has ended what still waits of a fan-out, or else from when on one will
+// have. On the tenants' clocks the tick has yet to come in the west when the next one comes in the east.
+func (r *tenantFanOutReconciler) end(ctx context.Context, fanOut *v1alpha1.TenantFanOut, now time.Time) (string, time.Time, error) {
+	ts, err := r.scheduleOf(ctx, fanOut)
+	if ts == nil || err != nil || ts.Spec.ConcurrencyPolicy == v1alpha1.ConcurrencyAllow {
+		return "", time.Time{}, err
+	}
+	tick, named := schedule.NamedTick(ts.Name, fanOut.Name)
+	if !named {
+		return "", time.Time{}, nil
+	}
+	if later, err := r.hasLaterTick(ctx, ts, tick); err != nil || !later {
+		return "", time.Time{}, err
+	}
+	if fanout.OnTenantsClock(fanOut) {
+		from := tick.Add(aroundTheWorld)
+		if spread := fanOut.Spec.SpreadSeconds; spread != nil {
+			from = from.Add(time.Duration(*spread) * time.Second)
+		}
+		if now.Before(from) {
+			return "", from, nil
+		}
+	}
+	return v1alpha1.ReasonSuperseded, time.Time{}, nil
+}
+
+// hasLaterTick says whether a later tick has made a fan-out, which may be gone again by now.
+func (r *tenantFanOutReconciler) hasLaterTick(ctx context.Context, ts *v1alpha1.TenantSchedule, tick time.Time) (bool, error) {
+	if last := ts.Status.LastScheduleTime; last != nil && last.After(tick) {
+		return true, nil
+	}
+	all, err := r.fanOutsOf(ctx, ts.UID)
+	for i := range all {
+		if other, named := schedule.NamedTick(ts.Name, all[i].Name); named && other.After(tick) {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
+func (r *tenantFanOutReconciler) fanOutsOf(ctx context.Context, ts types.UID) ([]v1alpha1.TenantFanOut, error) {
+	var list v1alpha1.TenantFanOutList
+	if err := r.List(ctx, &list, client.MatchingFields{indexTicks: string(ts)}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing TenantFanOuts from the cache: %w", err)
+	}
+	return list.Items, nil
+}
+
+// controllerUID is the UID of the object of a kind that an object belongs to. Empty when there is none.
+func controllerUID(obj client.Object, kind string) types.UID {
+	if owner := metav1.GetControllerOf(obj); owner != nil && owner.Kind == kind {
+		return owner.UID
+	}
+	return ""
+}

@@ -1,0 +1,403 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	"github.com/google/go-cmp/cmp"
+	"github.com/onsi/gomega"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	clocktesting "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/metrics"
+	"github.com/tenantry/tenantry/internal/queue"
+)
+
+// newQueue makes a TenantQueue with a name of its own.
+func newQueue(t *testing.T, spec v1alpha1.TenantQueueSpec) *v1alpha1.TenantQueue {
+	t.Helper()
+	return create(t, &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("queue-%d", names.Add(1))}, Spec: spec})
+}
+
+// awaitQueue waits until a TenantQueue is Ready in its present generation and says this.
+func awaitQueue(t *testing.T, q *v1alpha1.TenantQueue, message string) {
+	t.Helper()
+	eventually(t, func(g gomega.Gomega) {
+		get(t, g, q)
+		g.Expect(q.Status.Conditions).To(gomega.HaveLen(1))
+		ready := conditionOf(q.Status.Conditions, v1alpha1.ConditionReady)
+		g.Expect([]any{ready.Status, ready.Reason, ready.Message}).To(gomega.HaveExactElements(isTrue, v1alpha1.ReasonReady, message))
+		g.Expect([]int64{ready.ObservedGeneration, q.Status.ObservedGeneration}).To(gomega.HaveEach(q.Generation))
+	})
+}
+
+func TestTenantQueueReady(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t, v1alpha1.TenantQueueSpec{})
+	gomega.NewWithT(t).Expect(judged(t, q)).To(gomega.Equal(status.InProgressStatus), "as the API server made it")
+	awaitQueue(t, q, "limits are in force")
+	gomega.NewWithT(t).Expect(judged(t, q)).To(gomega.Equal(status.CurrentStatus))
+	since := q.Status.Conditions[0].LastTransitionTime
+
+	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = new(true) })
+	gomega.NewWithT(t).Expect(judged(t, q)).To(gomega.Equal(status.InProgressStatus), "as the API server changed it")
+	awaitQueue(t, q, "suspended: nothing starts")
+	gomega.NewWithT(t).Expect(judged(t, q)).To(gomega.Equal(status.CurrentStatus))
+
+	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = new(false) })
+	awaitQueue(t, q, "limits are in force")
+	gomega.NewWithT(t).Expect(q.Status.Conditions[0].LastTransitionTime).To(gomega.Equal(since))
+}
+
+// countingOperator runs in place of the one of all tests, with controllers that take the numbers of queues from the test.
+type countingOperator struct {
+	clock    *clocktesting.FakeClock
+	recorder *metrics.Recorder
+
+	mu sync.Mutex
+	// writes are how many status patches there were, by queue.
+	writes map[string]int
+	counts map[string]queue.Counts
+	// counted is how often the counts were asked for.
+	counted int
+}
+
+func (o *countingOperator) start(t *testing.T) (stop func()) {
+	t.Helper()
+	cfg := rest.CopyConfig(restConfig)
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			response, err := next.RoundTrip(r)
+			path, isStatus := strings.CutSuffix(r.URL.Path, "/status")
+			if err == nil && response.StatusCode == http.StatusOK && isStatus && r.Method == http.MethodPatch {
+				o.mu.Lock()
+				o.writes[path[strings.LastIndex(path, "/")+1:]]++
+				o.mu.Unlock()
+			}
+			return response, err
+		})
+	})
+	mgr, err := ctrl.NewManager(cfg, manager.Options{
+		Scheme: scheme, Cache: CacheOptions(), Client: ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Controller: config.Controller{SkipNameValidation: new(true)}, GracefulShutdownTimeout: new(10 * time.Second),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.clock = clocktesting.NewFakeClock(time.Now())
+	o.recorder = metrics.New(metrics.Options{MaxTenants: 1000, Clock: o.clock})
+	d := deps{Client: mgr.GetClient(), live: mgr.GetAPIReader(), events: mgr.GetEventRecorder("tenantry"), metrics: o.recorder}
+	d.opts = Options{OperatorNamespace: operatorNamespace, Clock: o.clock}.withDefaults()
+	if err := setupTenantQueueCounting(mgr, d, func() map[string]queue.Counts {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.counted++
+		return o.counts
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = mgr.Start(ctx)
+	}()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		<-done
+	})
+	t.Cleanup(stop)
+	// The census has its ticker.
+	eventually(t, func(g gomega.Gomega) { g.Expect(o.clock.HasWaiters()).To(gomega.BeTrue()) })
+	return stop
+}
+
+// set what is to be counted the next time.
+func (o *countingOperator) set(counts map[string]queue.Counts) (counted int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.counts = counts
+	return o.counted
+}
+
+// count lets time pass until the queues are counted again, with these numbers.
+func (o *countingOperator) count(t *testing.T, counts map[string]queue.Counts) {
+	t.Helper()
+	before := o.set(counts)
+	o.clock.Step(countQueuesEvery)
+	eventually(t, func(g gomega.Gomega) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		g.Expect(o.counted).To(gomega.Equal(before + 1))
+	})
+}
+
+func (o *countingOperator) written(q *v1alpha1.TenantQueue) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.writes[q.Name]
+}
+
+// numbers are what the status of a queue says.
+func numbers(q *v1alpha1.TenantQueue) []any {
+	deref := func(n *int32) any {
+		if n == nil {
+			return "unset"
+		}
+		return int(*n)
+	}
+	oldest := "unset"
+	if q.Status.OldestWaitingTime != nil {
+		oldest = q.Status.OldestWaitingTime.UTC().Format(time.RFC3339)
+	}
+	return []any{deref(q.Status.Waiting), deref(q.Status.Running), oldest}
+}
+
+func awaitNumbers(t *testing.T, q *v1alpha1.TenantQueue, waiting, running, oldest any) {
+	t.Helper()
+	eventually(t, func(g gomega.Gomega) {
+		g.Expect(numbers(get(t, g, q))).To(gomega.HaveExactElements(waiting, running, oldest))
+	})
+}
+
+// TestTenantQueueNumbers is not parallel, since the operator of all tests would write its own numbers.
+func TestTenantQueueNumbers(t *testing.T) {
+	withoutOperator(t)
+	o := &countingOperator{writes: map[string]int{}}
+	stop := o.start(t)
+	busy, idle, unknownQueue := newQueue(t, v1alpha1.TenantQueueSpec{}), newQueue(t, v1alpha1.TenantQueueSpec{}), newQueue(t, v1alpha1.TenantQueueSpec{})
+	all := []*v1alpha1.TenantQueue{busy, idle, unknownQueue}
+	for _, q := range all {
+		awaitQueue(t, q, "limits are in force")
+		awaitNumbers(t, q, "unset", "unset", "unset")
+	}
+	writes := func(what string, want ...int) {
+		t.Helper()
+		var got []int
+		for _, q := range all {
+			got = append(got, o.written(q))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("writes %s of the busy, the idle and the unknown queue (-want +got):\n%s", what, diff)
+		}
+	}
+	writes("until they are ready", 1, 1, 1)
+
+	// A part of a second is not kept by the API server, and must not be written over and over.
+	oldest := time.Date(2026, 11, 24, 2, 0, 0, 123456789, time.UTC)
+	first := map[string]queue.Counts{
+		busy.Name: {Waiting: 9000, Running: 50, Oldest: oldest}, idle.Name: {}, "has-no-object": {Waiting: 1, Oldest: oldest},
+	}
+	o.count(t, first)
+	awaitNumbers(t, busy, 9000, 50, "2026-11-24T02:00:00Z")
+	awaitNumbers(t, idle, 0, 0, "unset")
+	writes("after the first count", 2, 2, 1)
+
+	// Nothing new, and thousands of starts between two counts.
+	o.count(t, first)
+	for running := range 1000 {
+		o.set(map[string]queue.Counts{busy.Name: {Waiting: 8000 - running, Running: 50 + running, Oldest: oldest.Add(time.Minute)}, idle.Name: {}})
+	}
+	o.count(t, o.counts)
+	awaitNumbers(t, busy, 7001, 1049, "2026-11-24T02:01:00Z")
+	writes("after thousands of starts", 3, 2, 1)
+
+	// A change of the spec is answered at once, with what was counted last.
+	o.set(map[string]queue.Counts{busy.Name: {}, idle.Name: {}})
+	patch(t, busy, func(q *v1alpha1.TenantQueue) { q.Spec.Suspend = new(true) })
+	awaitQueue(t, busy, "suspended: nothing starts")
+	awaitNumbers(t, busy, 7001, 1049, "2026-11-24T02:01:00Z")
+
+	// Another leader does not know yet what runs.
+	stop()
+	again := &countingOperator{writes: map[string]int{}}
+	again.start(t)
+	patch(t, busy, func(q *v1alpha1.TenantQueue) { q.Spec.Suspend = nil })
+	awaitQueue(t, busy, "limits are in force")
+	awaitNumbers(t, busy, 7001, 1049, "2026-11-24T02:01:00Z")
+	again.count(t, map[string]queue.Counts{busy.Name: {}})
+	awaitNumbers(t, busy, 0, 0, "unset")
+	gomega.NewWithT(t).Expect(again.written(idle)).To(gomega.BeZero(), "nothing has changed")
+}
+
+// TestTenantQueueCountsRuns: what waits and what runs is in the status, and in the end nothing is.
+func TestTenantQueueCountsRuns(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t, v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(1))})
+	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+	template := newReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.QueueRef = &v1alpha1.LabelReference{Name: q.Name} })
+	first := newTenantJob(t, tenant, template)
+	awaitRunningPod(t, first)
+	second := newTenantJob(t, tenant, template)
+	awaitNumbers(t, q, 1, 1, second.CreationTimestamp.UTC().Format(time.RFC3339))
+	finish(t, first, corev1.PodSucceeded)
+	awaitNumbers(t, q, 0, 1, "unset")
+	finish(t, second, corev1.PodSucceeded)
+	awaitNumbers(t, q, 0, 0, "unset")
+	awaitQueue(t, q, "limits are in force")
+}
+
+// baseURL is that of the API server.
+func baseURL() string { return "https://" + strings.TrimPrefix(restConfig.Host, "https://") }
+
+// TestTenantQueueIsForgotten: a queue that is gone leaves no metrics behind.
+func TestTenantQueueIsForgotten(t *testing.T) {
+	withoutOperator(t)
+	o := &countingOperator{writes: map[string]int{}}
+	o.start(t)
+	registry := prometheus.NewRegistry()
+	if err := o.recorder.Register(registry); err != nil {
+		t.Fatal(err)
+	}
+	q, stays := newQueue(t, v1alpha1.TenantQueueSpec{}), newQueue(t, v1alpha1.TenantQueueSpec{})
+	for _, each := range []*v1alpha1.TenantQueue{q, stays} {
+		awaitQueue(t, each, "limits are in force")
+		o.recorder.Started(each.Name, "High", time.Second)
+	}
+	series := func(g gomega.Gomega) []string {
+		return labelled(g, registry, "tenantry_tenantjob_wait_seconds", "queue")
+	}
+	gomega.NewWithT(t).Expect(series(gomega.NewWithT(t))).To(gomega.ConsistOf(q.Name, stays.Name))
+	remove(t, q)
+	eventually(t, func(g gomega.Gomega) { g.Expect(series(g)).To(gomega.ConsistOf(stays.Name)) })
+}
+
+// labelled are the values of a label in the series of a metric.
+func labelled(g gomega.Gomega, registry prometheus.Gatherer, metric, label string) []string {
+	families, err := registry.Gather()
+	g.Expect(err).NotTo(gomega.HaveOccurred())
+	var values []string
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			for _, pair := range m.GetLabel() {
+				if family.GetName() == metric && pair.GetName() == label {
+					values = append(values, pair.GetValue())
+				}
+			}
+		}
+	}
+	return values
+}
+
+// operatorsRecorder is what the operator of all tests records its metrics with, if its series are where the metrics
+// endpoint takes them from.
+func operatorsRecorder(t *testing.T) *metrics.Recorder {
+	t.Helper()
+	already, registered := errors.AsType[prometheus.AlreadyRegisteredError](ctrlmetrics.Registry.Register(metrics.New(metrics.Options{})))
+	if !registered {
+		t.Fatal("the operator has not registered its metrics")
+	}
+	return already.ExistingCollector.(*metrics.Recorder)
+}
+
+func TestMetricsOfTenants(t *testing.T) {
+	t.Parallel()
+	const running, finished = "tenantry_tenant_running_tenantjobs", "tenantry_tenantjobs_finished_total"
+	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+	awaitRunningPod(t, newTenantJob(t, tenant, newReadyTemplate(t, nil)))
+	eventually(t, func(g gomega.Gomega) {
+		g.Expect(labelled(g, ctrlmetrics.Registry, running, "tenant")).To(gomega.ContainElement(tenant.Name))
+	})
+	operatorsRecorder(t).Finished(tenant.Name, metrics.OutcomeSucceeded)
+	g := gomega.NewWithT(t)
+	g.Expect(labelled(g, ctrlmetrics.Registry, finished, "tenant")).To(gomega.ContainElement(tenant.Name))
+	remove(t, tenant)
+	awaitGone(t, tenant)
+	eventually(t, func(g gomega.Gomega) {
+		for _, metric := range []string{running, finished} {
+			g.Expect(labelled(g, ctrlmetrics.Registry, metric, "tenant")).NotTo(gomega.ContainElement(tenant.Name), metric)
+		}
+	})
+}
+
+// TestMetricsOfOneThatStandsBy: its caches know what the leader knows, and everything would be counted twice.
+func TestMetricsOfOneThatStandsBy(t *testing.T) {
+	t.Parallel()
+	elected := make(chan struct{})
+	ask := onceElected(elected, func() map[string]int { return map[string]int{"acme": 1} })
+	g := gomega.NewWithT(t)
+	g.Expect(ask()).To(gomega.BeEmpty())
+	close(elected)
+	g.Expect(ask()).To(gomega.HaveLen(1))
+}
+
+func TestMetricsOfQueues(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t, v1alpha1.TenantQueueSpec{})
+	eventually(t, func(g gomega.Gomega) {
+		for _, metric := range []string{"waiting_tenantjobs", "running_tenantjobs", "oldest_wait_seconds"} {
+			g.Expect(labelled(g, ctrlmetrics.Registry, "tenantry_queue_"+metric, "queue")).To(gomega.ContainElement(q.Name))
+		}
+	})
+}
+
+// TestFlowSchemas: the API server accepts them, and what the operator asks of it goes where they say.
+func TestFlowSchemas(t *testing.T) {
+	t.Parallel()
+	if err := install(t.Context(), "../../config/flowcontrol/*.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	for name, given := range map[string]struct {
+		user, namespace, path string
+		want                  string
+	}{
+		"the operator's lease":     {"tenantry", operatorNamespace, "/apis/coordination.k8s.io/v1/namespaces/" + operatorNamespace + "/leases/tenantry.dev", "tenantry-leader-election"},
+		"a lease somewhere else":   {"tenantry", operatorNamespace, "/apis/coordination.k8s.io/v1/namespaces/default/leases/tenantry.dev", "tenantry"},
+		"a tenant's Jobs":          {"tenantry", operatorNamespace, "/apis/batch/v1/namespaces/tenant-acme/jobs", "tenantry"},
+		"what is in no namespace":  {"tenantry", operatorNamespace, "/apis/tenantry.dev/v1alpha1/tenants", "tenantry"},
+		"what is no object":        {"tenantry", operatorNamespace, "/version", "tenantry"},
+		"somebody else's requests": {"default", operatorNamespace, "/apis/tenantry.dev/v1alpha1/tenants", "service-accounts"},
+		"a namesake's requests":    {"tenantry", "default", "/apis/tenantry.dev/v1alpha1/tenants", "service-accounts"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := rest.CopyConfig(restConfig)
+			cfg.Impersonate = rest.ImpersonationConfig{
+				UserName: "system:serviceaccount:" + given.namespace + ":" + given.user,
+				Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + given.namespace, "system:authenticated"},
+			}
+			transport, err := rest.HTTPClientFor(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, func(g gomega.Gomega) {
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, baseURL()+given.path, nil)
+				g.Expect(err).NotTo(gomega.HaveOccurred())
+				response, err := transport.Do(request)
+				g.Expect(err).NotTo(gomega.HaveOccurred())
+				g.Expect(response.Body.Close()).To(gomega.Succeed())
+				g.Expect(schemaNamed(t, g, response.Header.Get("X-Kubernetes-Pf-Flowschema-Uid"))).To(gomega.Equal(given.want))
+			})
+		})
+	}
+}
+
+// schemaNamed is the name of the FlowSchema that has a UID.
+func schemaNamed(t *testing.T, g gomega.Gomega, uid string) string {
+	t.Helper()
+	var schemas flowcontrolv1.FlowSchemaList
+	g.Expect(kube.List(t.Context(), &schemas)).To(gomega.Succeed())
+	for i := range schemas.Items {
+		if string(schemas.Items[i].UID) == uid {
+			return schemas.Items[i].Name
+		}
+	}
+	return ""
+}

@@ -1,0 +1,164 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/schedule"
+)
+
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantschedules,verbs=get;list;watch
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantschedules/status,verbs=patch
+// Its fan-outs' owner references block its deletion, which needs the right to change its finalizers.
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantschedules/finalizers,verbs=update
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantfanouts,verbs=create;get;list;watch;delete
+
+// Indexes of TenantFanOuts.
+const (
+	// indexSchedule finds those of a TenantSchedule by its UID.
+	indexSchedule = "schedule-uid"
+	// indexRetry finds those that are to retry a fan-out and have not read yet whom, by its name.
+	indexRetry = "unplanned-retry-of"
+)
+
+type tenantScheduleReconciler struct{ deps }
+
+func setupTenantSchedule(mgr manager.Manager, d deps) error {
+	for name, index := range map[string]client.IndexerFunc{indexSchedule: byScheduleUID, indexRetry: byRetrySource} {
+		if err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.TenantFanOut{}, name, index); err != nil {
+			return fmt.Errorf("indexing TenantFanOuts by %s: %w", name, err)
+		}
+	}
+	r := &tenantScheduleReconciler{d}
+	edited := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
+	return builder.ControllerManagedBy(mgr).
+		Named("tenantschedule").
+		For(&v1alpha1.TenantSchedule{}, builder.WithPredicates(edited)).
+		Owns(&v1alpha1.TenantFanOut{}, builder.WithPredicates(changed(resultMatters))).
+		WithOptions(d.opts.forController()).
+		Complete(reconcile.AsReconciler(d.Client, r))
+}
+
+func byScheduleUID(obj client.Object) []string {
+	if owner := metav1.GetControllerOf(obj); owner != nil && owner.Kind == "TenantSchedule" {
+		return []string{string(owner.UID)}
+	}
+	return nil
+}
+
+func byRetrySource(obj client.Object) []string {
+	fanOut := obj.(*v1alpha1.TenantFanOut)
+	if source := fanOut.Spec.Tenants.RetryOf; source != nil && !meta.IsStatusConditionTrue(fanOut.Status.Conditions, v1alpha1.ConditionPlanned) {
+		return []string{source.Name}
+	}
+	return nil
+}
+
+// resultMatters is what a TenantSchedule looks at in its fan-outs: not how far they are.
+func resultMatters(obj client.Object) any {
+	fanOut := obj.(*v1alpha1.TenantFanOut)
+	for _, c := range fanOut.Status.Conditions {
+		if c.Type == v1alpha1.ConditionSucceeded && c.Status != metav1.ConditionUnknown {
+			return []any{c.Status, c.Reason, c.Message, fanOut.Status.CompletionTime}
+		}
+	}
+	return nil
+}
+
+// Reconcile makes the fan-outs of the ticks that have come, and says what became of them. To die anywhere in it loses no
+// tick: those that are due are found again from the fan-outs that exist, and what is missed is counted with the same write
+// that remembers it.
+func (r *tenantScheduleReconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule) (reconcile.Result, error) {
+	o, err := r.observe(ctx, ts)
+	if err != nil || o.Schedule == nil || o.Schedule.DeletionTimestamp != nil {
+		return reconcile.Result{}, err
+	}
+	ts = o.Schedule
+	base := ts.DeepCopy()
+	plan := schedule.Look(o.Observed)
+	made, conflicts, makeErr := r.makeFanOuts(ctx, ts, plan.Due)
+	o.Runs = append(o.Runs, made...)
+	plan.Missed = plan.Missed.And(conflicts)
+
+	recordSchedule(o, plan)
+	if err := patchStatus(ctx, r.Client, ts, base); err != nil {
+		return retryStale(errors.Join(err, makeErr))
+	}
+	r.announceSchedule(base, ts, plan.Missed)
+	after, cleanErr := r.clean(ctx, o, plan.After)
+	return reconcile.Result{RequeueAfter: after}, errors.Join(makeErr, cleanErr)
+}
+
+// makeFanOuts makes those of some ticks, oldest first. It stops at the first that can't be made now; those before it have
+// been dealt with.
+func (r *tenantScheduleReconciler) makeFanOuts(ctx context.Context, ts *v1alpha1.TenantSchedule, ticks []time.Time) (made []schedule.Run, conflicts schedule.Missed, err error) {
+	for _, tick := range ticks {
+		fanOut, isNew, err := r.makeFanOut(ctx, ts, tick)
+		if err != nil {
+			return made, conflicts, err
+		}
+		run, _ := schedule.RunOf(ts, fanOut)
+		switch {
+		case !metav1.IsControlledBy(fanOut, ts):
+			conflicts = conflicts.And(schedule.Missed{Count: 1, Last: tick, Reason: schedule.MissedNameConflict})
+			continue
+		case isNew:
+			r.note(ts, "ScheduledFanOut", "Schedule", fmt.Sprintf("made TenantFanOut %s for %s", fanOut.Name, tick.UTC().Format(time.RFC3339)))
+		}
+		made = append(made, run)
+	}
+	return made, conflicts, nil
+}
+
+// makeFanOut returns the fan-out that has a tick's name, whoever made it.
+func (r *tenantScheduleReconciler) makeFanOut(ctx context.Context, ts *v1alpha1.TenantSchedule, tick time.Time) (fanOut *v1alpha1.TenantFanOut, isNew bool, err error) {
+	fanOut = schedule.FanOut(ts, tick)
+	err = r.Create(ctx, fanOut, client.FieldOwner(FieldManager))
+	if err == nil {
+		return fanOut, true, nil
+	}
+	name := schedule.TickName(ts.Name, tick)
+	if apierrors.IsAlreadyExists(err) {
+		fanOut = &v1alpha1.TenantFanOut{}
+		if err = r.live.Get(ctx, client.ObjectKey{Name: name}, fanOut); err == nil {
+			return fanOut, false, nil
+		}
+	}
+	return nil, false, fmt.Errorf("creating TenantFanOut %s: %w", name, err)
+}
+
+// clean deletes the fan-outs beyond the history limits, and returns when to look again.
+func (r *tenantScheduleReconciler) clean(ctx context.Context, o observedSchedule, after time.Duration) (time.Duration, error) {
+	ts := o.Schedule
+	if ts.Status.LastScheduleTime == nil {
+		return after, nil
+	}
+	for _, run := range schedule.Surplus(&ts.Spec, o.Runs, ts.Status.LastScheduleTime.Time) {
+		var retries v1alpha1.TenantFanOutList
+		if err := r.List(ctx, &retries, client.MatchingFields{indexRetry: run.Name}, client.UnsafeDisableDeepCopy); err != nil {
+			return after, fmt.Errorf("listing the retries of TenantFanOut %s: %w", run.Name, err)
+		}
+		if len(retries.Items) > 0 {
+			after = schedule.LookAgainAfter
+			continue
+		}
+		fanOut := &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: run.Name}}
+		err := r.Delete(ctx, fanOut, client.PropagationPolicy(metav1.DeletePropagationBackground), client.Preconditions{UID: &run.UID})
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return after, fmt.Errorf("deleting TenantFanOut %s: %w", run.Name, err)
+		}
+	}
+	return after, nil
+}

@@ -1,0 +1,87 @@
+package controller
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/schedule"
+)
+
+// recordSchedule puts what was found and done into the status of a schedule.
+func recordSchedule(o observedSchedule, plan schedule.Plan) {
+	ts, status := o.Schedule, &o.Schedule.Status
+	recordScheduleReadiness(o, plan.Problem)
+	status.ObservedGeneration = ts.Generation
+	status.EffectiveTime = written(status.EffectiveTime, plan.Effective)
+	status.LastScheduleTime = written(status.LastScheduleTime, schedule.LastScheduled(status.LastScheduleTime, o.Runs, o.Now))
+	status.LastSuccessfulTime = written(status.LastSuccessfulTime, schedule.LastSuccess(status.LastSuccessfulTime, o.Runs))
+	status.Active = schedule.Active(o.Runs)
+	status.NextScheduleTimes = nil
+	for _, tick := range plan.Next {
+		status.NextScheduleTimes = append(status.NextScheduleTimes, metav1.NewTime(tick))
+	}
+	recordMissed(status, plan.Missed)
+	before := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionLastRunSucceeded)
+	last := schedule.LastRun(ts.Name, before, o.Runs, status.LastScheduleTime != nil)
+	setCondition(&status.Conditions, ts.Generation, v1alpha1.ConditionLastRunSucceeded, last.Status, last.Reason, last.Message)
+}
+
+// recordScheduleReadiness says whether the schedule can make fan-outs. That the API server refuses them stands until it is
+// asked again.
+func recordScheduleReadiness(o observedSchedule, problem string) {
+	ts := o.Schedule
+	status, reason, message, standing := metav1.ConditionTrue, v1alpha1.ReasonReady, "makes a TenantFanOut at each tick", current
+	ready := meta.FindStatusCondition(ts.Status.Conditions, v1alpha1.ConditionReady)
+	switch {
+	case problem != "":
+		status, reason, message, standing = metav1.ConditionFalse, v1alpha1.ReasonInvalidSchedule, problem, stalled
+	case o.Refused != "":
+		status, reason, message, standing = metav1.ConditionFalse, v1alpha1.ReasonInvalidFanOut, o.Refused, stalled
+	case !o.asked && ready != nil && ready.Reason == v1alpha1.ReasonInvalidFanOut:
+		return
+	case ts.Spec.Suspend != nil && *ts.Spec.Suspend:
+		message = "makes no TenantFanOuts while `spec.suspend` is true"
+	}
+	setCondition(&ts.Status.Conditions, ts.Generation, v1alpha1.ConditionReady, status, reason, message)
+	setProgress(&ts.Status.Conditions, ts.Generation, standing, reason, message)
+}
+
+func recordMissed(status *v1alpha1.TenantScheduleStatus, missed schedule.Missed) {
+	if missed.Count == 0 {
+		return
+	}
+	total := missed.Count
+	if status.Missed != nil {
+		total += status.Missed.Count
+	}
+	status.Missed = &v1alpha1.MissedTicks{Count: total, LastTime: written(nil, missed.Last), LastReason: missed.Reason}
+}
+
+// announceSchedule tells of what nobody would see otherwise: ticks that did not run, and a schedule that can't.
+func (r *tenantScheduleReconciler) announceSchedule(before, after *v1alpha1.TenantSchedule, missed schedule.Missed) {
+	if missed.Count > 0 {
+		r.warn(after, "MissedTicks", "Schedule",
+			fmt.Sprintf("%d ticks did not run, the last of %s: %s", missed.Count, missed.Last.UTC().Format(time.RFC3339), missed.Reason))
+	}
+	ready := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
+	if ready.Status == metav1.ConditionFalse && readiness(before.Status.Conditions) != readiness(after.Status.Conditions) {
+		r.warn(after, ready.Reason, "Validate", ready.Message)
+	}
+}
+
+// written is a time as the API holds it: to the second. What stands there already is kept.
+func written(before *metav1.Time, t time.Time) *metav1.Time {
+	t = t.Truncate(time.Second)
+	switch {
+	case t.IsZero():
+		return nil
+	case before != nil && before.Time.Equal(t):
+		return before
+	default:
+		return &metav1.Time{Time: t}
+	}
+}
