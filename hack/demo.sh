@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
-# Shows Tenantry at work: `demo.sh up` deploys the operator, makes the sample tenants and runs the sample application's
-# jobs for them; `demo.sh down` takes it all away. On the cluster that KUBECONFIG names, else on a local one of its own.
+# Shows Tenantry at work: `demo.sh up` deploys the operator, makes the sample tenants, and runs the sample application's
+# jobs for one of them, for all of them, on a schedule, and in a flood; `demo.sh down` takes it all away. On the cluster
+# that KUBECONFIG names, else on a local one of its own.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 KUBECTL=${KUBECTL:-kubectl}
 own_cluster=$([[ -n ${KUBECONFIG:-} ]] && echo false || echo true)
-tenants=(acme globex initech)
+tenants=(acme globex hooli soylent initech)
 suspended=initech
+failing=globex
+flooding=hooli
+# On what the demo makes beside the samples.
+label=app.kubernetes.io/part-of=tenantry-demo
 
 if [[ -t 1 ]]; then bold=$'\e[1m' plain=$'\e[0m'; else bold='' plain=''; fi
 step=0
@@ -19,7 +24,12 @@ say() { printf '   %s\n' "$*"; }
 
 # show prints a command as one would type it, and what it answers.
 show() {
-	printf '   $ kubectl %s\n' "$*"
+	local argument line='kubectl'
+	for argument in "$@"; do
+		if [[ $argument == *[^[:alnum:]_./:=,-]* ]]; then argument="'$argument'"; fi
+		line+=" $argument"
+	done
+	printf '   $ %s\n' "$line"
 	"$KUBECTL" "$@" 2>&1 | sed 's/^/   /' || fail "that should have worked"
 }
 
@@ -33,7 +43,8 @@ quietly() {
 fail() {
 	printf '\n%sThe demo failed:%s %s\n\n' "$bold" "$plain" "$*" >&2
 	{
-		"$KUBECTL" get tenants,tenantjobs,jobs,pods --all-namespaces || true
+		"$KUBECTL" get tenants,tenantschedules,tenantfanouts,tenantqueues || true
+		"$KUBECTL" get tenantjobs,jobs,pods --all-namespaces || true
 		"$KUBECTL" logs --namespace tenantry-system deployment/tenantry-controller-manager --tail 30 || true
 	} >&2 2>&1
 	exit 1
@@ -47,18 +58,34 @@ sample_jobs() {
 
 # expect NAMESPACE/NAME PATTERN waits until status and reason of the TenantJob's condition Succeeded match, and fails when
 # it has ended otherwise or the time is over.
-expect() {
-	local outcome deadline=$((SECONDS + 300))
+expect() { await "TenantJob $1" "$2" tenantjob "${1#*/}" --namespace "${1%/*}"; }
+
+# expect_fan_out NAME PATTERN does the same for a fan-out.
+expect_fan_out() { await "TenantFanOut $1" "$2" tenantfanout "$1"; }
+
+await() {
+	local what=$1 pattern=$2 outcome deadline=$((SECONDS + 300))
+	shift 2
 	while true; do
-		outcome=$("$KUBECTL" get tenantjob "${1#*/}" --namespace "${1%/*}" \
+		outcome=$("$KUBECTL" get "$@" \
 			--output jsonpath='{range .status.conditions[?(@.type=="Succeeded")]}{.status} {.reason}: {.message}{end}')
 		# shellcheck disable=SC2053 # it is a pattern
-		if [[ $outcome == $2 ]]; then return; fi
+		if [[ $outcome == $pattern ]]; then return; fi
 		if [[ $outcome == True* || $outcome == False* ]] || ((SECONDS > deadline)); then
-			fail "TenantJob $1 should come to '$2', and is at '$outcome'"
+			fail "$what should come to '$pattern', and is at '$outcome'"
 		fi
 		sleep 1
 	done
+}
+
+# make_shown shows the manifest that it is given, and creates what is in it.
+make_shown() {
+	local manifest
+	manifest=$(cat)
+	printf '   $ kubectl create -f - <<EOF\n'
+	sed 's/^/   /' <<<"$manifest"
+	printf '   EOF\n'
+	"$KUBECTL" create --filename - <<<"$manifest" 2>&1 | sed 's/^/   /' || fail "that should have worked"
 }
 
 up() {
@@ -74,7 +101,7 @@ up() {
 	show get pods --namespace tenantry-system
 
 	# Of an earlier demo. In the foreground, so that their Jobs are gone, too, when the next of that name are made.
-	quietly delete --kustomize config/samples/jobs --ignore-not-found --cascade=foreground --timeout 2m
+	remove_demo
 
 	heading "Tenants, and the jobs that there are for them"
 	show apply --server-side --kustomize config/samples
@@ -84,11 +111,17 @@ up() {
 	say "Each tenant has a namespace now, an identity without rights, quotas and network policies:"
 	show get serviceaccounts,resourcequotas,limitranges,networkpolicies,rolebindings --namespace tenant-acme
 
+	quietly patch tenant "$failing" --type merge --patch '{"spec":{"attributes":{"maintenance":null}}}'
+
 	heading "Tenant $suspended has not paid, and is suspended"
 	show patch tenant "$suspended" --type merge --patch '{"spec":{"suspend":true}}'
 	quietly wait "tenant/$suspended" --for condition=Suspended --timeout 2m
 
-	heading "Every tenant gets work"
+	heading "Each job has a schedule, which gives it to every tenant"
+	show get tenantschedules
+	start_ticking
+
+	heading "Some tenants get work of their own"
 	show apply --server-side --kustomize config/samples/jobs
 
 	heading "For the suspended tenant nothing starts: its job waits"
@@ -110,10 +143,14 @@ up() {
 		finish "$job"
 	done
 
+	fan_out
+	flood
+	ticked
+
 	heading "What there is now"
-	quietly wait tenants --all --for jsonpath='{.status.running}'=0 --timeout 1m
+	quietly wait "${tenants[@]/#/tenant/}" --for jsonpath='{.status.running}'=0 --timeout 1m
 	show get tenants
-	show get tenantjobs --all-namespaces
+	show get tsch,tfo,tj --all-namespaces
 
 	goodbye
 }
@@ -156,6 +193,154 @@ finish() {
 	fi
 }
 
+# fan_out runs one job for all tenants: one of them fails, one is skipped, and who failed is retried.
+fan_out() {
+	heading "One job for every tenant: a fan-out, while the database of $failing is in maintenance"
+	show patch tenant "$failing" --type merge --patch '{"spec":{"attributes":{"maintenance":"true"}}}'
+	make_shown <<-YAML
+		apiVersion: tenantry.dev/v1alpha1
+		kind: TenantFanOut
+		metadata: {name: stats, labels: {${label/=/: }}}
+		spec:
+		  templateRef: {name: update-dashboard-stats}
+		  tenants: {all: true}
+	YAML
+	expect_fan_out stats "False SomeFailed*"
+	show get tenantfanout stats
+	say "Nobody is forgotten. Who did not succeed, and why:"
+	# shellcheck disable=SC2016 # it is a Go template
+	show get tenantfanout stats --output 'go-template={{range .status.unsuccessfulTenants}}{{.tenant}}: {{.reason}}: {{.message}}{{"\n"}}{{end}}'
+	expect_counts stats "total=${#tenants[@]} succeeded=$((${#tenants[@]} - 2)) failed=1 skipped=1"
+	expect_unsuccessful stats "$failing=JobFailed $suspended=TenantSuspended"
+	show logs job/stats --namespace "tenant-$failing" --tail 1
+
+	heading "The maintenance is over, and who failed is retried"
+	show patch tenant "$failing" --type merge --patch '{"spec":{"attributes":{"maintenance":null}}}'
+	make_shown <<-YAML
+		apiVersion: tenantry.dev/v1alpha1
+		kind: TenantFanOut
+		metadata: {name: stats-retry, labels: {${label/=/: }}}
+		spec:
+		  templateRef: {name: update-dashboard-stats}
+		  tenants: {retryOf: {name: stats}}
+	YAML
+	show wait tenantfanout/stats-retry --for condition=Succeeded --timeout 2m
+	show get tenantfanout stats stats-retry
+	expect_counts stats-retry "total=1 succeeded=1 failed=0 skipped=0"
+	show get tenantjobs --all-namespaces --selector tenantry.dev/fan-out=stats-retry
+}
+
+# expect_counts NAME COUNTS compares counters of a fan-out.
+expect_counts() {
+	local counts
+	counts=$("$KUBECTL" get tenantfanout "$1" --output go-template='{{with .status.counts}}total={{.total}} succeeded={{.succeeded}} failed={{.failed}} skipped={{.skipped}}{{end}}')
+	if [[ $counts != "$2" ]]; then fail "the counters of fan-out $1 should be '$2', and are '$counts'"; fi
+}
+
+# expect_unsuccessful NAME TENANT=REASON... compares who did not succeed, and why.
+expect_unsuccessful() {
+	local list
+	list=$("$KUBECTL" get tenantfanout "$1" --output jsonpath='{range .status.unsuccessfulTenants[*]}{.tenant}={.reason} {end}')
+	if [[ ${list% } != "$2" ]]; then fail "fan-out $1 should name '$2', and names '$list'"; fi
+}
+
+# start_ticking makes a schedule for every minute. It is looked at later, when a minute has begun. It leaves the tenant out
+# that is to be in maintenance for a while.
+start_ticking() {
+	say "And one for every minute, so that there is something to see:"
+	make_shown <<-YAML
+		apiVersion: tenantry.dev/v1alpha1
+		kind: TenantSchedule
+		metadata: {name: every-minute, labels: {${label/=/: }}}
+		spec:
+		  schedule: "* * * * *"
+		  fanOutTemplate:
+		    spec:
+		      templateRef: {name: check-expired-sessions}
+		      tenants: {all: true, exclude: [$failing]}
+	YAML
+}
+
+# ticked looks at what the schedule for every minute has made.
+ticked() {
+	heading "Meanwhile a minute has begun: the schedule's tick was a fan-out"
+	quietly wait tenantschedule/every-minute --for condition=Ready --timeout 1m
+	local deadline=$((SECONDS + 90)) fan_outs
+	until [[ -n $("$KUBECTL" get tenantschedule every-minute --output jsonpath='{.status.lastScheduleTime}') ]]; do
+		if ((SECONDS > deadline)); then fail "the schedule every-minute should have ticked by now"; fi
+		sleep 1
+	done
+	show patch tenantschedule every-minute --type merge --patch '{"spec":{"suspend":true}}'
+	fan_outs=$("$KUBECTL" get tenantfanouts --selector tenantry.dev/schedule=every-minute \
+		--output jsonpath='{range .items[*]}{.metadata.name}{"\n"}{end}')
+	local fan_out
+	for fan_out in $fan_outs; do
+		expect_fan_out "$fan_out" "True Completed*"
+		expect_counts "$fan_out" "total=$((${#tenants[@]} - 1)) succeeded=$((${#tenants[@]} - 2)) failed=0 skipped=1"
+	done
+	if [[ -z $fan_outs ]]; then fail "the schedule every-minute says that it ticked, and there is no fan-out of it"; fi
+	show get tenantfanouts --selector tenantry.dev/schedule=every-minute
+}
+
+# flood lets one tenant queue up many jobs, then gives one to each of some others, and looks who started when.
+flood() {
+	local many=30 others=(acme globex soylent) tenant i
+	heading "A flood: $flooding has $many routers to set up, and the queue lets three at a time"
+	for ((i = 1; i <= many; i++)); do router "$flooding" "flood-$i"; done | "$KUBECTL" create --filename - >/dev/null ||
+		fail "the TenantJobs of $flooding should have been made"
+	say "$many TenantJobs of $flooding wait in the queue provisioning. Now one for each of ${others[*]}:"
+	for tenant in "${others[@]}"; do router "$tenant" single; done | "$KUBECTL" create --filename - 2>&1 | sed 's/^/   /' ||
+		fail "the TenantJobs of ${others[*]} should have been made"
+	for tenant in "${others[@]}"; do expect "tenant-$tenant/single" "True Completed*"; done
+	say "These have ended. Who started when:"
+	in_order_of_start
+	expect "tenant-$flooding/flood-$many" "Unknown Queued*"
+	show get tenantjob "flood-$many" --namespace "tenant-$flooding" --output wide
+	show get tenantqueue provisioning
+	say "What is left of the flood is taken away:"
+	printf '   $ kubectl delete tenantjobs --namespace tenant-%s --selector %s\n' "$flooding" "$label"
+	quietly delete tenantjobs --namespace "tenant-$flooding" --selector "$label" --timeout 2m
+}
+
+# router TENANT NAME prints a TenantJob that sets a router up.
+router() {
+	cat <<-YAML
+		---
+		apiVersion: tenantry.dev/v1alpha1
+		kind: TenantJob
+		metadata: {namespace: tenant-$1, name: $2, labels: {${label/=/: }}}
+		spec:
+		  tenantRef: {name: $1}
+		  templateRef: {name: router-provisioning}
+		  parameters: {routerID: $2, runSeconds: "1"}
+	YAML
+}
+
+# in_order_of_start lists the jobs of the flood and the single ones, and fails when a single one let more of the flood go
+# first than the queue has places.
+in_order_of_start() {
+	local columns=STARTED:.status.startTime,CREATED:.metadata.creationTimestamp,TENANT:.spec.tenantRef.name,NAME:.metadata.name
+	"$KUBECTL" get tenantjobs --all-namespaces --selector "$label" --no-headers --output custom-columns="$columns" |
+		sort | awk -v flooding="$flooding" '
+			$1 == "<none>" { waiting++; next }
+			{ started[++n] = $1; created[n] = $2; tenant[n] = $3; name[n] = $4 }
+			END {
+				for (i = 1; i <= n; i++) {
+					note = ""
+					if (tenant[i] != flooding) {
+						before = 0
+						for (j = 1; j <= n; j++)
+							if (tenant[j] == flooding && started[j] > created[i] && started[j] < started[i]) before++
+						if (before > 3) bad = 1
+						note = "  <- made at " substr(created[i], 12, 8) ", " before " of the flood went first"
+					}
+					printf "     %s  %-8s %s%s\n", substr(started[i], 12, 8), tenant[i], name[i], note
+				}
+				printf "     and %d still wait\n", waiting
+				exit bad
+			}' || fail "a single job should not wait for more than a few of the flood"
+}
+
 goodbye() {
 	heading "Look around"
 	if $own_cluster; then say "export KUBECONFIG=$KUBECONFIG"; fi
@@ -163,10 +348,20 @@ goodbye() {
 	say "kubectl get tenantry --all-namespaces                 # everything of Tenantry's"
 	say "kubectl describe tenant acme"
 	say "kubectl get tenantjobs -A -l tag.tenantry.dev/payment=8231"
+	say "kubectl get tenantjobs -A -l tenantry.dev/fan-out=stats  # who ran in it, as long as it is there"
 	say "kubectl patch tenant $suspended --type merge --patch '{\"spec\":{\"suspend\":false}}'   # and its job runs"
 	if $own_cluster; then say "make demo-down                                        # to stop"; else
 		say "make demo-down                                        # to remove the sample tenants and the operator"
 	fi
+}
+
+# remove_demo takes away what runs: of the samples and of the demo. Schedules first, since they make more.
+remove_demo() {
+	local gone=(--ignore-not-found --cascade=foreground --timeout 2m)
+	quietly delete --filename config/samples/tenantry_v1alpha1_tenantschedule.yaml "${gone[@]}"
+	quietly delete tenantschedules,tenantfanouts --selector "$label" "${gone[@]}"
+	quietly delete tenantjobs --all-namespaces --selector "$label" "${gone[@]}"
+	quietly delete --kustomize config/samples/jobs "${gone[@]}"
 }
 
 down() {
@@ -175,7 +370,7 @@ down() {
 		return
 	fi
 	# Tenants need the operator to go, so it goes last.
-	"$KUBECTL" delete --ignore-not-found --kustomize config/samples/jobs --timeout 2m
+	remove_demo
 	"$KUBECTL" delete --ignore-not-found --kustomize config/samples --timeout 5m
 	make --no-print-directory undeploy ignore-not-found=true
 }

@@ -31,6 +31,9 @@ func (j job) execute(ctx context.Context, env environment, now time.Time, log *s
 
 	log.Info("started", g.logged()...)
 	log.Info(plan)
+	if g.attributes["MAINTENANCE"] == "true" {
+		return errors.New("the tenant's database is in maintenance, says its attribute maintenance")
+	}
 	if err := wait(ctx, lasts); err != nil {
 		return err
 	}
@@ -51,6 +54,17 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// pending instead of an id means all that an event should have dispatched, and did not.
+const pending = "pending"
+
+// oneOrPending names what a job is about.
+func oneOrPending(kind, id string) string {
+	if id == pending {
+		return "every " + kind + " that is pending"
+	}
+	return kind + " " + id
+}
+
 // jobs, the most urgent first. Queues and priorities are the templates' business.
 var jobs = []job{
 	{"check-expired-subscriptions", func(g given, p *parameters) string {
@@ -64,14 +78,14 @@ var jobs = []job{
 			channel, ahead, g.day(ahead))
 	}},
 	{"process-payment", func(g given, p *parameters) string {
-		payment := p.text("PAYMENT_ID")
+		payment := oneOrPending("payment", p.text("PAYMENT_ID"))
 		if currency := g.attributes["CURRENCY"]; currency != "" {
 			payment += " in " + currency
 		}
-		return fmt.Sprintf("would charge payment %s, with idempotency key %q", payment, g.jobUID)
+		return fmt.Sprintf("would charge %s, with idempotency key %q", payment, g.jobUID)
 	}},
 	{"disconnect-user", func(_ given, p *parameters) string {
-		return fmt.Sprintf("would disconnect user %s everywhere, reason %s", p.text("USER_ID"), p.text("REASON"))
+		return fmt.Sprintf("would disconnect %s everywhere, reason %s", oneOrPending("user", p.text("USER_ID")), p.text("REASON"))
 	}},
 	{"process-grace-period", func(g given, p *parameters) string {
 		grace, limit := p.number("GRACE_DAYS"), p.number("LIMIT_KBPS")
@@ -83,7 +97,7 @@ var jobs = []job{
 			p.number("TIMEOUT_SECONDS"), p.number("ALERT_AFTER_FAILURES"))
 	}},
 	{"router-provisioning", func(_ given, p *parameters) string {
-		return fmt.Sprintf("would provision router %s with profile %s", p.text("ROUTER_ID"), p.text("PROFILE"))
+		return fmt.Sprintf("would provision %s with profile %s", oneOrPending("router", p.text("ROUTER_ID")), p.text("PROFILE"))
 	}},
 	{"sync-access-point-status", func(_ given, p *parameters) string {
 		return fmt.Sprintf("would ask for the status of access points that were not heard of for %d minutes",

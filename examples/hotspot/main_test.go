@@ -84,6 +84,15 @@ func TestRun(t *testing.T) {
 				`level=ERROR msg="failed, as SIMULATE_FAILURE told it to"`,
 			},
 		},
+		"what events should have dispatched": {
+			command: "disconnect-user",
+			env:     acme.with(environment{"USER_ID": "pending", "REASON": "expired"}),
+			want: []string{
+				started,
+				`level=INFO msg="would disconnect every user that is pending everywhere, reason expired"`,
+				done,
+			},
+		},
 		"no tenant": {
 			command:  "update-vpn-status",
 			env:      environment{"HANDSHAKE_SECONDS": "180"},
@@ -145,6 +154,21 @@ func TestRun(t *testing.T) {
 			}
 			if out.String() != want.String() {
 				t.Errorf("output\n%swant\n%s", out.String(), want.String())
+			}
+		})
+	}
+}
+
+func TestFailsForATenantInMaintenance(t *testing.T) {
+	tests := map[string]int{"true": exitFailed, "false": 0, "": 0}
+	for attribute, want := range tests {
+		t.Run(fmt.Sprintf("maintenance is %q", attribute), func(t *testing.T) {
+			var out strings.Builder
+			env := acme.with(environment{"WINDOW_DAYS": "30", "TENANTRY_ATTRIBUTE_MAINTENANCE": attribute})
+			code := run(t.Context(), []string{"update-dashboard-stats"}, env, now, &out)
+			said := strings.Contains(out.String(), "the tenant's database is in maintenance")
+			if code != want || said != (want == exitFailed) {
+				t.Errorf("exit code %d, want %d, output %s", code, want, out.String())
 			}
 		})
 	}

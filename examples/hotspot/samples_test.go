@@ -94,10 +94,43 @@ func TestEveryJobHasItsTemplate(t *testing.T) {
 }
 
 func TestOtherSamplesParse(t *testing.T) {
-	readSamples[v1alpha1.TenantQueue](t, "tenantry_v1alpha1_tenantqueue.yaml")
-	readSamples[v1alpha1.TenantSchedule](t, "tenantry_v1alpha1_tenantschedule.yaml")
 	readSamples[v1alpha1.CredentialProvider](t, "tenantry_v1alpha1_credentialprovider.yaml")
 	readSamples[v1alpha1.TenantFanOut](t, "jobs/tenantry_v1alpha1_tenantfanout.yaml")
+}
+
+func TestEveryTemplateHasItsQueue(t *testing.T) {
+	queues := map[string]bool{}
+	for _, queue := range readSamples[v1alpha1.TenantQueue](t, "tenantry_v1alpha1_tenantqueue.yaml") {
+		queues[queue.Name] = true
+	}
+	for name, template := range readTemplates(t) {
+		if ref := template.Spec.QueueRef; ref == nil || !queues[ref.Name] {
+			t.Errorf("%s has queueRef %v, and no TenantQueue is named so", name, ref)
+		}
+	}
+}
+
+func TestEveryJobIsScheduled(t *testing.T) {
+	templates := readTemplates(t)
+	scheduled := map[string]bool{}
+	for _, ts := range readSamples[v1alpha1.TenantSchedule](t, "tenantry_v1alpha1_tenantschedule.yaml") {
+		t.Run(ts.Name, func(t *testing.T) {
+			spec := ts.Spec.FanOutTemplate.Spec
+			template, exists := templates[spec.TemplateRef.Name]
+			if !exists || ts.Name != template.Name {
+				t.Fatalf("it runs %q", spec.TemplateRef.Name)
+			}
+			env := resolve(t, template, spec.Parameters).with(environment{"TENANT_ID": "1"})
+			var out strings.Builder
+			if code := run(t.Context(), []string{template.Name}, env, now, &out); code != 0 {
+				t.Errorf("exit code %d, output %s", code, out.String())
+			}
+			scheduled[template.Name] = true
+		})
+	}
+	if len(scheduled) != len(templates) {
+		t.Errorf("%d of %d templates have a schedule", len(scheduled), len(templates))
+	}
 }
 
 func TestSampleTenantJobsRun(t *testing.T) {

@@ -3,11 +3,16 @@ package controller
 import (
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
+	"unique"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,7 +21,7 @@ import (
 )
 
 // CacheOptions bound what the manager keeps in memory: of namespaces and Jobs only those that are tenants', and of Jobs
-// not the pod template, which is most of them and which nobody reads.
+// and TenantJobs only what somebody reads.
 func CacheOptions() cache.Options {
 	tenants := client.HasLabels{v1alpha1.LabelTenant}
 	selector := client.ListOptions{}
@@ -24,8 +29,9 @@ func CacheOptions() cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Namespace{}: {Label: selector.LabelSelector},
-			&batchv1.Job{}:      {Label: selector.LabelSelector, Transform: stripJob},
+			&corev1.Namespace{}:   {Label: selector.LabelSelector},
+			&batchv1.Job{}:        {Label: selector.LabelSelector, Transform: stripJob},
+			&v1alpha1.TenantJob{}: {Transform: stripTenantJob},
 		},
 	}
 }
@@ -39,17 +45,95 @@ func ClientOptions() client.Options {
 	}}}
 }
 
+// stripTenantJob takes off a TenantJob what the cache need not hold, and lets it share what it has in common with others:
+// ten thousand children of a fan-out differ in little. It can be patched and deleted, never updated.
+func stripTenantJob(obj any) (any, error) {
+	tj, ok := obj.(*v1alpha1.TenantJob)
+	if !ok {
+		return tombstone(obj)
+	}
+	slim(&tj.ObjectMeta, func(key string) bool { return key == v1alpha1.AnnotationScheduledTime })
+	tj.TypeMeta = metav1.TypeMeta{Kind: shared(tj.Kind), APIVersion: shared(tj.APIVersion)}
+	tj.Spec.TenantRef.Name = shared(tj.Spec.TenantRef.Name)
+	tj.Spec.TemplateRef.Name = shared(tj.Spec.TemplateRef.Name)
+	parameters := tj.Spec.Parameters
+	tj.Spec.Parameters = make(map[string]v1alpha1.ParameterValue, len(parameters))
+	for key, value := range parameters {
+		tj.Spec.Parameters[shared(key)] = v1alpha1.ParameterValue(shared(string(value)))
+	}
+	tj.Status.TenantUID = types.UID(shared(string(tj.Status.TenantUID)))
+	if ref := tj.Status.JobRef; ref != nil {
+		ref.Name = shared(ref.Name)
+	}
+	tj.Status.Conditions = slices.Clone(tj.Status.Conditions)
+	for i := range tj.Status.Conditions {
+		c := &tj.Status.Conditions[i]
+		c.Type, c.Status, c.Reason, c.Message = shared(c.Type), metav1.ConditionStatus(shared(string(c.Status))), shared(c.Reason), shared(c.Message)
+	}
+	return tj, nil
+}
+
 // stripJob takes off a Job what the cache need not hold. Such a Job can be patched and deleted, never updated.
 func stripJob(obj any) (any, error) {
 	job, ok := obj.(*batchv1.Job)
 	if !ok {
-		if _, tombstone := obj.(toolscache.DeletedFinalStateUnknown); tombstone {
-			return obj, nil
-		}
-		return nil, fmt.Errorf("caching a Job: unexpected %T", obj)
+		return tombstone(obj)
 	}
-	job.ManagedFields = nil
-	maps.DeleteFunc(job.Annotations, func(key, _ string) bool { return key != v1alpha1.AnnotationTemplateGeneration })
-	job.Spec.Template = corev1.PodTemplateSpec{}
+	slim(&job.ObjectMeta, func(key string) bool { return key == v1alpha1.AnnotationTemplateGeneration })
+	maps.DeleteFunc(job.Labels, func(key, _ string) bool { return !strings.HasPrefix(key, "tenantry.dev/") })
+	job.Finalizers = nil
+	job.Spec = batchv1.JobSpec{}
 	return job, nil
+}
+
+// tombstone lets the mark of an object pass whose deletion was missed.
+func tombstone(obj any) (any, error) {
+	if _, is := obj.(toolscache.DeletedFinalStateUnknown); is {
+		return obj, nil
+	}
+	return nil, fmt.Errorf("caching an object: unexpected %T", obj)
+}
+
+// slim takes off metadata what nobody reads, and lets it share the rest.
+func slim(m *metav1.ObjectMeta, keep func(annotation string) bool) {
+	m.ManagedFields = nil
+	m.GenerateName = ""
+	m.Name, m.Namespace = shared(m.Name), shared(m.Namespace)
+	m.Labels = sharing(m.Labels, func(string) bool { return true })
+	m.Annotations = sharing(m.Annotations, keep)
+	m.OwnerReferences = slices.Clone(m.OwnerReferences)
+	for i := range m.OwnerReferences {
+		o := &m.OwnerReferences[i]
+		o.APIVersion, o.Kind, o.Name, o.UID = shared(o.APIVersion), shared(o.Kind), shared(o.Name), types.UID(shared(string(o.UID)))
+		o.Controller, o.BlockOwnerDeletion = sharedFlag(o.Controller), sharedFlag(o.BlockOwnerDeletion)
+	}
+}
+
+// sharing is a map with what is to be kept, of strings that others have, too. Nil when that is nothing.
+func sharing(from map[string]string, keep func(string) bool) map[string]string {
+	var to map[string]string
+	for key, value := range from {
+		if keep(key) {
+			if to == nil {
+				to = make(map[string]string, len(from))
+			}
+			to[shared(key)] = shared(value)
+		}
+	}
+	return to
+}
+
+// shared is a string that is in memory once, and for no longer than somebody holds it.
+func shared(s string) string { return unique.Make(s).Value() }
+
+var yes, no = true, false
+
+func sharedFlag(b *bool) *bool {
+	switch {
+	case b == nil:
+		return nil
+	case *b:
+		return &yes
+	}
+	return &no
 }

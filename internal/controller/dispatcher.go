@@ -48,9 +48,10 @@ type Dispatcher struct {
 	// open means that everything that holds a slot is known.
 	open bool
 	// unheard are the TenantJobs of which nobody has said since the restart how they stand. None is called before all are
-	// heard, or the first to speak would not wait its turn; or until the time is over.
-	unheard      map[types.UID]struct{}
-	unheardUntil time.Time
+	// heard, or the first to speak would not wait its turn; or until the time is over. Heard are those that have spoken
+	// before it was open.
+	unheard, heard map[types.UID]struct{}
+	unheardUntil   time.Time
 
 	slots map[types.UID]*slot
 	// calls are the slots of those that were called and have not begun, and when they were.
@@ -139,7 +140,7 @@ func NewDispatcher(c clock.PassiveClock, live client.Reader, leads func() bool) 
 	}
 	d := &Dispatcher{
 		clock: c, live: live, leads: leads,
-		state: queue.New(c.Now()), unheard: map[types.UID]struct{}{},
+		state: queue.New(c.Now()), unheard: map[types.UID]struct{}{}, heard: map[types.UID]struct{}{},
 		slots: map[types.UID]*slot{}, calls: map[types.UID]time.Time{}, made: map[types.UID]struct{}{}, verdicts: map[types.UID]Verdict{},
 		tenants: map[string]queue.Tenant{}, closed: map[string]bool{}, inFlight: map[string]int{}, refusals: map[string]refusal{},
 		fanOuts: map[string]*openFanOut{}, children: map[string]map[types.UID]child{},
@@ -262,10 +263,19 @@ func (d *Dispatcher) Holding(uid types.UID) bool {
 	return s != nil && !s.called
 }
 
-// Counts of every queue in which something waits or runs, or of which there is an object, by name.
+// Counts of every queue in which something waits or runs, or of which there is an object, by name. Nil until all that wait
+// are known.
 func (d *Dispatcher) Counts() map[string]queue.Counts {
 	defer d.lock()()
+	if !d.open || d.listens() {
+		return nil
+	}
 	return d.state.AllCounts()
+}
+
+// listens says whether there are TenantJobs of which nobody has said yet how they stand, and it is worth waiting for them.
+func (d *Dispatcher) listens() bool {
+	return len(d.unheard) > 0 && d.clock.Now().Before(d.unheardUntil)
 }
 
 // RunningByTenant is how many TenantJobs of each tenant hold slots.
@@ -343,7 +353,7 @@ func (d *Dispatcher) end(uid types.UID, o Outcome, why string) {
 	switch {
 	case o == NotMade || o == Refused:
 		if s.orphaned {
-			d.state.Remove(uid)
+			d.withdraw(uid)
 		}
 	case s.over:
 		d.release(uid)
@@ -392,14 +402,22 @@ func (d *Dispatcher) release(uid types.UID) {
 	d.state.Remove(uid)
 }
 
-// hear notes that it is known how a TenantJob stands.
-func (d *Dispatcher) hear(uid types.UID) { delete(d.unheard, uid) }
+// hear notes that a TenantJob has said how it stands.
+func (d *Dispatcher) hear(uid types.UID) {
+	if !d.open {
+		d.heard[uid] = struct{}{}
+	}
+	delete(d.unheard, uid)
+}
 
 // dispatch calls everybody who may start now.
 func (d *Dispatcher) dispatch() {
 	now := d.clock.Now()
 	switch {
-	case !d.open, len(d.unheard) > 0 && now.Before(d.unheardUntil):
+	case !d.open:
+		return
+	case d.listens():
+		d.wakeUp(d.unheardUntil)
 		return
 	case !d.leads():
 		d.wakeUp(now.Add(callLasts))
@@ -466,9 +484,9 @@ func (d *Dispatcher) CallThrough(enqueue func(types.NamespacedName)) {
 	d.called = nil
 }
 
-// wakeUp has the loop look again at a time, if it would not before.
+// wakeUp has the loop look again at a time, if it would not before. Zero means never.
 func (d *Dispatcher) wakeUp(at time.Time) {
-	if at.Equal(d.wakeAt) {
+	if at.IsZero() || !d.wakeAt.IsZero() && !at.Before(d.wakeAt) {
 		return
 	}
 	d.wakeAt = at

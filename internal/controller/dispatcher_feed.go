@@ -36,12 +36,17 @@ const (
 // dispatcherLoop keeps the dispatcher up to date. It is the part that only the leader runs.
 type dispatcherLoop struct {
 	*Dispatcher
-	cache  cache.Cache
-	synced []toolscache.InformerSynced
+	cache      cache.Cache
+	tenantJobs shelf[*v1alpha1.TenantJob]
+	synced     []toolscache.InformerSynced
 }
 
 func setupDispatcher(mgr manager.Manager, d *Dispatcher) error {
 	loop := &dispatcherLoop{Dispatcher: d, cache: mgr.GetCache()}
+	var err error
+	if loop.tenantJobs, err = openShelf(mgr.GetCache(), &v1alpha1.TenantJob{}, nil); err != nil {
+		return err
+	}
 	for _, feed := range []struct {
 		obj     client.Object
 		handler toolscache.ResourceEventHandler
@@ -120,11 +125,16 @@ func (l *dispatcherLoop) Start(ctx context.Context) error {
 // turn calls whoever may start by now, and says when to look again.
 func (l *dispatcherLoop) turn() time.Duration {
 	defer l.lock()()
+	l.wakeAt = time.Time{}
 	l.dispatch()
+	select {
+	case <-l.wake: // for what was just done
+	default:
+	}
 	if l.wakeAt.IsZero() {
 		return time.Hour
 	}
-	return max(0, l.wakeAt.Sub(l.clock.Now()))
+	return max(time.Millisecond, l.wakeAt.Sub(l.clock.Now()))
 }
 
 // review has those looked at of which something else is to be said than was.
@@ -147,32 +157,33 @@ func (d *Dispatcher) shut() {
 // rebuild finds what holds a slot, from the API server and not from the caches, which may be behind what an earlier leader
 // did; then it opens the dispatcher.
 func (l *dispatcherLoop) rebuild(ctx context.Context) error {
-	err := errors.Join(l.findJobs(ctx), l.findPods(ctx))
-	var tenantJobs v1alpha1.TenantJobList
-	if err == nil {
-		err = l.cache.List(ctx, &tenantJobs, client.MatchingFields{indexOpen: "true"}, client.UnsafeDisableDeepCopy)
-	}
-	if err != nil {
+	if err := errors.Join(l.findJobs(ctx), l.findPods(ctx)); err != nil {
 		log.FromContext(ctx).Error(err, "Finding out what runs")
 		return err
 	}
 	defer l.lock()()
-	for i := range tenantJobs.Items {
-		if uid := tenantJobs.Items[i].UID; l.slots[uid] == nil {
-			l.unheard[uid] = struct{}{}
+	for _, obj := range l.tenantJobs.List() {
+		tj := obj.(*v1alpha1.TenantJob)
+		if _, heard := l.heard[tj.UID]; !heard && !job.IsOver(tj) && l.slots[tj.UID] == nil {
+			l.unheard[tj.UID] = struct{}{}
 		}
 	}
 	l.unheardUntil = l.clock.Now().Add(hearingLasts)
-	l.wakeUp(l.unheardUntil)
 	l.open = true
+	clear(l.heard)
+	l.dispatch()
 	return nil
 }
 
-// findJobs takes slots for the Jobs that the cache does not know of yet.
+// findJobs takes slots for the Jobs of which the watch has not told yet.
 func (l *dispatcherLoop) findJobs(ctx context.Context) error {
 	return l.find(ctx, "JobList", batchv1.SchemeGroupVersion, func(j *metav1.PartialObjectMetadata) {
 		owner := metav1.GetControllerOf(j)
-		if owner != nil && owner.Kind == "TenantJob" && !l.caches(ctx, keyOf(j), j.UID) {
+		if owner == nil || owner.Kind != "TenantJob" {
+			return
+		}
+		// That the cache has one that lives does not mean that the dispatcher was told: the cache is ahead of its handlers.
+		if known := l.cached(ctx, keyOf(j), j.UID); known == nil || job.IsLive(known) {
 			l.miss(jobFrom(j, keyOf(j), owner.UID), j.UID, j.CreationTimestamp.Time)
 		}
 	})
@@ -186,7 +197,7 @@ func (l *dispatcherLoop) findPods(ctx context.Context) error {
 			return
 		}
 		key := types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}
-		if !l.caches(ctx, key, owner.UID) {
+		if l.cached(ctx, key, owner.UID) == nil {
 			// Nobody knows the UID of its TenantJob any more.
 			l.miss(jobFrom(pod, key, owner.UID), owner.UID, pod.CreationTimestamp.Time)
 		}
@@ -213,24 +224,28 @@ func (l *dispatcherLoop) find(
 	}
 }
 
-// caches says whether the cache has this Job.
-func (l *dispatcherLoop) caches(ctx context.Context, key types.NamespacedName, uid types.UID) bool {
+// cached is this Job as the cache has it. Nil when it does not.
+func (l *dispatcherLoop) cached(ctx context.Context, key types.NamespacedName, uid types.UID) *batchv1.Job {
 	var known batchv1.Job
-	return l.cache.Get(ctx, key, &known) == nil && known.UID == uid
+	if l.cache.Get(ctx, key, &known) != nil || known.UID != uid {
+		return nil
+	}
+	return &known
 }
 
-// miss takes a slot for a Job that the cache does not know.
+// miss takes a slot for a Job of which the watch has not told.
 func (d *Dispatcher) miss(j queue.Job, jobUID types.UID, made time.Time) {
 	defer d.lock()()
+	if d.slots[j.UID] != nil {
+		return
+	}
 	for _, s := range d.slots {
 		if s.jobUID == jobUID {
 			return
 		}
 	}
-	if d.slots[j.UID] == nil {
-		d.state.Run(j, roundUp(made))
-		d.slots[j.UID] = &slot{job: j, lost: true, jobUID: jobUID}
-	}
+	d.state.Run(j, roundUp(made))
+	d.slots[j.UID] = &slot{job: j, lost: true, jobUID: jobUID}
 }
 
 // lookForLost gives the slots back of those of which neither a Job nor a pod is left.
@@ -367,6 +382,7 @@ func (d *Dispatcher) tenantJobDeleted(tj *v1alpha1.TenantJob) {
 	delete(d.made, uid)
 	delete(d.verdicts, uid)
 	d.withdraw(uid)
+	delete(d.heard, uid)
 	if s := d.slots[uid]; s != nil {
 		s.orphaned = true
 		s.lost = s.lost || !s.inFlight && !s.seen
@@ -386,7 +402,7 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 	switch {
 	case job.IsLive(j) && (s == nil || s.called):
 		delete(d.calls, uid)
-		d.hear(uid)
+		delete(d.unheard, uid)
 		d.leave(uid)
 		this := jobFrom(j, keyOf(j), uid)
 		d.state.Run(this, made)
@@ -400,7 +416,7 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 }
 
 func (d *Dispatcher) jobEnded(j *batchv1.Job, uid types.UID, made time.Time) {
-	d.hear(uid)
+	delete(d.unheard, uid)
 	if name := j.Labels[v1alpha1.LabelFanOut]; name != "" && d.fanOuts[name] != nil {
 		d.record(ChildOutcome{
 			FanOut: name, UID: d.fanOuts[name].fanOut.UID, Tenant: j.Labels[v1alpha1.LabelTenant], Outcome: outcomeOfJob(job.HasCompleted(j)),

@@ -97,6 +97,7 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 		"TenantJob":         setupTenantJob,
 		"TenantFanOut":      setupTenantFanOut,
 		"TenantQueue":       setupTenantQueue,
+		"TenantSchedule":    setupTenantSchedule,
 	} {
 		if err := setup(mgr, d); err != nil {
 			return fmt.Errorf("setting up the %s controller: %w", name, err)

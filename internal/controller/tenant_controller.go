@@ -55,6 +55,8 @@ type tenantReconciler struct {
 	deps
 	// due are the names of Tenants whose namespace is to be compared with the spec object by object.
 	due sync.Map
+	// counting are the names of those that wait for their count of running jobs to be brought up to date.
+	counting sync.Map
 }
 
 // seen is everything that is known about a Tenant when it is decided about.
@@ -109,6 +111,7 @@ func (r *tenantReconciler) Reconcile(ctx context.Context, t *v1alpha1.Tenant) (r
 func (r *tenantReconciler) observe(ctx context.Context, t *v1alpha1.Tenant) (seen, error) {
 	s := seen{}
 	_, s.verify = r.due.LoadAndDelete(t.Name)
+	r.counting.Delete(t.Name)
 	var err error
 	if s.namespace, err = r.namespace(ctx, t.NamespaceName()); err != nil {
 		return s, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/time/rate"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -27,6 +28,9 @@ import (
 const (
 	// countAfter is how far status.running may be behind, so that jobs that are over by then cost no write.
 	countAfter = 15 * time.Second
+	// countsPerSecond and countsAtOnce bound how many of them are brought up to date, so that a fan-out over thousands of
+	// tenants does not cost each of them a write: it may be over by then.
+	countsPerSecond, countsAtOnce = 10, 100
 	// verifyAgain is how many turns pass at least before the same Tenant's is verified again.
 	verifyAgain = 5
 )
@@ -46,6 +50,7 @@ func setupTenant(mgr manager.Manager, d deps) error {
 	}
 	forgetDeleted := predicate.Funcs{DeleteFunc: func(e event.DeleteEvent) bool {
 		d.metrics.ForgetTenant(e.Object.GetName())
+		r.counting.Delete(e.Object.GetName())
 		return true
 	}}
 	return builder.ControllerManagedBy(mgr).
@@ -105,6 +110,7 @@ func listTenants(ctx context.Context, reader client.Reader) []v1alpha1.Tenant {
 // countJobs enqueues the tenant of a Job that has begun or ended: at once if somebody waits for that, else when the
 // count has to be brought up to date.
 func (r *tenantReconciler) countJobs() handler.EventHandler {
+	pace := rate.NewLimiter(countsPerSecond, countsAtOnce)
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	enqueue := func(ctx context.Context, j client.Object, q queue) {
 		request := tenantRequest(j)
@@ -114,8 +120,8 @@ func (r *tenantReconciler) countJobs() handler.EventHandler {
 		}
 		if t.Suspended() || t.DeletionTimestamp != nil {
 			q.Add(request)
-		} else {
-			q.AddAfter(request, countAfter)
+		} else if _, awaited := r.counting.LoadOrStore(t.Name, true); !awaited {
+			q.AddAfter(request, countAfter+pace.Reserve().Delay())
 		}
 	}
 	return handler.Funcs{

@@ -31,8 +31,8 @@ const (
 func (r *tenantFanOutReconciler) carryOut(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, view fanOutView, t *turn, until time.Time) (bool, error) {
 	now := r.opts.Clock.Now()
 	makes := h.withoutPutOff(t.decision.Create, now)
-	if len(makes) > 0 && !t.stored {
-		// They were announced in a ledger that was stored a while ago.
+	if len(makes) > 0 && !t.fresh {
+		// They were announced in a ledger that was stored a while ago. Another leader may know more by now.
 		if err := r.confirm(ctx, fanOut, h); err != nil {
 			return false, err
 		}

@@ -66,14 +66,18 @@ func (r *tenantFanOutReconciler) Reconcile(ctx context.Context, req reconcile.Re
 	if turn.decision.Remove {
 		return reconcile.Result{}, r.remove(ctx, fanOut)
 	}
+	if hasEnded(fanOut) {
+		r.close(req.Name)
+	}
 	return turn.result(r.opts.Clock.Now()), nil
 }
 
 // turn is what a Reconcile came to.
 type turn struct {
 	decision fanout.Decision
-	// stored says that the decision's ledger is the stored one, wrote that this turn has stored it.
-	stored, wrote bool
+	// stored says that the decision's ledger is the stored one; fresh, that it was stored just now; wrote, that one was in
+	// this turn.
+	stored, fresh, wrote bool
 	// wake is when to go on, if nothing happens before. Zero means never.
 	wake time.Time
 }
@@ -105,11 +109,10 @@ func (r *tenantFanOutReconciler) advance(ctx context.Context, fanOut *v1alpha1.T
 			return t, err
 		}
 		t.decision, t.wake = fanout.Decide(view.Observed, now), time.Time{}
-		wrote, err := r.store(ctx, snapshot, h, t.decision, now)
-		if err != nil {
+		if t.fresh, err = r.store(ctx, snapshot, h, t.decision, now); err != nil {
 			return t, err
 		}
-		t.wrote, t.stored = t.wrote || wrote, wrote || !t.decision.Changed
+		t.wrote, t.stored = t.wrote || t.fresh, t.fresh || !t.decision.Changed
 		r.dispatcher.OpenFanOut(snapshot, t.decision.Ledger, h.ledger.Load(), view.End)
 		moved, err := r.carryOut(ctx, snapshot, h, view, &t, until)
 		if err != nil {
@@ -121,7 +124,7 @@ func (r *tenantFanOutReconciler) advance(ctx context.Context, fanOut *v1alpha1.T
 		if !t.stored {
 			t.wakeAt(h.pace.next(now))
 		}
-		if !moved && !wrote {
+		if ended := t.fresh && t.decision.Ledger.Complete(); !moved && !ended {
 			return t, nil
 		}
 		if now = r.opts.Clock.Now(); now.After(until) {

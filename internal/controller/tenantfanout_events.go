@@ -28,8 +28,9 @@ func (r *tenantFanOutReconciler) tell(after, before *v1alpha1.TenantFanOut) {
 		c, was := is(after, conditionType), is(before, conditionType)
 		return c, c.Status != was.Status || c.Reason != was.Reason
 	}
-	if c, isNew := news(v1alpha1.ConditionPlanned); isNew {
-		r.record(after, eventTypeOf(c.Status == metav1.ConditionTrue || is(after, v1alpha1.ConditionReconciling).Reason == c.Reason), c.Reason, "Plan", c.Message)
+	passing := !isPlanned(after) && is(after, v1alpha1.ConditionReconciling).Status == metav1.ConditionTrue
+	if c, isNew := news(v1alpha1.ConditionPlanned); isNew && !passing {
+		r.record(after, eventTypeOf(isPlanned(after)), c.Reason, "Plan", c.Message)
 	}
 	if wave := after.Status.Wave; wave != "" && wave != before.Status.Wave {
 		r.note(after, eventWaveOpened, "OpenWave", fmt.Sprintf("wave %s may start", wave))

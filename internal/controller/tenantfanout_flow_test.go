@@ -68,18 +68,23 @@ func TestTenantFanOutIsDeleted(t *testing.T) {
 	awaitRunningPod(t, childIn(tenants[1], fanOut))
 	ledger := ledgerOf(fanOut)
 	template, name := fanOut.Spec.TemplateRef.Name, fanOut.Name
-	children := []*v1alpha1.TenantJob{get(t, gomega.NewWithT(t), childIn(tenants[0], fanOut)), get(t, gomega.NewWithT(t), childIn(tenants[1], fanOut))}
+	lingers := patch(t, childIn(tenants[0], fanOut), func(o *v1alpha1.TenantJob) { o.Finalizers = []string{"test.example.com/lingers"} })
 	remove(t, fanOut)
-	// The name can be used again at once, whatever is left of the first one.
-	again := newFanOut(t, template, tenants, func(o *v1alpha1.TenantFanOut) { o.Name = name })
 	awaitGone(t, ledger)
-	for i, tenant := range tenants {
-		child := childIn(tenant, again)
-		eventually(t, func(g gomega.Gomega) {
-			g.Expect(get(t, g, child).UID).NotTo(gomega.Equal(children[i].UID))
-		})
-		finish(t, child, corev1.PodSucceeded)
-	}
+	awaitGone(t, childIn(tenants[1], fanOut))
+	eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, lingers).DeletionTimestamp).NotTo(gomega.BeNil()) })
+	// The name can be used again at once, and what is left of the first one is waited for.
+	again := newFanOut(t, template, tenants, func(o *v1alpha1.TenantFanOut) { o.Name = name })
+	pod := awaitRunningPod(t, childIn(tenants[1], again))
+	awaitCounts(t, again, v1alpha1.FanOutCounts{Total: 2, Waiting: 1, Running: 1})
+	endPod(t, pod, corev1.PodSucceeded)
+	awaitCounts(t, again, v1alpha1.FanOutCounts{Total: 2, Waiting: 1, Succeeded: 1})
+	patch(t, lingers, func(o *v1alpha1.TenantJob) { o.Finalizers = nil })
+	eventually(t, func(g gomega.Gomega) {
+		child := get(t, g, childIn(tenants[0], again))
+		g.Expect(metav1.IsControlledBy(child, again)).To(gomega.BeTrue())
+	})
+	finish(t, childIn(tenants[0], again), corev1.PodSucceeded)
 	awaitFanOut(t, again, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "2 of 2")
 }
 
@@ -265,10 +270,8 @@ func TestTenantFanOutLedgerIsLost(t *testing.T) {
 // and resuming accepts the failure.
 func TestTenantFanOutPauses(t *testing.T) {
 	t.Parallel()
-	tenants := newReadyTenants(t, 4)
+	tenants := newLabelledTenants(t, map[string]string{"canary": "true"}, nil, nil, nil)
 	canary := tenants[0]
-	patch(t, canary, func(o *v1alpha1.Tenant) { o.Labels = map[string]string{"canary": "true"} })
-	eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, canary).Labels).To(gomega.HaveKey("canary")) })
 	template := newReadyTemplate(t, nil)
 	made := followChildren(t, tenants)
 	none := intstr.FromInt32(0)
@@ -330,4 +333,45 @@ func TestTenantFanOutMaxConcurrent(t *testing.T) {
 		endPod(t, &running.Items[0], corev1.PodSucceeded)
 	}
 	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "4 of 4")
+}
+
+// TestTenantFanOutBudget: failures beyond the budget stop all starts; what runs may finish and counts; raising the budget
+// resumes it.
+func TestTenantFanOutBudget(t *testing.T) {
+	t.Parallel()
+	tenants := newReadyTenants(t, 6)
+	fanOut := newFanOut(t, newReadyTemplate(t, nil).Name, tenants, func(o *v1alpha1.TenantFanOut) {
+		o.Spec.Strategy = &v1alpha1.FanOutStrategy{MaxConcurrent: new(intstr.FromInt32(2)), MaxFailures: new(intstr.FromInt32(1))}
+	})
+	followCounters(t, fanOut)
+	// running waits until so many pods run.
+	running := func(n int) []corev1.Pod {
+		t.Helper()
+		var found []corev1.Pod
+		eventually(t, func(g gomega.Gomega) {
+			found = nil
+			for _, tenant := range tenants {
+				var pods corev1.PodList
+				g.Expect(kube.List(t.Context(), &pods, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
+				for _, pod := range pods.Items {
+					if pod.Status.Phase == corev1.PodRunning {
+						found = append(found, pod)
+					}
+				}
+			}
+			g.Expect(found).To(gomega.HaveLen(n))
+		})
+		return found
+	}
+	endPod(t, &running(2)[0], corev1.PodFailed)
+	awaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 6, Waiting: 3, Running: 2, Failed: 1})
+	endPod(t, &running(2)[0], corev1.PodFailed)
+	awaitFanOut(t, fanOut, v1alpha1.ConditionPaused, isTrue, v1alpha1.ReasonFailureBudgetExceeded, "raise `spec.strategy.maxFailures`")
+	endPod(t, &running(1)[0], corev1.PodSucceeded)
+	awaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 6, Waiting: 3, Succeeded: 1, Failed: 2})
+	awaitFanOut(t, fanOut, v1alpha1.ConditionStalled, isTrue, v1alpha1.ReasonFailureBudgetExceeded, "")
+	running(0)
+	patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Strategy.MaxFailures = new(intstr.FromString("50%")) })
+	finishChildren(t, tenants)
+	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompletedWithFailures, "4 of 6 tenants succeeded, 2 failed, within the failure budget")
 }

@@ -38,9 +38,15 @@ func newFanOut(t *testing.T, template string, tenants []*v1alpha1.Tenant, change
 // newReadyTenants makes some Tenants and waits until they are Ready.
 func newReadyTenants(t *testing.T, n int) []*v1alpha1.Tenant {
 	t.Helper()
-	tenants := make([]*v1alpha1.Tenant, n)
+	return newLabelledTenants(t, make([]map[string]string, n)...)
+}
+
+// newLabelledTenants makes a Tenant with each set of labels, and waits until all are Ready.
+func newLabelledTenants(t *testing.T, labels ...map[string]string) []*v1alpha1.Tenant {
+	t.Helper()
+	tenants := make([]*v1alpha1.Tenant, len(labels))
 	for i := range tenants {
-		tenants[i] = newTenant(t, v1alpha1.TenantSpec{})
+		tenants[i] = create(t, &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("t%d", names.Add(1)), Labels: labels[i]}})
 	}
 	for _, tenant := range tenants {
 		awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
@@ -158,9 +164,10 @@ func (l *childLog) of(fanOut *v1alpha1.TenantFanOut, tenants []*v1alpha1.Tenant)
 func followCounters(t *testing.T, fanOut *v1alpha1.TenantFanOut) {
 	t.Helper()
 	var last v1alpha1.FanOutCounts
+	uid := fanOut.UID
 	follow(t, &v1alpha1.TenantFanOutList{}, "", func(_ context.Context, _ watch.EventType, obj client.Object) {
 		f := obj.(*v1alpha1.TenantFanOut)
-		if f.UID != fanOut.UID || f.Status.Counts == nil {
+		if f.UID != uid || f.Status.Counts == nil {
 			return
 		}
 		c := *f.Status.Counts

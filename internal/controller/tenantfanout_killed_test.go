@@ -1,8 +1,11 @@
 package controller
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,7 +15,9 @@ import (
 
 	"github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -145,8 +150,12 @@ func TestTenantFanOutTwoLeaders(t *testing.T) {
 	template := newReadyTemplate(t, nil)
 	withoutOperator(t)
 	var blind atomic.Pointer[chan struct{}]
+	var looked atomic.Int32
 	old := &another{}
 	old.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		if strings.HasSuffix(r.URL.Path, "-ledger") || r.Method == http.MethodPatch && strings.Contains(r.URL.Path, "/tenantfanouts/") {
+			looked.Add(1)
+		}
 		response, err := next.RoundTrip(r)
 		if err == nil && r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/v1alpha1/tenantjobs") {
 			response.Body = gated{response.Body, &blind}
@@ -169,8 +178,9 @@ func TestTenantFanOutTwoLeaders(t *testing.T) {
 	remove(t, childIn(tenants[4], fanOut))
 	awaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 8, Running: 3, Succeeded: 3, Failed: 2})
 	// The old leader looks again: with what it knew, and then with what it has missed.
+	looked.Store(0)
 	patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.TTLSecondsAfterFinished = new(int32(3600)) })
-	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, unknown, v1alpha1.ReasonRunning, "")
+	eventually(t, func(g gomega.Gomega) { g.Expect(looked.Load()).To(gomega.BeNumerically(">=", 2)) })
 	blind.Store(nil)
 	close(gate)
 	for _, tenant := range tenants[5:] {
@@ -208,4 +218,72 @@ func TestTenantFanOutOverload(t *testing.T) {
 	fanOut := newFanOut(t, template.Name, tenants, nil)
 	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "5 of 5 tenants succeeded")
 	gomega.NewWithT(t).Expect(refused.Load()).To(gomega.BeNumerically(">", 1))
+}
+
+// TestTenantFanOutRefused: a TenantJob that the API server does not accept is that tenant's failure. That the operator
+// lacks rights is nobody's.
+func TestTenantFanOutRefused(t *testing.T) {
+	tenants := newReadyTenants(t, 3)
+	finishChildren(t, tenants)
+	template := newReadyTemplate(t, nil)
+	withoutOperator(t)
+	var lacksRights atomic.Bool
+	lacksRights.Store(true)
+	a := &another{}
+	a.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		toFirst := strings.Contains(r.URL.Path, "/"+tenants[0].NamespaceName()+"/")
+		switch {
+		case r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/tenantjobs"):
+		case toFirst:
+			return answered(apierrors.NewBadRequest("a webhook says no")), nil
+		case lacksRights.Load():
+			return answered(apierrors.NewForbidden(schema.GroupResource{Resource: "tenantjobs"}, "x", errors.New("User cannot create resource"))), nil
+		}
+		return next.RoundTrip(r)
+	}
+	a.start(t)
+	fanOut := newFanOut(t, template.Name, tenants, nil)
+	awaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 3, Waiting: 2, Failed: 1})
+	lacksRights.Store(false)
+	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isFalse, v1alpha1.ReasonSomeFailed, "2 of 3 tenants succeeded, 1 failed")
+	gomega.NewWithT(t).Expect(fanOut.Status.UnsuccessfulTenants).To(gomega.HaveExactElements(v1alpha1.UnsuccessfulTenant{
+		Tenant: v1alpha1.TenantName(tenants[0].Name), Reason: v1alpha1.ReasonJobFailed, Message: "the API server refused the TenantJob: a webhook says no",
+	}))
+}
+
+// answered is an error as the API server sends it.
+func answered(err *apierrors.StatusError) *http.Response {
+	err.ErrStatus.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+	body, _ := json.Marshal(err.ErrStatus)
+	return &http.Response{
+		StatusCode: int(err.ErrStatus.Code), Header: http.Header{"Content-Type": []string{"application/json"}}, Body: io.NopCloser(bytes.NewReader(body)),
+	}
+}
+
+// TestTenantFanOutWritesSeldom: many small steps of the children cost few writes of the ledger and of the status.
+func TestTenantFanOutWritesSeldom(t *testing.T) {
+	tenants := newReadyTenants(t, 10)
+	finishChildren(t, tenants)
+	template := newReadyTemplate(t, nil)
+	withoutOperator(t)
+	var ledgers, statuses atomic.Int32
+	a := &another{}
+	a.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		switch {
+		case r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/configmaps/"):
+			ledgers.Add(1)
+		case r.Method == http.MethodPatch && strings.Contains(r.URL.Path, "/tenantfanouts/"):
+			statuses.Add(1)
+		}
+		return next.RoundTrip(r)
+	}
+	a.start(t)
+	began := time.Now()
+	fanOut := newFanOut(t, template.Name, tenants, func(o *v1alpha1.TenantFanOut) {
+		o.Spec.Strategy = &v1alpha1.FanOutStrategy{MaxConcurrent: new(intstr.FromInt32(1))}
+	})
+	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "10 of 10 tenants succeeded")
+	// The end does not wait.
+	allowed := flushBurst + int32(time.Since(began)/flushInterval) + 1
+	gomega.NewWithT(t).Expect([]int32{ledgers.Load(), statuses.Load()}).To(gomega.HaveEach(gomega.BeNumerically("<=", allowed+1)))
 }

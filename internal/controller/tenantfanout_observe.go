@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -79,9 +80,7 @@ func (r *tenantFanOutReconciler) childOf(tj *v1alpha1.TenantJob, fanOut types.UI
 func (h *inHand) overlayTenants(tenants map[string]*v1alpha1.Tenant) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for name, t := range h.tenants {
-		tenants[name] = t
-	}
+	maps.Copy(tenants, h.tenants)
 }
 
 // overlayChildren adds what the API server has said of those that the cache does not have. What the cache has by now needs

@@ -157,11 +157,13 @@ func (r *tenantFanOutReconciler) seal(ctx context.Context, fanOut *v1alpha1.Tena
 	return plan, nil
 }
 
-// request gathers what a plan is made from.
+// request gathers what a plan is made from. The template is read from the API server: what was changed before the fan-out
+// was made is in it.
 func (r *tenantFanOutReconciler) request(ctx context.Context, fanOut *v1alpha1.TenantFanOut, now time.Time) (fanout.Request, error) {
 	request := fanout.Request{FanOut: fanOut, Start: fanout.WindowStart(fanOut, now)}
 	var err error
-	if request.Template, err = found(ctx, r.Client, types.NamespacedName{Name: fanOut.Spec.TemplateRef.Name}, &v1alpha1.TenantJobTemplate{}); err != nil {
+	template := types.NamespacedName{Name: fanOut.Spec.TemplateRef.Name}
+	if request.Template, err = found(ctx, r.live, template, &v1alpha1.TenantJobTemplate{}); err != nil {
 		return request, err
 	}
 	if request.Template != nil {

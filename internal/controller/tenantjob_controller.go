@@ -33,7 +33,10 @@ import (
 // +kubebuilder:rbac:groups="",resources=pods;events,verbs=get;list
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-type tenantJobReconciler struct{ deps }
+type tenantJobReconciler struct {
+	deps
+	tenantJobs shelf[*v1alpha1.TenantJob]
+}
 
 // Reconcile brings one TenantJob a step further.
 func (r *tenantJobReconciler) Reconcile(ctx context.Context, tj *v1alpha1.TenantJob) (reconcile.Result, error) {

@@ -245,6 +245,8 @@ type another struct {
 	clock *shiftedClock
 	// through is asked instead of the API server. It may pass the request on.
 	through func(next http.RoundTripper, r *http.Request) (*http.Response, error)
+	// leads says whether it has its lease. Nil means that it does.
+	leads func() bool
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -267,7 +269,7 @@ func (a *another) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := Options{OperatorNamespace: operatorNamespace}
+	opts := Options{OperatorNamespace: operatorNamespace, Leads: a.leads}
 	if a.clock != nil {
 		opts.Clock = a.clock
 	}

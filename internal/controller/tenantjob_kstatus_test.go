@@ -132,9 +132,7 @@ func TestKstatus(t *testing.T) {
 		is(t, run(t, func(o *v1alpha1.TenantJob) { o.Spec.TemplateRef.Name = "nowhere" }), failed)
 	})
 
-	fanOut := v1alpha1.TenantFanOutSpec{TemplateRef: v1alpha1.LabelReference{Name: "nowhere"}, Tenants: v1alpha1.TenantSelection{All: new(true)}}
 	for _, obj := range []client.Object{
-		&v1alpha1.TenantSchedule{Spec: v1alpha1.TenantScheduleSpec{Schedule: "0 2 * * *", FanOutTemplate: v1alpha1.FanOutTemplate{Spec: fanOut}}},
 		&v1alpha1.CredentialProvider{Spec: v1alpha1.CredentialProviderSpec{Secret: &v1alpha1.SecretProvider{}}},
 	} {
 		gvk, _ := apiutil.GVKForObject(obj, scheme)

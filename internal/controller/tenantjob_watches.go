@@ -2,18 +2,17 @@ package controller
 
 import (
 	"context"
-	"fmt"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -23,67 +22,46 @@ import (
 	"github.com/tenantry/tenantry/internal/job"
 )
 
-// Indexes of the cache. Those of TenantJobs leave out what is over, so that they stay as small as what is going on.
-const (
-	indexTenant   = "unfinished-tenant"
-	indexTemplate = "unstarted-template"
-	indexOpen     = "unfinished"
-)
+// indexTemplate finds, by its template, the TenantJobs that have not started.
+const indexTemplate = "unstarted-template"
 
 func setupTenantJob(mgr manager.Manager, d deps) error {
-	if err := indexTenantJobs(mgr.GetFieldIndexer()); err != nil {
+	r := &tenantJobReconciler{deps: d}
+	var err error
+	if r.tenantJobs, err = openShelf(mgr.GetCache(), &v1alpha1.TenantJob{}, toolscache.Indexers{indexTemplate: unstartedOf}); err != nil {
 		return err
 	}
-	r := &tenantJobReconciler{d}
 	return builder.ControllerManagedBy(mgr).
 		Named("tenantjob").
 		For(&v1alpha1.TenantJob{}, builder.WithPredicates(predicate.Funcs{DeleteFunc: func(event.DeleteEvent) bool { return false }})).
 		Owns(&batchv1.Job{}).
 		WatchesRawSource(source.Func(r.called)).
-		Watches(&v1alpha1.Tenant{}, r.unfinished(indexTenant), builder.WithPredicates(changed(tenantMatters))).
-		Watches(&v1alpha1.TenantJobTemplate{}, r.unfinished(indexTemplate), builder.WithPredicates(changed(templateMatters))).
+		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.ofTenant), builder.WithPredicates(changed(tenantMatters))).
+		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.ofTemplate), builder.WithPredicates(changed(templateMatters))).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.inNamespace), builder.WithPredicates(changed(namespaceMatters))).
 		WithOptions(d.opts.forController()).
 		Complete(reconcile.AsReconciler(d.Client, r))
 }
 
-func indexTenantJobs(indexer client.FieldIndexer) error {
-	open := func(key func(*v1alpha1.TenantJob) string) client.IndexerFunc {
-		return func(obj client.Object) []string {
-			tj := obj.(*v1alpha1.TenantJob)
-			if value := key(tj); value != "" && !job.IsOver(tj) {
-				return []string{value}
-			}
-			return nil
-		}
+// unstartedOf is the template of a TenantJob that has not started and is not over.
+func unstartedOf(obj any) ([]string, error) {
+	tj, ok := obj.(*v1alpha1.TenantJob)
+	if !ok || tj.Status.JobRef != nil || job.IsOver(tj) {
+		return nil, nil
 	}
-	indexes := map[string]client.IndexerFunc{
-		indexTenant: open(func(tj *v1alpha1.TenantJob) string { return tj.Spec.TenantRef.Name }),
-		indexOpen:   open(func(*v1alpha1.TenantJob) string { return "true" }),
-		indexTemplate: open(func(tj *v1alpha1.TenantJob) string {
-			if tj.Status.JobRef != nil {
-				return ""
-			}
-			return tj.Spec.TemplateRef.Name
-		}),
-	}
-	for name, index := range indexes {
-		if err := indexer.IndexField(context.Background(), &v1alpha1.TenantJob{}, name, index); err != nil {
-			return fmt.Errorf("indexing TenantJobs by %s: %w", name, err)
-		}
-	}
-	return nil
+	return []string{tj.Spec.TemplateRef.Name}, nil
 }
 
-// unfinished enqueues the TenantJobs that an index finds under an object's name.
-func (r *tenantJobReconciler) unfinished(index string) handler.EventHandler {
-	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, obj client.Object) []reconcile.Request {
-		return requests(r.list(ctx, client.MatchingFields{index: obj.GetName()}))
-	})
+func (r *tenantJobReconciler) ofTemplate(_ context.Context, template client.Object) []reconcile.Request {
+	return requests(r.tenantJobs.by(indexTemplate, template.GetName()))
 }
 
-func (r *tenantJobReconciler) inNamespace(ctx context.Context, namespace client.Object) []reconcile.Request {
-	return requests(r.list(ctx, client.InNamespace(namespace.GetName()), client.MatchingFields{indexOpen: "true"}))
+func (r *tenantJobReconciler) ofTenant(_ context.Context, tenant client.Object) []reconcile.Request {
+	return requests(r.tenantJobs.by(toolscache.NamespaceIndex, tenant.(*v1alpha1.Tenant).NamespaceName()))
+}
+
+func (r *tenantJobReconciler) inNamespace(_ context.Context, namespace client.Object) []reconcile.Request {
+	return requests(r.tenantJobs.by(toolscache.NamespaceIndex, namespace.GetName()))
 }
 
 // called has the dispatcher enqueue those that it calls.
@@ -92,18 +70,13 @@ func (r *tenantJobReconciler) called(_ context.Context, queue workqueue.TypedRat
 	return nil
 }
 
-func (r *tenantJobReconciler) list(ctx context.Context, opts ...client.ListOption) []v1alpha1.TenantJob {
-	var list v1alpha1.TenantJobList
-	if err := r.List(ctx, &list, append(opts, client.UnsafeDisableDeepCopy)...); err != nil {
-		log.FromContext(ctx).Error(err, "Listing TenantJobs from the cache")
-	}
-	return list.Items
-}
-
-func requests(tenantJobs []v1alpha1.TenantJob) []reconcile.Request {
-	all := make([]reconcile.Request, 0, len(tenantJobs))
-	for i := range tenantJobs {
-		all = append(all, reconcile.Request{NamespacedName: keyOf(&tenantJobs[i])})
+// requests for those that are not over.
+func requests(tenantJobs []*v1alpha1.TenantJob) []reconcile.Request {
+	var all []reconcile.Request
+	for _, tj := range tenantJobs {
+		if !job.IsOver(tj) {
+			all = append(all, reconcile.Request{NamespacedName: keyOf(tj)})
+		}
 	}
 	return all
 }

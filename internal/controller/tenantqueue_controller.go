@@ -40,7 +40,9 @@ func setupTenantQueue(mgr manager.Manager, d deps) error {
 }
 
 func setupTenantQueueCounting(mgr manager.Manager, d deps, count func() map[string]queue.Counts) error {
-	r := &tenantQueueReconciler{d, &census{Reader: d.Client, clock: d.opts.Clock, count: count, changed: make(chan event.GenericEvent)}}
+	r := &tenantQueueReconciler{d, &census{
+		Reader: d.Client, clock: d.opts.Clock, count: count, changed: make(chan event.GenericEvent),
+	}}
 	if err := mgr.Add(r.census); err != nil {
 		return fmt.Errorf("adding the census of queues: %w", err)
 	}
@@ -76,8 +78,9 @@ func recordLimits(q *v1alpha1.TenantQueue) {
 		message = "suspended: nothing starts"
 	}
 	q.Status.ObservedGeneration = q.Generation
-	setCondition(&q.Status.Conditions, q.Generation, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, message)
-	setProgress(&q.Status.Conditions, q.Generation, current, v1alpha1.ReasonReady, message)
+	conditions := &q.Status.Conditions
+	setCondition(conditions, q.Generation, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, message)
+	setProgress(conditions, q.Generation, current, v1alpha1.ReasonReady, message)
 }
 
 func recordCounts(q *v1alpha1.TenantQueue, counts queue.Counts) {

@@ -33,7 +33,8 @@ import (
 // newQueue makes a TenantQueue with a name of its own.
 func newQueue(t *testing.T, spec v1alpha1.TenantQueueSpec) *v1alpha1.TenantQueue {
 	t.Helper()
-	return create(t, &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("queue-%d", names.Add(1))}, Spec: spec})
+	name := fmt.Sprintf("queue-%d", names.Add(1))
+	return create(t, &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec})
 }
 
 // awaitQueue waits until a TenantQueue is Ready in its present generation and says this.
@@ -182,12 +183,14 @@ func TestTenantQueueNumbers(t *testing.T) {
 	withoutOperator(t)
 	o := &countingOperator{writes: map[string]int{}}
 	stop := o.start(t)
-	busy, idle, unknownQueue := newQueue(t, v1alpha1.TenantQueueSpec{}), newQueue(t, v1alpha1.TenantQueueSpec{}), newQueue(t, v1alpha1.TenantQueueSpec{})
-	all := []*v1alpha1.TenantQueue{busy, idle, unknownQueue}
-	for _, q := range all {
+	var all []*v1alpha1.TenantQueue
+	for range 3 {
+		q := newQueue(t, v1alpha1.TenantQueueSpec{})
+		all = append(all, q)
 		awaitQueue(t, q, "limits are in force")
 		awaitNumbers(t, q, "unset", "unset", "unset")
 	}
+	busy, idle := all[0], all[1]
 	writes := func(what string, want ...int) {
 		t.Helper()
 		var got []int
@@ -212,10 +215,12 @@ func TestTenantQueueNumbers(t *testing.T) {
 
 	// Nothing new, and thousands of starts between two counts.
 	o.count(t, first)
+	var latest queue.Counts
 	for running := range 1000 {
-		o.set(map[string]queue.Counts{busy.Name: {Waiting: 8000 - running, Running: 50 + running, Oldest: oldest.Add(time.Minute)}, idle.Name: {}})
+		latest = queue.Counts{Waiting: 8000 - running, Running: 50 + running, Oldest: oldest.Add(time.Minute)}
+		o.set(map[string]queue.Counts{busy.Name: latest, idle.Name: {}})
 	}
-	o.count(t, o.counts)
+	o.count(t, map[string]queue.Counts{busy.Name: latest, idle.Name: {}})
 	awaitNumbers(t, busy, 7001, 1049, "2026-11-24T02:01:00Z")
 	writes("after thousands of starts", 3, 2, 1)
 
@@ -300,7 +305,8 @@ func labelled(g gomega.Gomega, registry prometheus.Gatherer, metric, label strin
 // endpoint takes them from.
 func operatorsRecorder(t *testing.T) *metrics.Recorder {
 	t.Helper()
-	already, registered := errors.AsType[prometheus.AlreadyRegisteredError](ctrlmetrics.Registry.Register(metrics.New(metrics.Options{})))
+	err := ctrlmetrics.Registry.Register(metrics.New(metrics.Options{}))
+	already, registered := errors.AsType[prometheus.AlreadyRegisteredError](err)
 	if !registered {
 		t.Fatal("the operator has not registered its metrics")
 	}
@@ -354,17 +360,20 @@ func TestFlowSchemas(t *testing.T) {
 	if err := install(t.Context(), "../../config/flowcontrol/*.yaml"); err != nil {
 		t.Fatal(err)
 	}
+	const leases, tenants = "/apis/coordination.k8s.io/v1/namespaces/%s/leases/tenantry.dev", "/apis/tenantry.dev/v1alpha1/tenants"
 	for name, given := range map[string]struct {
-		user, namespace, path string
+		namespace, user, path string
 		want                  string
 	}{
-		"the operator's lease":     {"tenantry", operatorNamespace, "/apis/coordination.k8s.io/v1/namespaces/" + operatorNamespace + "/leases/tenantry.dev", "tenantry-leader-election"},
-		"a lease somewhere else":   {"tenantry", operatorNamespace, "/apis/coordination.k8s.io/v1/namespaces/default/leases/tenantry.dev", "tenantry"},
-		"a tenant's Jobs":          {"tenantry", operatorNamespace, "/apis/batch/v1/namespaces/tenant-acme/jobs", "tenantry"},
-		"what is in no namespace":  {"tenantry", operatorNamespace, "/apis/tenantry.dev/v1alpha1/tenants", "tenantry"},
-		"what is no object":        {"tenantry", operatorNamespace, "/version", "tenantry"},
-		"somebody else's requests": {"default", operatorNamespace, "/apis/tenantry.dev/v1alpha1/tenants", "service-accounts"},
-		"a namesake's requests":    {"tenantry", "default", "/apis/tenantry.dev/v1alpha1/tenants", "service-accounts"},
+		"the operator's lease": {
+			operatorNamespace, "tenantry", fmt.Sprintf(leases, operatorNamespace), "tenantry-leader-election",
+		},
+		"a lease somewhere else":   {operatorNamespace, "tenantry", fmt.Sprintf(leases, "default"), "tenantry"},
+		"a tenant's Jobs":          {operatorNamespace, "tenantry", "/apis/batch/v1/namespaces/tenant-acme/jobs", "tenantry"},
+		"what is in no namespace":  {operatorNamespace, "tenantry", tenants, "tenantry"},
+		"what is no object":        {operatorNamespace, "tenantry", "/version", "tenantry"},
+		"somebody else's requests": {operatorNamespace, "default", tenants, "service-accounts"},
+		"a namesake's requests":    {"default", "tenantry", tenants, "service-accounts"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,22 +25,10 @@ import (
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantschedules/finalizers,verbs=update
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantfanouts,verbs=create;get;list;watch;delete
 
-// Indexes of TenantFanOuts.
-const (
-	// indexSchedule finds those of a TenantSchedule by its UID.
-	indexSchedule = "schedule-uid"
-	// indexRetry finds those that are to retry a fan-out and have not read yet whom, by its name.
-	indexRetry = "unplanned-retry-of"
-)
-
 type tenantScheduleReconciler struct{ deps }
 
+// setupTenantSchedule relies on the indexes of the TenantFanOut controller.
 func setupTenantSchedule(mgr manager.Manager, d deps) error {
-	for name, index := range map[string]client.IndexerFunc{indexSchedule: byScheduleUID, indexRetry: byRetrySource} {
-		if err := mgr.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.TenantFanOut{}, name, index); err != nil {
-			return fmt.Errorf("indexing TenantFanOuts by %s: %w", name, err)
-		}
-	}
 	r := &tenantScheduleReconciler{d}
 	edited := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
 	return builder.ControllerManagedBy(mgr).
@@ -49,21 +37,6 @@ func setupTenantSchedule(mgr manager.Manager, d deps) error {
 		Owns(&v1alpha1.TenantFanOut{}, builder.WithPredicates(changed(resultMatters))).
 		WithOptions(d.opts.forController()).
 		Complete(reconcile.AsReconciler(d.Client, r))
-}
-
-func byScheduleUID(obj client.Object) []string {
-	if owner := metav1.GetControllerOf(obj); owner != nil && owner.Kind == "TenantSchedule" {
-		return []string{string(owner.UID)}
-	}
-	return nil
-}
-
-func byRetrySource(obj client.Object) []string {
-	fanOut := obj.(*v1alpha1.TenantFanOut)
-	if source := fanOut.Spec.Tenants.RetryOf; source != nil && !meta.IsStatusConditionTrue(fanOut.Status.Conditions, v1alpha1.ConditionPlanned) {
-		return []string{source.Name}
-	}
-	return nil
 }
 
 // resultMatters is what a TenantSchedule looks at in its fan-outs: not how far they are.
@@ -98,32 +71,41 @@ func (r *tenantScheduleReconciler) Reconcile(ctx context.Context, ts *v1alpha1.T
 	}
 	r.announceSchedule(base, ts, plan.Missed)
 	after, cleanErr := r.clean(ctx, o, plan.After)
-	return reconcile.Result{RequeueAfter: after}, errors.Join(makeErr, cleanErr)
+	if err := errors.Join(makeErr, cleanErr); err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: after}, nil
 }
 
 // makeFanOuts makes those of some ticks, oldest first. It stops at the first that can't be made now; those before it have
 // been dealt with.
-func (r *tenantScheduleReconciler) makeFanOuts(ctx context.Context, ts *v1alpha1.TenantSchedule, ticks []time.Time) (made []schedule.Run, conflicts schedule.Missed, err error) {
+func (r *tenantScheduleReconciler) makeFanOuts(ctx context.Context, ts *v1alpha1.TenantSchedule, ticks []time.Time) (
+	made []schedule.Run, conflicts schedule.Missed, err error,
+) {
 	for _, tick := range ticks {
 		fanOut, isNew, err := r.makeFanOut(ctx, ts, tick)
 		if err != nil {
 			return made, conflicts, err
 		}
-		run, _ := schedule.RunOf(ts, fanOut)
-		switch {
-		case !metav1.IsControlledBy(fanOut, ts):
+		if !metav1.IsControlledBy(fanOut, ts) {
 			conflicts = conflicts.And(schedule.Missed{Count: 1, Last: tick, Reason: schedule.MissedNameConflict})
 			continue
-		case isNew:
-			r.note(ts, "ScheduledFanOut", "Schedule", fmt.Sprintf("made TenantFanOut %s for %s", fanOut.Name, tick.UTC().Format(time.RFC3339)))
 		}
+		if isNew {
+			// Naming the fan-out keeps the events of several ticks from being folded into one.
+			r.events.Eventf(ts, fanOut, corev1.EventTypeNormal, "ScheduledFanOut", "Schedule",
+				"made TenantFanOut %s for %s", fanOut.Name, tick.UTC().Format(time.RFC3339))
+		}
+		run, _ := schedule.RunOf(ts, fanOut)
 		made = append(made, run)
 	}
 	return made, conflicts, nil
 }
 
 // makeFanOut returns the fan-out that has a tick's name, whoever made it.
-func (r *tenantScheduleReconciler) makeFanOut(ctx context.Context, ts *v1alpha1.TenantSchedule, tick time.Time) (fanOut *v1alpha1.TenantFanOut, isNew bool, err error) {
+func (r *tenantScheduleReconciler) makeFanOut(ctx context.Context, ts *v1alpha1.TenantSchedule, tick time.Time) (
+	fanOut *v1alpha1.TenantFanOut, isNew bool, err error,
+) {
 	fanOut = schedule.FanOut(ts, tick)
 	err = r.Create(ctx, fanOut, client.FieldOwner(FieldManager))
 	if err == nil {
@@ -147,7 +129,8 @@ func (r *tenantScheduleReconciler) clean(ctx context.Context, o observedSchedule
 	}
 	for _, run := range schedule.Surplus(&ts.Spec, o.Runs, ts.Status.LastScheduleTime.Time) {
 		var retries v1alpha1.TenantFanOutList
-		if err := r.List(ctx, &retries, client.MatchingFields{indexRetry: run.Name}, client.UnsafeDisableDeepCopy); err != nil {
+		err := r.List(ctx, &retries, client.MatchingFields{indexForSource: run.Name}, client.UnsafeDisableDeepCopy)
+		if err != nil {
 			return after, fmt.Errorf("listing the retries of TenantFanOut %s: %w", run.Name, err)
 		}
 		if len(retries.Items) > 0 {
@@ -155,7 +138,7 @@ func (r *tenantScheduleReconciler) clean(ctx context.Context, o observedSchedule
 			continue
 		}
 		fanOut := &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: run.Name}}
-		err := r.Delete(ctx, fanOut, client.PropagationPolicy(metav1.DeletePropagationBackground), client.Preconditions{UID: &run.UID})
+		err = r.Delete(ctx, fanOut, client.PropagationPolicy(metav1.DeletePropagationBackground), client.Preconditions{UID: &run.UID})
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 			return after, fmt.Errorf("deleting TenantFanOut %s: %w", run.Name, err)
 		}

@@ -28,12 +28,12 @@ import (
 )
 
 // awaitScheduleSays waits until a condition of a TenantSchedule speaks of its present generation and says this.
-func awaitScheduleSays(t *testing.T, ts *v1alpha1.TenantSchedule, conditionType string, status metav1.ConditionStatus, reason, message string) {
+func awaitScheduleSays(t *testing.T, ts *v1alpha1.TenantSchedule, conditionType string, is metav1.ConditionStatus, reason, message string) {
 	t.Helper()
 	eventually(t, func(g gomega.Gomega) {
 		get(t, g, ts)
 		c := conditionOf(ts.Status.Conditions, conditionType)
-		g.Expect([]any{c.Status, c.Reason, c.Message}).To(gomega.HaveExactElements(status, reason, gomega.ContainSubstring(message)))
+		g.Expect([]any{c.Status, c.Reason, c.Message}).To(gomega.HaveExactElements(is, reason, gomega.ContainSubstring(message)))
 		g.Expect([]int64{c.ObservedGeneration, ts.Status.ObservedGeneration}).To(gomega.HaveEach(ts.Generation))
 	})
 }
@@ -63,6 +63,30 @@ func TestTenantScheduleKstatus(t *testing.T) {
 	g.Expect(eventsOf(t, g, ts)).To(gomega.BeEmpty())
 }
 
+// TestTenantScheduleToPod follows a tick through the whole operator, by the real clock, and its result back.
+func TestTenantScheduleToPod(t *testing.T) {
+	t.Parallel()
+	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+	template := newReadyTemplate(t, nil)
+	finishAll(t, tenant)
+	ts := newSchedule(t, "0 * * * *", func(ts *v1alpha1.TenantSchedule) {
+		ts.Spec.FanOutTemplate.Spec = v1alpha1.TenantFanOutSpec{
+			TemplateRef: v1alpha1.LabelReference{Name: template.Name},
+			Tenants:     v1alpha1.TenantSelection{Names: []v1alpha1.TenantName{v1alpha1.TenantName(tenant.Name)}},
+		}
+	})
+	since(t, ts, time.Now().UTC().Add(-2*time.Hour).Format(minutes))
+	touch(t, ts)
+	awaitScheduleSays(t, ts, v1alpha1.ConditionLastRunSucceeded, isTrue, v1alpha1.ReasonCompleted, ts.Name+"-")
+	g := gomega.NewWithT(t)
+	g.Expect(ts.Status.LastSuccessfulTime).NotTo(gomega.BeNil())
+	g.Expect(ts.Status.Active).To(gomega.BeEmpty())
+	fanOuts := fanOutsOf(t, g, ts)
+	g.Expect(fanOuts).NotTo(gomega.BeEmpty())
+	tj := &v1alpha1.TenantJob{ObjectMeta: within(tenant, fanOuts[0].Name)}
+	g.Expect(get(t, g, tj).Labels).To(gomega.HaveKeyWithValue(v1alpha1.LabelSchedule, ts.Name))
+}
+
 // TestTenantScheduleFanOut is about what a tick makes.
 func TestTenantScheduleFanOut(t *testing.T) {
 	withoutOperator(t)
@@ -73,7 +97,7 @@ func TestTenantScheduleFanOut(t *testing.T) {
 		}
 		ts.Spec.FanOutTemplate.Spec.Parameters = map[string]v1alpha1.ParameterValue{"days": "3"}
 	}), "2020-08-03 09:30")
-	startScheduler(t, ts, "2020-08-03 10:00")
+	s := startScheduler(t, ts, "2020-08-03 10:00")
 	awaitRan(t, ts, ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", "2020-08-03 11:00"})
 	g := gomega.NewWithT(t)
 	fanOut := fanOutsOf(t, g, ts)[0]
@@ -85,9 +109,13 @@ func TestTenantScheduleFanOut(t *testing.T) {
 	g.Expect(fanOut.Spec).To(gomega.Equal(ts.Spec.FanOutTemplate.Spec))
 	g.Expect(fanOut.OwnerReferences).To(gomega.HaveExactElements(*metav1.NewControllerRef(ts, v1alpha1.GroupVersion.WithKind("TenantSchedule"))))
 	g.Expect(ts.Status.Active).To(gomega.HaveExactElements(v1alpha1.LocalReference{Name: fanOut.Name}))
+	s.turn(t, "2020-08-03 11:00")
+	awaitRan(t, ts, ran{[]string{"2020-08-03 10:00", "2020-08-03 11:00"}, "2020-08-03 11:00", "", "2020-08-03 12:00"})
 	eventually(t, func(g gomega.Gomega) {
-		g.Expect(eventsOf(t, g, ts)).To(gomega.HaveExactElements(
-			"Normal ScheduledFanOut made TenantFanOut " + fanOut.Name + " for 2020-08-03T10:00:00Z"))
+		g.Expect(eventsOf(t, g, ts)).To(gomega.ConsistOf(
+			"Normal ScheduledFanOut made TenantFanOut "+fanOut.Name+" for 2020-08-03T10:00:00Z",
+			gomega.HaveSuffix(" for 2020-08-03T11:00:00Z"),
+		))
 	})
 	remove(t, ts)
 	awaitGone(t, &fanOut)
@@ -107,7 +135,7 @@ func TestTenantScheduleNameConflict(t *testing.T) {
 	awaitRan(t, ts, ran{[]string{"2020-08-03 10:00", "2020-08-03 12:00", "2020-08-03 13:00"}, "2020-08-03 13:00", missed, "2020-08-03 14:00"})
 	eventually(t, func(g gomega.Gomega) {
 		g.Expect(eventsOf(t, g, ts)).To(gomega.ContainElement(
-			"Warning MissedTicks 1 ticks did not run, the last of 2020-08-03T11:00:00Z: NameConflict"))
+			"Warning MissedTicks ticks that did not run: 1, the last of 2020-08-03T11:00:00Z: NameConflict"))
 	})
 	g := gomega.NewWithT(t)
 	g.Expect(get(t, g, stranger).OwnerReferences).To(gomega.BeEmpty())
@@ -141,17 +169,17 @@ func TestTenantScheduleHistory(t *testing.T) {
 		t.Helper()
 		awaitRan(t, ts, ran{all(ticks...), "2020-08-03 " + last, "", "2020-08-03 " + next})
 	}
-	end := func(tick string, status metav1.ConditionStatus, reason string) {
+	end := func(tick string, is metav1.ConditionStatus, reason string) {
 		t.Helper()
-		endFanOut(t, schedule.TickName(ts.Name, at(t, "2020-08-03 "+tick)), status, reason, at(t, "2020-08-03 "+tick).Add(time.Minute))
+		endFanOut(t, schedule.TickName(ts.Name, at(t, "2020-08-03 "+tick)), is, reason, at(t, "2020-08-03 "+tick).Add(time.Minute))
 	}
-	says := func(status metav1.ConditionStatus, reason, tick string) {
+	says := func(is metav1.ConditionStatus, reason, tick string) {
 		t.Helper()
 		message := ""
 		if tick != "" {
 			message = schedule.TickName(ts.Name, at(t, "2020-08-03 "+tick)) + ": 2 of 3 tenants"
 		}
-		awaitScheduleSays(t, ts, v1alpha1.ConditionLastRunSucceeded, status, reason, message)
+		awaitScheduleSays(t, ts, v1alpha1.ConditionLastRunSucceeded, is, reason, message)
 	}
 	exist("10:00", "11:00", "10:00")
 	says(unknown, v1alpha1.ReasonRunning, "")
@@ -378,7 +406,7 @@ func TestTenantScheduleUnreadable(t *testing.T) {
 			}
 			tc.change(ts)
 			api := fake.NewClientBuilder().WithScheme(scheme).WithObjects(ts).WithStatusSubresource(ts).
-				WithIndex(&v1alpha1.TenantFanOut{}, indexSchedule, byScheduleUID).
+				WithIndex(&v1alpha1.TenantFanOut{}, indexTicks, func(client.Object) []string { return nil }).
 				WithInterceptorFuncs(interceptor.Funcs{Create: func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.CreateOption) error {
 					obj.SetCreationTimestamp(metav1.Now())
 					return nil

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -139,7 +140,7 @@ func (s *scheduler) start(t *testing.T) {
 	}
 	opts := Options{OperatorNamespace: operatorNamespace, Clock: s.clock}.withDefaults()
 	d := deps{Client: mgr.GetClient(), live: mgr.GetAPIReader(), events: mgr.GetEventRecorder("tenantry"), opts: opts}
-	if err := setupTenantSchedule(mgr, d); err != nil {
+	if err := errors.Join(indexTenantFanOuts(mgr.GetFieldIndexer()), setupTenantSchedule(mgr, d)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -56,7 +56,8 @@ func (r *tenantScheduleReconciler) observe(ctx context.Context, ts *v1alpha1.Ten
 // runs are the schedule's fan-outs in the cache.
 func (r *tenantScheduleReconciler) runs(ctx context.Context, ts *v1alpha1.TenantSchedule) ([]schedule.Run, error) {
 	var fanOuts v1alpha1.TenantFanOutList
-	if err := r.List(ctx, &fanOuts, client.MatchingFields{indexSchedule: string(ts.UID)}, client.UnsafeDisableDeepCopy); err != nil {
+	err := r.List(ctx, &fanOuts, client.MatchingFields{indexTicks: string(ts.UID)}, client.UnsafeDisableDeepCopy)
+	if err != nil {
 		return nil, fmt.Errorf("listing the fan-outs of TenantSchedule %s: %w", ts.Name, err)
 	}
 	runs := make([]schedule.Run, 0, len(fanOuts.Items))
@@ -69,7 +70,9 @@ func (r *tenantScheduleReconciler) runs(ctx context.Context, ts *v1alpha1.Tenant
 }
 
 // ask tries a fan-out of the schedule by dry run: the answer bears the API server's time, or says what is wrong with it.
-func (r *tenantScheduleReconciler) ask(ctx context.Context, ts *v1alpha1.TenantSchedule) (served time.Time, refused string, err error) {
+func (r *tenantScheduleReconciler) ask(ctx context.Context, ts *v1alpha1.TenantSchedule) (
+	served time.Time, refused string, err error,
+) {
 	specimen := schedule.FanOut(ts, time.Unix(0, 0))
 	if err = r.dryRun(ctx, specimen); err == nil {
 		return specimen.CreationTimestamp.Time, "", nil
@@ -79,7 +82,7 @@ func (r *tenantScheduleReconciler) ask(ctx context.Context, ts *v1alpha1.TenantS
 	}
 	// One that is refused bears no time.
 	specimen = schedule.FanOut(&v1alpha1.TenantSchedule{ObjectMeta: ts.ObjectMeta}, time.Unix(0, 0))
-	specimen.Spec = v1alpha1.TenantFanOutSpec{TemplateRef: v1alpha1.LabelReference{Name: "any"}, Tenants: v1alpha1.TenantSelection{All: new(true)}}
+	specimen.Spec.TemplateRef.Name, specimen.Spec.Tenants.All = "any", new(true)
 	if err = r.dryRun(ctx, specimen); err != nil {
 		return served, "", fmt.Errorf("asking the API server for its time: %w", err)
 	}
@@ -95,7 +98,8 @@ func (r *tenantScheduleReconciler) dryRun(ctx context.Context, fanOut *v1alpha1.
 // refusalOf says what the API server has against an object. It is empty for an error that is not about the object.
 func refusalOf(err error) string {
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) || !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) && !apierrors.IsForbidden(err) || ours(status.Status().Message) {
+	about := apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err)
+	if !about || !errors.As(err, &status) || ours(status.Status().Message) {
 		return ""
 	}
 	var problems []string

@@ -34,7 +34,8 @@ func recordSchedule(o observedSchedule, plan schedule.Plan) {
 // asked again.
 func recordScheduleReadiness(o observedSchedule, problem string) {
 	ts := o.Schedule
-	status, reason, message, standing := metav1.ConditionTrue, v1alpha1.ReasonReady, "makes a TenantFanOut at each tick", current
+	status, reason, standing := metav1.ConditionTrue, v1alpha1.ReasonReady, current
+	message := "makes a TenantFanOut at each tick"
 	ready := meta.FindStatusCondition(ts.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
 	case problem != "":
@@ -64,8 +65,9 @@ func recordMissed(status *v1alpha1.TenantScheduleStatus, missed schedule.Missed)
 // announceSchedule tells of what nobody would see otherwise: ticks that did not run, and a schedule that can't.
 func (r *tenantScheduleReconciler) announceSchedule(before, after *v1alpha1.TenantSchedule, missed schedule.Missed) {
 	if missed.Count > 0 {
+		last := missed.Last.UTC().Format(time.RFC3339)
 		r.warn(after, "MissedTicks", "Schedule",
-			fmt.Sprintf("%d ticks did not run, the last of %s: %s", missed.Count, missed.Last.UTC().Format(time.RFC3339), missed.Reason))
+			fmt.Sprintf("ticks that did not run: %d, the last of %s: %s", missed.Count, last, missed.Reason))
 	}
 	ready := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
 	if ready.Status == metav1.ConditionFalse && readiness(before.Status.Conditions) != readiness(after.Status.Conditions) {

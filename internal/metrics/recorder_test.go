@@ -40,7 +40,8 @@ func gathered(t *testing.T, r *Recorder) []string {
 			}
 			if h := m.GetHistogram(); h != nil {
 				buckets := h.GetBucket()
-				sample += fmt.Sprintf(" %d of %d in %g s, sum %g s", buckets[0].GetCumulativeCount(), h.GetSampleCount(), buckets[0].GetUpperBound(), h.GetSampleSum())
+				soon, all := buckets[0].GetCumulativeCount(), h.GetSampleCount()
+				sample += fmt.Sprintf(" %d of %d in %g s, sum %g s", soon, all, buckets[0].GetUpperBound(), h.GetSampleSum())
 			} else {
 				sample += fmt.Sprintf(" %g", m.GetGauge().GetValue()+m.GetCounter().GetValue())
 			}
@@ -68,11 +69,17 @@ func TestQueues(t *testing.T) {
 		queues func() map[string]queue.Counts
 		want   []string
 	}{
-		"nobody to ask":   {nil, nil},
-		"nothing known":   {func() map[string]queue.Counts { return nil }, nil},
-		"an idle queue":   {counts(queue.Counts{}), []string{"queue_oldest_wait_seconds payments 0", "queue_running_tenantjobs payments 0", "queue_waiting_tenantjobs payments 0"}},
-		"some wait":       {counts(queue.Counts{Waiting: 3, Running: 2, Oldest: now.Add(-90 * time.Second)}), []string{"queue_oldest_wait_seconds payments 90", "queue_running_tenantjobs payments 2", "queue_waiting_tenantjobs payments 3"}},
-		"a clock's ahead": {counts(queue.Counts{Waiting: 1, Oldest: now.Add(time.Second)}), []string{"queue_oldest_wait_seconds payments 0", "queue_running_tenantjobs payments 0", "queue_waiting_tenantjobs payments 1"}},
+		"nobody to ask": {nil, nil},
+		"nothing known": {func() map[string]queue.Counts { return nil }, nil},
+		"an idle queue": {counts(queue.Counts{}), []string{
+			"queue_oldest_wait_seconds payments 0", "queue_running_tenantjobs payments 0", "queue_waiting_tenantjobs payments 0",
+		}},
+		"some wait": {counts(queue.Counts{Waiting: 3, Running: 2, Oldest: now.Add(-90 * time.Second)}), []string{
+			"queue_oldest_wait_seconds payments 90", "queue_running_tenantjobs payments 2", "queue_waiting_tenantjobs payments 3",
+		}},
+		"a clock is ahead": {counts(queue.Counts{Waiting: 1, Oldest: now.Add(time.Second)}), []string{
+			"queue_oldest_wait_seconds payments 0", "queue_running_tenantjobs payments 0", "queue_waiting_tenantjobs payments 1",
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -119,8 +126,8 @@ func TestFinished(t *testing.T) {
 				r.Finished("hooli", OutcomeSucceeded)
 			},
 			[]string{
-				"succeeded _other 2", "failed globex 0", "skipped globex 0", "succeeded globex 2", "failed initech 1", "skipped initech 0",
-				"succeeded initech 0",
+				"succeeded _other 2", "failed globex 0", "skipped globex 0", "succeeded globex 2", "failed initech 1",
+				"skipped initech 0", "succeeded initech 0",
 			},
 		},
 		"a tenant that is gone makes room": {
@@ -131,7 +138,9 @@ func TestFinished(t *testing.T) {
 				r.ForgetTenant("never-seen")
 				r.Finished("acme", OutcomeSkipped)
 			},
-			[]string{"failed acme 0", "skipped acme 1", "succeeded acme 0", "failed initech 0", "skipped initech 0", "succeeded initech 1"},
+			[]string{
+				"failed acme 0", "skipped acme 1", "succeeded acme 0", "failed initech 0", "skipped initech 0", "succeeded initech 1",
+			},
 		},
 		"one that comes back begins anew": {
 			func(r *Recorder) {
@@ -159,7 +168,8 @@ func TestFinished(t *testing.T) {
 				r.Finished("globex", OutcomeFailed)
 			},
 			[]string{
-				"failed _other 2", "failed acme 1", "skipped acme 0", "succeeded acme 0", "failed globex 1", "skipped globex 0", "succeeded globex 0",
+				"failed _other 2", "failed acme 1", "skipped acme 0", "succeeded acme 0", "failed globex 1", "skipped globex 0",
+				"succeeded globex 0",
 			},
 		},
 	} {
@@ -237,7 +247,7 @@ tenantry_tenantjobs_finished_total{outcome="succeeded",tenant="globex"} 0
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
 		t.Error(err)
 	}
-	taken := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tenantry_tenantjobs_finished_total", Help: "Another."}, []string{"tenant"})
+	taken := prometheus.NewCounter(prometheus.CounterOpts{Name: "tenantry_tenantjobs_finished_total", Help: "Another."})
 	other := prometheus.NewRegistry()
 	other.MustRegister(taken)
 	if err := first.Register(other); err == nil || !strings.HasPrefix(err.Error(), "registering the metrics: ") {
@@ -245,9 +255,20 @@ tenantry_tenantjobs_finished_total{outcome="succeeded",tenant="globex"} 0
 	}
 }
 
+// oneEach is one run for each of some tenants.
+func oneEach(tenants ...string) func() map[string]int {
+	return func() map[string]int {
+		running := map[string]int{}
+		for _, tenant := range tenants {
+			running[tenant] = 1
+		}
+		return running
+	}
+}
+
 func TestNames(t *testing.T) {
 	t.Parallel()
-	r := recorder(Options{MaxTenants: 1, Queues: counts(queue.Counts{}), Running: func() map[string]int { return map[string]int{"acme": 1} }})
+	r := recorder(Options{MaxTenants: 1, Queues: counts(queue.Counts{}), Running: oneEach("acme")})
 	r.Started("payments", "High", time.Second)
 	r.Finished("acme", OutcomeSucceeded)
 	problems, err := testutil.CollectAndLint(r)
@@ -259,7 +280,7 @@ func TestNames(t *testing.T) {
 // TestScrapedWhileRecording is for the race detector.
 func TestScrapedWhileRecording(t *testing.T) {
 	t.Parallel()
-	r := recorder(Options{MaxTenants: 2, Queues: counts(queue.Counts{Waiting: 1}), Running: func() map[string]int { return map[string]int{"acme": 1, "hooli": 1} }})
+	r := recorder(Options{MaxTenants: 2, Queues: counts(queue.Counts{Waiting: 1}), Running: oneEach("acme", "hooli")})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -107,19 +107,22 @@ func LastRun(schedule string, before *metav1.Condition, runs []Run, ranEver bool
 	if len(ended) > 0 {
 		newest := ended[len(ended)-1]
 		if !stands || !newest.Tick.Before(toldOf(schedule, before.Message)) {
-			return metav1.Condition{Status: newest.Succeeded.Status, Reason: newest.Succeeded.Reason, Message: newest.Name + ": " + newest.Succeeded.Message}
+			result := newest.Succeeded
+			return metav1.Condition{Status: result.Status, Reason: result.Reason, Message: newest.Name + ": " + result.Message}
 		}
 	}
+	unknown := metav1.Condition{Status: metav1.ConditionUnknown}
 	switch {
 	case stands:
 		return *before
 	case len(runs) > 0:
-		return metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "its first fan-out has not ended yet"}
+		unknown.Reason, unknown.Message = v1alpha1.ReasonRunning, "its first fan-out has not ended yet"
 	case ranEver:
-		return metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonDeleted, Message: "its fan-out was deleted before it ended"}
+		unknown.Reason, unknown.Message = v1alpha1.ReasonDeleted, "its fan-out was deleted before it ended"
 	default:
-		return metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonNeverRun, Message: "no tick has made a fan-out yet"}
+		unknown.Reason, unknown.Message = v1alpha1.ReasonNeverRun, "no tick has made a fan-out yet"
 	}
+	return unknown
 }
 
 // toldOf is the minute of the tick whose result a message tells.

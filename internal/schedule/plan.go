@@ -68,7 +68,8 @@ func Look(o Observed) Plan {
 // IsNews says whether something follows for a schedule that is not written down yet, and so must not rest on a cache that
 // is behind or on a clock that is ahead.
 func (p Plan) IsNews(status v1alpha1.TenantScheduleStatus, generation int64) bool {
-	return len(p.Due) > 0 || p.Missed.Count > 0 || status.ObservedGeneration != generation || !timeOf(status.EffectiveTime).Equal(p.Effective)
+	return len(p.Due) > 0 || p.Missed.Count > 0 ||
+		status.ObservedGeneration != generation || !timeOf(status.EffectiveTime).Equal(p.Effective)
 }
 
 // read reads the fields that say when the ticks are.
@@ -78,7 +79,8 @@ func read(spec *v1alpha1.TenantScheduleSpec) (Expression, *time.Location, error)
 		return Expression{}, nil, fmt.Errorf("`spec.schedule`: %w", err)
 	}
 	if spec.TimeZoneFrom == v1alpha1.TimeZoneFromTenant && !expression.OncePerDay() {
-		return Expression{}, nil, errors.New("`spec.schedule` must have at most one tick a day with timeZoneFrom: Tenant: a single minute and a single hour")
+		return Expression{}, nil, errors.New("`spec.schedule` must have at most one tick a day with timeZoneFrom: Tenant: " +
+			"a single minute and a single hour")
 	}
 	zone, err := LoadZone(spec.TimeZone)
 	if err != nil {

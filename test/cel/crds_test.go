@@ -143,9 +143,9 @@ func TestColumns(t *testing.T) {
 		"TenantQueue": {
 			path:    "tenantqueues",
 			spec:    map[string]string{"spec.suspend": "true"},
-			status:  `{waiting: 2, running: 1, conditions: [` + condition("Ready", "True", "Ready", "") + `]}`,
-			columns: "NAME WAITING RUNNING SUSPENDED READY AGE",
-			cells:   "columns|2|1|true|True|0s",
+			status:  `{waiting: 2, running: 0, oldestWaitingTime: "` + ago + `"}`,
+			columns: "NAME WAITING RUNNING OLDEST SUSPENDED AGE",
+			cells:   "columns|2|0|3h|true|0s",
 		},
 		"CredentialProvider": {
 			path:    "credentialproviders",

@@ -1,0 +1,263 @@
+package controller
+
+import (
+	"strings"
+	"testing"
+
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/fanout"
+)
+
+// aFanOut is one that is under way.
+func aFanOut(name string, strategy *v1alpha1.FanOutStrategy) *v1alpha1.TenantFanOut {
+	return &v1alpha1.TenantFanOut{
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID("fan-out " + name)},
+		Spec:       v1alpha1.TenantFanOutSpec{TemplateRef: v1alpha1.LabelReference{Name: "report"}, Strategy: strategy},
+	}
+}
+
+func paused(name string) *v1alpha1.TenantFanOut {
+	f := aFanOut(name, nil)
+	f.Spec.Suspend = new(true)
+	return f
+}
+
+// ledgerWith is that of a plan with these tenants, each in a wave of its own if there are waves, and these marks.
+func ledgerWith(t *testing.T, marks string, waves []string, tenants ...string) *fanout.Ledger {
+	p := &fanout.Plan{FanOut: "fan-out f", Waves: waves}
+	for i, tenant := range tenants {
+		p.Entries = append(p.Entries, fanout.Entry{Tenant: tenant, Wave: min(i, len(waves))})
+	}
+	blank := fanout.NewLedger(p).ConfigMap(aFanOut("f", nil), operatorNamespace)
+	blank.Data["outcomes"] = marks
+	l, err := fanout.DecodeLedger(blank, p)
+	if err != nil {
+		panic(err)
+	}
+	if t != nil {
+		t.Helper()
+	}
+	return l
+}
+
+// createdLedger has it that the children of all these tenants were made.
+func createdLedger(tenants ...string) *fanout.Ledger {
+	return ledgerWith(nil, strings.Repeat("+", len(tenants)), nil, tenants...)
+}
+
+// failed has an outcome more.
+func failed(l *fanout.Ledger, i int) *fanout.Ledger {
+	l = l.Clone()
+	l.Record(i, outcomeOfJob(false))
+	return l
+}
+
+// outcome of a tenant in fan-out f.
+func outcome(tenant string, o fanout.Outcome) *ChildOutcome {
+	return &ChildOutcome{FanOut: "f", UID: "fan-out f", Tenant: tenant, Outcome: o}
+}
+
+// TestDispatcherChildrenWait: what a child waits for that no other run does.
+func TestDispatcherChildrenWait(t *testing.T) {
+	t.Parallel()
+	both := []string{"acme", "globex"}
+	created := createdLedger(both...)
+	one := intstr.FromInt32(1)
+	full := aFanOut("f", &v1alpha1.FanOutStrategy{MaxConcurrent: &one})
+	waves := []string{"canary"}
+	for name, tc := range map[string]struct {
+		open  func(*desk)
+		words string
+		lift  func(*desk)
+	}{
+		"not read yet": {
+			open:  func(*desk) {},
+			words: "fan-out f has not been read yet",
+			lift:  func(d *desk) { d.OpenFanOut(aFanOut("f", nil), created, created, "") },
+		},
+		"not written that it was made": {
+			open: func(d *desk) {
+				d.OpenFanOut(aFanOut("f", nil), created, ledgerWith(t, "+:", nil, both...), "")
+			},
+			words: "fan-out f is writing down that it was made",
+			lift:  func(d *desk) { d.OpenFanOut(aFanOut("f", nil), created, created, "") },
+		},
+		"paused": {
+			open:  func(d *desk) { d.OpenFanOut(paused("f"), created, created, "") },
+			words: "fan-out f is paused",
+			lift:  func(d *desk) { d.OpenFanOut(aFanOut("f", nil), created, created, "") },
+		},
+		"full": {
+			open: func(d *desk) {
+				d.OpenFanOut(full, created, created, "")
+				d.starts(ofFanOut(d.run("acme/f"), "f"))
+			},
+			words: "fan-out f is full (`spec.strategy.maxConcurrent`: 1)",
+			lift:  func(d *desk) { d.jobChanged(ended(d.jobOf(ofFanOut(d.run("acme/f"), "f")), batchv1.JobComplete)) },
+		},
+		"a wave that is not open": {
+			open:  func(d *desk) { l := ledgerWith(t, "++", waves, both...); d.OpenFanOut(aFanOut("f", nil), l, l, "") },
+			words: "fan-out f has not come to its wave",
+			lift:  func(d *desk) { d.Over("acme/f", outcome("acme", outcomeOfJob(true))) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newOpenDesk(t)
+			tc.open(d)
+			child := ofFanOut(d.run("globex/f"), "f")
+			d.waits(child)
+			if hold, _ := d.state.Hold(child.UID); hold.Words() != tc.words {
+				t.Errorf("it waits for %q, want %q", hold.Words(), tc.words)
+			}
+			d.called = nil
+			tc.lift(d)
+			d.calls("globex/f")
+			d.starts(child)
+		})
+	}
+}
+
+// TestDispatcherBudget: an outcome counts before its slot goes to the next.
+func TestDispatcherBudget(t *testing.T) {
+	t.Parallel()
+	none, one := intstr.FromInt32(0), intstr.FromInt32(1)
+	for name, tc := range map[string]struct {
+		end      func(*desk, *batchv1.Job)
+		want     bool
+		tolerant bool
+	}{
+		"the Job fails":                    {end: func(d *desk, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobFailed)) }},
+		"the Job fails, within the budget": {end: func(d *desk, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobFailed)) }, tolerant: true, want: true},
+		"the Job completes":                {end: func(d *desk, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) }, want: true},
+		"the Job is gone, and its run lost": {end: func(d *desk, j *batchv1.Job) {
+			d.jobDeleted(j)
+			d.Over("acme/f", outcome("acme", outcomeOfJob(false)))
+			d.lookForLost(d.t.Context())
+		}},
+		"of an earlier fan-out of its name": {
+			end: func(d *desk, j *batchv1.Job) {
+				other := outcome("acme", outcomeOfJob(false))
+				other.UID = "another"
+				d.Over("acme/f", other)
+				d.jobChanged(ended(j, batchv1.JobComplete))
+			},
+			want: true,
+		},
+		"it had succeeded before": {
+			end: func(d *desk, j *batchv1.Job) {
+				d.Over("acme/f", outcome("acme", outcomeOfJob(true)))
+				d.jobChanged(ended(j, batchv1.JobFailed))
+			},
+			want: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newOpenDesk(t)
+			strategy := &v1alpha1.FanOutStrategy{MaxConcurrent: &one, MaxFailures: &none}
+			if tc.tolerant {
+				strategy.MaxFailures = &one
+			}
+			created := createdLedger("acme", "globex")
+			d.OpenFanOut(aFanOut("f", strategy), created, created, "")
+			first, second := ofFanOut(d.run("acme/f"), "f"), ofFanOut(d.run("globex/f"), "f")
+			made := d.starts(first)
+			d.waits(second)
+			d.called = nil
+			tc.end(d, made)
+			if !tc.want {
+				d.calls()
+				d.waitsFor(second, "fan-out f is paused")
+				// Nor when the fan-out controller has not heard of it.
+				d.OpenFanOut(aFanOut("f", strategy), created, created, "")
+				d.waits(second)
+				// Until it has, and somebody has raised the budget.
+				d.OpenFanOut(aFanOut("f", &v1alpha1.FanOutStrategy{MaxFailures: &one}), failed(created, 0), failed(created, 0), "")
+			}
+			d.calls("globex/f")
+			d.starts(second)
+		})
+	}
+}
+
+// TestDispatcherChildrenEnd: children that are to start no more.
+func TestDispatcherChildrenEnd(t *testing.T) {
+	t.Parallel()
+	created := createdLedger("acme")
+	for name, tc := range map[string]struct {
+		open            func(*desk)
+		reason, message string
+	}{
+		"superseded": {
+			open:   func(d *desk) { d.OpenFanOut(aFanOut("f", nil), created, created, v1alpha1.ReasonSuperseded) },
+			reason: v1alpha1.ReasonSuperseded, message: "the next tick",
+		},
+		"cancelled": {
+			open:   func(d *desk) { d.OpenFanOut(aFanOut("f", nil), created, created, v1alpha1.ReasonCancelled) },
+			reason: v1alpha1.ReasonCancelled, message: "cancelled before it started",
+		},
+		"it has an outcome": {
+			open:   func(d *desk) { d.OpenFanOut(aFanOut("f", nil), failed(created, 0), failed(created, 0), "") },
+			reason: v1alpha1.ReasonJobFailed, message: "the Job failed",
+		},
+		"not in the plan": {
+			open:   func(d *desk) { l := createdLedger("globex"); d.OpenFanOut(aFanOut("f", nil), l, l, "") },
+			reason: v1alpha1.ReasonCancelled, message: "tenant acme is not in the plan of fan-out f",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newOpenDesk(t)
+			child := ofFanOut(d.run("acme/f"), "f")
+			d.waits(child)
+			d.called = nil
+			tc.open(d)
+			d.calls("acme/f")
+			d.ends(child, tc.reason, tc.message)
+			said, _ := d.Child("f", "fan-out f", "acme")
+			if said == nil || said.Reason != tc.reason || said.Status != metav1.ConditionFalse {
+				t.Errorf("it says of its child: %+v", said)
+			}
+			d.Over(child.UID, nil)
+			d.running(0)
+			if len(d.children) != 0 {
+				t.Errorf("children that wait: %v", d.children)
+			}
+		})
+	}
+}
+
+// TestDispatcherCloseFanOut: no child starts any more, those that run keep their slots.
+func TestDispatcherCloseFanOut(t *testing.T) {
+	t.Parallel()
+	d := newOpenDesk(t)
+	d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(1))})
+	created := createdLedger("acme", "globex")
+	d.OpenFanOut(aFanOut("f", nil), created, created, "")
+	if said, template := d.Child("f", "fan-out f", "acme"); said == nil || said.Reason != "" || template.Name != "report" {
+		t.Errorf("it says of its child: %+v, %+v", said, template)
+	}
+	if said, _ := d.Child("f", "another", "acme"); said != nil {
+		t.Errorf("it says of another's child: %+v", said)
+	}
+	running, waiting := ofFanOut(d.run("acme/f"), "f"), ofFanOut(d.run("globex/f"), "f")
+	made := d.starts(running)
+	d.waits(waiting)
+	d.called = nil
+	d.CloseFanOut("f")
+	d.calls("globex/f")
+	d.running(1)
+	d.jobChanged(ended(made, batchv1.JobComplete))
+	d.waits(waiting)
+	d.running(0)
+	if said, _ := d.Child("f", "fan-out f", "globex"); said != nil {
+		t.Errorf("it says of its child: %+v", said)
+	}
+	d.CloseFanOut("f") // and once more
+}

@@ -1,0 +1,410 @@
+package controller
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// throughQueue has a template's runs wait in a queue.
+func throughQueue(name string) func(*v1alpha1.TenantJobTemplate) {
+	return func(o *v1alpha1.TenantJobTemplate) { o.Spec.QueueRef = &v1alpha1.LabelReference{Name: name} }
+}
+
+func limitedTo(n int32) v1alpha1.TenantQueueSpec {
+	return v1alpha1.TenantQueueSpec{MaxConcurrent: &n}
+}
+
+// awaitStarted waits until a TenantJob has its Job.
+func awaitStarted(t *testing.T, tj *v1alpha1.TenantJob) {
+	t.Helper()
+	eventually(t, func(g gomega.Gomega) { get(t, g, jobOf(tj)) })
+}
+
+// TestDispatcherSaysWhatHolds: what a TenantJob says that holds it is what has to be changed for it to start.
+func TestDispatcherSaysWhatHolds(t *testing.T) {
+	t.Parallel()
+	// given starts what is in the way, and returns who waits, for what it says, and what lifts exactly that.
+	type given func(t *testing.T) (waits *v1alpha1.TenantJob, says string, lift func())
+	ofQueue := func(spec v1alpha1.TenantQueueSpec, says string, runs int) given {
+		return func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
+			q := newQueue(t, spec)
+			tenant, template := newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, throughQueue(q.Name))
+			for range runs {
+				awaitStarted(t, newTenantJob(t, tenant, template))
+			}
+			return newTenantJob(t, tenant, template), fmt.Sprintf(says, q.Name), func() {
+				patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec = v1alpha1.TenantQueueSpec{} })
+			}
+		}
+	}
+	for name, prepare := range map[string]given{
+		"queue":           ofQueue(limitedTo(1), "queue %s is full (`spec.maxConcurrent`: 1)", 1),
+		"share":           ofQueue(v1alpha1.TenantQueueSpec{MaxConcurrentPerTenant: new(int32(1))}, "queue %s runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)", 1),
+		"rate":            ofQueue(v1alpha1.TenantQueueSpec{StartsPerMinute: new(int32(2))}, "queue %s starts at most 2 a minute (`spec.startsPerMinute`)", 2),
+		"suspended queue": ofQueue(v1alpha1.TenantQueueSpec{Suspend: new(true)}, "queue %s is suspended (`spec.suspend`)", 0),
+		"no queue": func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
+			name := fmt.Sprintf("queue-%d", names.Add(1))
+			tj := newTenantJob(t, newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, throughQueue(name)))
+			return tj, "there is no TenantQueue " + name + ": create it", func() { create(t, &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: name}}) }
+		},
+		"tenant": func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
+			tenant, template := newReadyTenant(t, atMost(1)), newReadyTemplate(t, nil)
+			awaitStarted(t, newTenantJob(t, tenant, template))
+			return newTenantJob(t, tenant, template), "tenant " + tenant.Name + " runs at most 1 jobs at once (`spec.jobs.maxConcurrent`)", func() {
+				patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Jobs = nil })
+			}
+		},
+		"template": func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
+			tenant, template := newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, atMostPerTenant(1))
+			awaitStarted(t, newTenantJob(t, tenant, template))
+			return newTenantJob(t, tenant, template), "template " + template.Name + " runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)", func() {
+				patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.MaxConcurrentPerTenant = nil })
+			}
+		},
+		"fan-out": func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
+			one := intstr.FromInt32(1)
+			tenants := newReadyTenants(t, 2)
+			fanOut := newFanOut(t, newReadyTemplate(t, nil).Name, tenants, func(o *v1alpha1.TenantFanOut) {
+				o.Spec.Strategy = &v1alpha1.FanOutStrategy{MaxConcurrent: &one}
+			})
+			return theWaiting(t, tenants, fanOut), "fan-out " + fanOut.Name + " is full (`spec.strategy.maxConcurrent`: 1)", func() {
+				patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Strategy.MaxConcurrent = nil })
+			}
+		},
+		"suspended fan-out": func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
+			q := newQueue(t, limitedTo(1))
+			tenants := newReadyTenants(t, 2)
+			fanOut := newFanOut(t, newReadyTemplate(t, throughQueue(q.Name)).Name, tenants, nil)
+			waits := theWaiting(t, tenants, fanOut)
+			patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Suspend = new(true) })
+			awaitFanOut(t, fanOut, v1alpha1.ConditionPaused, isTrue, v1alpha1.ReasonSuspended, "")
+			patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.MaxConcurrent = nil })
+			return waits, "fan-out " + fanOut.Name + " is paused", func() {
+				patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Suspend = nil })
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			waits, says, lift := prepare(t)
+			awaitSaid(t, waits, unknown, v1alpha1.ReasonQueued, says)
+			lift()
+			awaitStarted(t, waits)
+		})
+	}
+}
+
+// theWaiting is the child of a fan-out that waits while the other one runs.
+func theWaiting(t *testing.T, tenants []*v1alpha1.Tenant, fanOut *v1alpha1.TenantFanOut) *v1alpha1.TenantJob {
+	t.Helper()
+	var waits []*v1alpha1.TenantJob
+	eventually(t, func(g gomega.Gomega) {
+		waits = nil
+		for _, tenant := range tenants {
+			child := get(t, g, childIn(tenant, fanOut))
+			if conditionOf(child.Status.Conditions, v1alpha1.ConditionSucceeded).Reason == v1alpha1.ReasonQueued {
+				waits = append(waits, child)
+			}
+		}
+		g.Expect(waits).To(gomega.HaveLen(1))
+	})
+	return waits[0]
+}
+
+// annotationBegan is when a TenantJob was made, by the clock of the test and not to whole seconds.
+const annotationBegan = "test.example.com/began"
+
+func cameToBe(t *testing.T, tj *v1alpha1.TenantJob) time.Time {
+	t.Helper()
+	at, err := time.Parse(time.RFC3339Nano, tj.Annotations[annotationBegan])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// makeMany makes TenantJobs, many at a time. They go with their tenants.
+func makeMany(t *testing.T, n int, template *v1alpha1.TenantJobTemplate, tenants ...*v1alpha1.Tenant) []*v1alpha1.TenantJob {
+	t.Helper()
+	all := make([]*v1alpha1.TenantJob, n)
+	var makers sync.WaitGroup
+	for maker := range 20 {
+		makers.Go(func() {
+			for i := maker; i < n; i += 20 {
+				tenant := tenants[i%len(tenants)]
+				all[i] = &v1alpha1.TenantJob{ObjectMeta: within(tenant, fmt.Sprintf("run-%d", names.Add(1))), Spec: v1alpha1.TenantJobSpec{
+					TenantRef: v1alpha1.TenantReference{Name: tenant.Name}, TemplateRef: v1alpha1.LabelReference{Name: template.Name},
+				}}
+				began := time.Now()
+				if err := kube.Create(t.Context(), all[i]); err != nil {
+					t.Error(err)
+				}
+				all[i].Annotations = map[string]string{annotationBegan: began.Format(time.RFC3339Nano)}
+			}
+		})
+	}
+	makers.Wait()
+	return all
+}
+
+// awaitAllSay waits until all TenantJobs in a tenant's namespace that run a template say a reason.
+func awaitAllSay(t *testing.T, tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate, n int, reason string) {
+	t.Helper()
+	eventually(t, func(g gomega.Gomega) {
+		var list v1alpha1.TenantJobList
+		g.Expect(kube.List(t.Context(), &list, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
+		say := 0
+		for _, tj := range list.Items {
+			if tj.Spec.TemplateRef.Name == template.Name && conditionOf(tj.Status.Conditions, v1alpha1.ConditionSucceeded).Reason == reason {
+				say++
+			}
+		}
+		g.Expect(say).To(gomega.Equal(n))
+	})
+}
+
+// TestDispatcherWaitingCostsNothing: a thousand that wait cost a write each to say why, and none after that, whatever
+// starts and ends beside them.
+func TestDispatcherWaitingCostsNothing(t *testing.T) {
+	t.Parallel()
+	n := 1000
+	if testing.Short() {
+		n = 100
+	}
+	q := newQueue(t, limitedTo(2))
+	template := newReadyTemplate(t, throughQueue(q.Name))
+	crowd, other := newReadyTenant(t, atMost(1)), newReadyTenant(t, v1alpha1.TenantSpec{})
+	blocks := newTenantJob(t, crowd, template)
+	awaitStarted(t, blocks)
+	awaitSaid(t, blocks, unknown, v1alpha1.ReasonRunning, "")
+	waiting := makeMany(t, n, template, crowd)
+	awaitAllSay(t, crowd, template, n, v1alpha1.ReasonQueued)
+	before := len(operator.requests())
+	writes := writesPerRun(operator.requests(), waiting)
+	for _, tj := range waiting {
+		// Its labels, and what holds it.
+		if writes[tj.Name] != 2 {
+			t.Errorf("%s cost %d writes until it said what holds it", tj.Name, writes[tj.Name])
+		}
+	}
+	// The others come and go through the second slot of the queue, which is full whenever one runs.
+	finishAll(t, other)
+	var others []*v1alpha1.TenantJob
+	for range 20 {
+		others = append(others, newTenantJob(t, other, template))
+	}
+	for _, tj := range others {
+		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
+	}
+	if writes := writesPerRun(operator.requests()[before:], waiting); len(writes) != 0 {
+		t.Errorf("writes for those that wait: %v", writes)
+	}
+}
+
+// writesPerRun counts the writes for TenantJobs among some requests, by name.
+func writesPerRun(requests []string, runs []*v1alpha1.TenantJob) map[string]int {
+	is := map[string]bool{}
+	for _, tj := range runs {
+		is[tj.Name] = true
+	}
+	n := map[string]int{}
+	for _, r := range requests {
+		method, path, _ := strings.Cut(r, " ")
+		_, name, found := strings.Cut(path, "/tenantjobs/")
+		name, _, _ = strings.Cut(name, "/")
+		if found && method != http.MethodGet && is[name] {
+			n[name]++
+		}
+	}
+	return n
+}
+
+// TestDispatcherLimitsChange: limits take effect at once, in both directions, and stop nothing that runs.
+func TestDispatcherLimitsChange(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t, limitedTo(3))
+	tenant, template := newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, throughQueue(q.Name))
+	starts := followStarts(t, q.Name, map[string]int{"queue": 3})
+	for range 7 {
+		newTenantJob(t, tenant, template)
+	}
+	live := func(n int) {
+		t.Helper()
+		eventually(t, func(g gomega.Gomega) { g.Expect(starts.alive()).To(gomega.HaveLen(n)) })
+	}
+	endOne := func() {
+		t.Helper()
+		tj := tenantJobOfStart(starts.alive()[0])
+		finish(t, tj, corev1.PodSucceeded)
+		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
+	}
+	live(3)
+	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec = limitedTo(1) })
+	awaitQueue(t, q, "limits are in force")
+	endOne()
+	endOne()
+	live(1)
+	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = new(true) })
+	awaitQueue(t, q, "suspended: nothing starts")
+	endOne()
+	live(0)
+	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(3))
+	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = nil })
+	live(1)
+	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec = limitedTo(3) })
+	live(3)
+	endOne()
+	live(3)
+	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(7))
+}
+
+// alive are the Jobs that live, the oldest first.
+func (l *startLog) alive() []*batchv1.Job {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []*batchv1.Job
+	for _, s := range l.order {
+		if l.live[s.UID] != nil {
+			all = append(all, s.Job)
+		}
+	}
+	return all
+}
+
+// TestDispatcherDefaultQueue: it needs no object, and takes limits when there is one. It is not parallel, since other
+// tests use the queue.
+func TestDispatcherDefaultQueue(t *testing.T) {
+	tenant, template := newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, nil)
+	var running []*v1alpha1.TenantJob
+	for range 2 {
+		tj := newTenantJob(t, tenant, template)
+		awaitStarted(t, tj)
+		running = append(running, tj)
+	}
+	q := create(t, &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultQueue}, Spec: v1alpha1.TenantQueueSpec{
+		MaxConcurrentPerTenant: new(int32(2)), // whatever other tests have left in it
+	}})
+	awaitQueue(t, q, "limits are in force")
+	waits := newTenantJob(t, tenant, template)
+	awaitSaid(t, waits, unknown, v1alpha1.ReasonQueued, "queue default runs at most 2 at once for a tenant")
+	finish(t, running[0], corev1.PodSucceeded)
+	awaitStarted(t, waits)
+	another := newTenantJob(t, tenant, template)
+	awaitSaid(t, another, unknown, v1alpha1.ReasonQueued, "queue default runs at most 2")
+	remove(t, q)
+	awaitStarted(t, another)
+}
+
+// TestDispatcherWeights: with weights 1 and 3, and both always waiting, starts come 1 to 3.
+func TestDispatcherWeights(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t, v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(1)), Suspend: new(true)})
+	template := newReadyTemplate(t, throughQueue(q.Name))
+	weighing := func(n int32) *v1alpha1.Tenant {
+		return newReadyTenant(t, v1alpha1.TenantSpec{Jobs: &v1alpha1.TenantJobLimits{Weight: &n}})
+	}
+	light, heavy := weighing(1), weighing(3)
+	const n = 16
+	for _, tenant := range []*v1alpha1.Tenant{light, heavy} {
+		makeMany(t, n, template, tenant)
+		awaitAllSay(t, tenant, template, n, v1alpha1.ReasonQueued)
+	}
+	starts := followStarts(t, q.Name, map[string]int{"queue": 1})
+	finishAll(t, light)
+	finishAll(t, heavy)
+	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = nil })
+	eventually(t, func(g gomega.Gomega) { g.Expect(starts.total()).To(gomega.BeNumerically(">=", n)) })
+	// The order is that of the weights at every moment, but for a turn that somebody was called back in.
+	ofLight := 0
+	for i, name := range starts.tenants()[:n] {
+		if name == light.Name {
+			ofLight++
+		}
+		if share := float64(i+1) / 4; float64(ofLight) < share-1.5 || float64(ofLight) > share+1.5 {
+			t.Fatalf("after %d starts %d were of weight 1: %v", i+1, ofLight, starts.tenants())
+		}
+	}
+}
+
+// TestDispatcherFlood: one tenant's flood is not felt by the others: each has its turn after one of each.
+func TestDispatcherFlood(t *testing.T) {
+	t.Parallel()
+	tenants, flood, slots := 50, 2000, 20
+	if testing.Short() {
+		tenants, flood, slots = 8, 200, 4
+	}
+	q := newQueue(t, limitedTo(int32(slots)))
+	template := newReadyTemplate(t, throughQueue(q.Name))
+	all := newReadyTenants(t, tenants)
+	floods, others := all[0], all[1:]
+	starts := followStarts(t, q.Name, map[string]int{"queue": slots})
+	for _, tenant := range all {
+		finishAll(t, tenant)
+	}
+	_, before := oneEach(t, starts, others, template)
+	makeMany(t, flood, template, floods)
+	left := flood - (starts.total() - len(others))
+	waited, during := oneEach(t, starts, others, template)
+	rest := flood - (starts.total() - 2*len(others))
+	t.Logf("%d of the flood waited when the others came, and %d when they had started", left, rest)
+	median := len(others) / 2
+	t.Logf("half of them started within %s, and within %s without it; the last after %s, and after %s",
+		during[median], before[median], during[len(during)-1], before[len(before)-1])
+	t.Logf("they waited for so many starts of others: %v", waited)
+	if most := waited[len(waited)-1]; most > tenants+slots {
+		t.Errorf("one waited for %d starts of others", most)
+	}
+	if rest <= 0 {
+		t.Error("the flood was over before the others had started")
+	}
+}
+
+// oneEach makes a TenantJob for each tenant and waits until all are started. It says how long each waited, and for how many
+// starts of others, the shortest first.
+func oneEach(t *testing.T, l *startLog, tenants []*v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate) (starts []int, took []time.Duration) {
+	t.Helper()
+	for _, tj := range makeMany(t, len(tenants), template, tenants...) {
+		var made start
+		eventually(t, func(g gomega.Gomega) {
+			all := l.all()
+			i := slices.IndexFunc(all, func(s start) bool { return keyOf(s.Job) == keyOf(tj) })
+			g.Expect(i).To(gomega.BeNumerically(">=", 0))
+			made = all[i]
+		})
+		from, to, n := version(t, tj), version(t, made.Job), 0
+		for _, other := range l.all() {
+			if v := version(t, other.Job); from < v && v < to {
+				n++
+			}
+		}
+		starts, took = append(starts, n), append(took, made.came.Sub(cameToBe(t, tj)))
+	}
+	slices.Sort(starts)
+	slices.Sort(took)
+	return starts, took
+}
+
+// version is the place of what happened last to an object in the order of the API server.
+func version(t *testing.T, obj metav1.Object) int {
+	t.Helper()
+	v, err := strconv.Atoi(obj.GetResourceVersion())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}

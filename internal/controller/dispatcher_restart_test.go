@@ -1,0 +1,293 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
+)
+
+// These tests stop the operator of all tests, so none of them is parallel.
+
+// TestDispatcherRestarts kills the operator in the middle of a burst, with caches that are behind, again and again: no
+// limit is ever exceeded, and nothing starts twice.
+func TestDispatcherRestarts(t *testing.T) {
+	lives, runs := 100, 50
+	if testing.Short() {
+		lives, runs = 15, 10
+	}
+	q := newQueue(t, v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(5)), MaxConcurrentPerTenant: new(int32(2))})
+	inQueue := func(o *v1alpha1.TenantJobTemplate) { o.Spec.QueueRef = &v1alpha1.LabelReference{Name: q.Name} }
+	alone := newReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { inQueue(o); atMostPerTenant(1)(o) })
+	templates := []*v1alpha1.TenantJobTemplate{alone, newReadyTemplate(t, inQueue)}
+	var tenants []*v1alpha1.Tenant
+	for range 4 {
+		tenants = append(tenants, newReadyTenant(t, atMost(2)))
+	}
+	starts := followStarts(t, q.Name, map[string]int{"queue": 5, "tenant": 2, "template " + alone.Name: 1})
+	withoutOperator(t)
+	var all []*v1alpha1.TenantJob
+	for _, tenant := range tenants {
+		finishLate(t, tenant, time.Second)
+		for i := range runs {
+			all = append(all, newTenantJob(t, tenant, templates[i%2]))
+		}
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	began := time.Now()
+	for range lives {
+		liveAndDie(t, 1+random.IntN(8), time.Duration(random.IntN(300))*time.Millisecond, random.IntN(2) == 0)
+	}
+	t.Logf("%d of %d runs were started in %d lives, in %s", starts.total(), len(all), lives, time.Since(began))
+	(&another{}).start(t)
+	for _, tj := range all {
+		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
+	}
+	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(len(all)))
+}
+
+// liveAndDie runs an operator until it has sent so many writes for runs, or has had nothing to write for a while. What it
+// hears of Jobs is late. The last write may reach the API server, without an answer, or not.
+func liveAndDie(t *testing.T, writes int, late time.Duration, arrives bool) {
+	t.Helper()
+	var left atomic.Int32
+	left.Store(int32(writes))
+	started, died := make(chan struct{}), make(chan struct{})
+	a := &another{}
+	a.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		switch {
+		case left.Load() <= 0:
+			return nil, errKilled
+		case r.Method == http.MethodGet:
+			return delayed(late, next, r)
+		case !strings.Contains(r.URL.Path, "/namespaces/tenant-"):
+			return next.RoundTrip(r)
+		}
+		<-started // or the test would take a death for a failure to start
+		n := left.Add(-1)
+		if n < 0 {
+			return nil, errKilled
+		}
+		if n > 0 {
+			return next.RoundTrip(r)
+		}
+		defer close(died)
+		a.cancel()
+		if arrives {
+			request := r.Clone(context.Background())
+			if response, err := next.RoundTrip(request); err == nil {
+				_ = response.Body.Close()
+			}
+		}
+		return nil, errKilled
+	}
+	a.start(t)
+	close(started)
+	select {
+	case <-died:
+	case <-time.After(time.Second): // everything that may run does
+	}
+	a.stop()
+}
+
+var errKilled = errors.New("killed")
+
+// delayed has what the watch of Jobs tells come late.
+func delayed(late time.Duration, next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	response, err := next.RoundTrip(r)
+	if err == nil && strings.HasSuffix(r.URL.Path, "/apis/batch/v1/jobs") && r.URL.Query().Has("watch") {
+		response.Body = newLateBody(response.Body, late)
+	}
+	return response, err
+}
+
+// lateBody is a body of which each part comes a fixed time late.
+type lateBody struct {
+	io.Closer
+	late  time.Duration
+	parts chan part
+	rest  part
+}
+
+type part struct {
+	data []byte
+	err  error
+	came time.Time
+}
+
+func newLateBody(body io.ReadCloser, late time.Duration) *lateBody {
+	b := &lateBody{Closer: body, late: late, parts: make(chan part, 10000)}
+	go func() {
+		for {
+			data := make([]byte, 32<<10)
+			n, err := body.Read(data)
+			b.parts <- part{data[:n], err, time.Now()}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return b
+}
+
+func (b *lateBody) Read(p []byte) (int, error) {
+	if len(b.rest.data) == 0 && b.rest.err == nil {
+		b.rest = <-b.parts
+		<-time.After(time.Until(b.rest.came.Add(b.late)))
+	}
+	n := copy(p, b.rest.data)
+	if b.rest.data = b.rest.data[n:]; len(b.rest.data) > 0 {
+		return n, nil
+	}
+	return n, b.rest.err
+}
+
+// finishLate ends each pod of a tenant well, up to some time after it came to run.
+func finishLate(t *testing.T, tenant *v1alpha1.Tenant, most time.Duration) {
+	t.Helper()
+	follow(t, &corev1.PodList{}, tenant.NamespaceName(), func(ctx context.Context, _ watch.EventType, obj client.Object) {
+		if pod := obj.(*corev1.Pod); pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
+			time.AfterFunc(rand.N(most), func() { _ = setPhase(ctx, pod, corev1.PodSucceeded, corev1.ConditionFalse) })
+		}
+	})
+}
+
+// start is a Job as it was made, and when that was heard of.
+type start struct {
+	*batchv1.Job
+	came time.Time
+}
+
+// startLog is what has become of the Jobs of a queue, in the order of the API server.
+type startLog struct {
+	mu sync.Mutex
+	// order are the Jobs as they were made.
+	order []start
+	names map[types.NamespacedName]bool
+	live  map[types.UID]*batchv1.Job
+}
+
+// followStarts keeps the log of a queue's Jobs from now on. It fails the test when a TenantJob is started twice, and when
+// more live than may: in the "queue", of a "tenant", or of a "template x" for a tenant.
+func followStarts(t *testing.T, name string, limits map[string]int) *startLog {
+	t.Helper()
+	l := &startLog{names: map[types.NamespacedName]bool{}, live: map[types.UID]*batchv1.Job{}}
+	follow(t, &batchv1.JobList{}, "", func(_ context.Context, event watch.EventType, obj client.Object) {
+		j := obj.(*batchv1.Job)
+		if j.Labels[v1alpha1.LabelQueue] != name {
+			return
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if event == watch.Added {
+			if l.names[keyOf(j)] {
+				t.Errorf("%s was started twice", keyOf(j))
+			}
+			l.names[keyOf(j)] = true
+			l.order = append(l.order, start{j, time.Now()})
+		}
+		delete(l.live, j.UID)
+		if event != watch.Deleted && job.IsLive(j) {
+			l.live[j.UID] = j
+		}
+		for what, n := range l.counts() {
+			kind, _, _ := strings.Cut(what, " of ")
+			if limit := limits[kind]; limit > 0 && n > limit {
+				t.Errorf("%d live at once in %s after %s: %d may", n, what, keyOf(j), limit)
+			}
+		}
+	})
+	return l
+}
+
+// counts are how many live.
+func (l *startLog) counts() map[string]int {
+	n := map[string]int{}
+	for _, j := range l.live {
+		tenant := j.Labels[v1alpha1.LabelTenant]
+		n["queue"]++
+		n["tenant of "+tenant]++
+		n[fmt.Sprintf("template %s of %s", j.Labels[v1alpha1.LabelTemplate], tenant)]++
+	}
+	return n
+}
+
+func (l *startLog) total() int { return len(l.all()) }
+
+// all are the Jobs that there have ever been, in the order in which they were made.
+func (l *startLog) all() []start {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.order)
+}
+
+// tenants are those whose Jobs were made, in that order.
+func (l *startLog) tenants() []string {
+	var all []string
+	for _, j := range l.all() {
+		all = append(all, j.Labels[v1alpha1.LabelTenant])
+	}
+	return all
+}
+
+// TestDispatcherLosesItsLease: an operator that has lost its lease starts nothing more beside the one that has it.
+func TestDispatcherLosesItsLease(t *testing.T) {
+	q := newQueue(t, v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(2))})
+	template := newReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.QueueRef = &v1alpha1.LabelReference{Name: q.Name} })
+	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+	starts := followStarts(t, q.Name, map[string]int{"queue": 2})
+	withoutOperator(t)
+	var lost atomic.Bool
+	var late atomic.Int32
+	old := &another{leads: func() bool { return !lost.Load() }}
+	old.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		if lost.Load() && r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/jobs") {
+			late.Add(1)
+		}
+		return next.RoundTrip(r)
+	}
+	old.start(t)
+	var all []*v1alpha1.TenantJob
+	for range 12 {
+		all = append(all, newTenantJob(t, tenant, template))
+	}
+	eventually(t, func(g gomega.Gomega) { g.Expect(starts.total()).To(gomega.Equal(2)) })
+	lost.Store(true)
+	// There is room for a third, and the old one knows it: it does not look away from what has ended.
+	finish(t, tenantJobOfStart(starts.all()[0].Job), corev1.PodSucceeded)
+	awaitSaid(t, tenantJobOfStart(starts.all()[0].Job), isTrue, v1alpha1.ReasonCompleted, "")
+	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(2))
+	(&another{}).start(t)
+	finishAll(t, tenant)
+	finish(t, tenantJobOfStart(starts.all()[1].Job), corev1.PodSucceeded)
+	for _, tj := range all {
+		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
+	}
+	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(len(all)))
+	gomega.NewWithT(t).Expect(late.Load()).To(gomega.BeZero())
+}
+
+// tenantJobOfStart names the TenantJob of a Job, to be read.
+func tenantJobOfStart(j *batchv1.Job) *v1alpha1.TenantJob {
+	tj := &v1alpha1.TenantJob{}
+	tj.Namespace, tj.Name = j.Namespace, j.Name
+	return tj
+}

@@ -1,0 +1,630 @@
+package controller
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/queue"
+)
+
+func TestDispatcherStarts(t *testing.T) {
+	t.Parallel()
+	d := newOpenDesk(t)
+	one := d.run("acme/1")
+	d.starts(one)
+	d.calls("acme/1")
+	d.running(1)
+	if !d.Made(one.UID) || !d.Holding(one.UID) {
+		t.Error("it does not know what it has started")
+	}
+	if a := d.waits(one); a.Again == 0 {
+		t.Error("one that was started may begin again")
+	}
+	d.Forget(one.UID, false)
+	if d.Made(one.UID) || !d.Holding(one.UID) {
+		t.Error("what is written down is remembered, or its slot is not")
+	}
+}
+
+func TestDispatcherLimits(t *testing.T) {
+	t.Parallel()
+	one := new(int32(1))
+	for name, tc := range map[string]struct {
+		set, lift func(*desk)
+		words     string
+		// another says that another tenant is held, too.
+		another bool
+	}{
+		"tenant": {
+			set:   func(d *desk) { d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: one}) },
+			lift:  func(d *desk) { d.limitTenant("acme", v1alpha1.TenantJobLimits{}) },
+			words: "tenant acme runs at most 1 jobs at once (`spec.jobs.maxConcurrent`)",
+		},
+		"template": {
+			set:   func(d *desk) { d.limitTemplate(one) },
+			lift:  func(d *desk) { d.templateDeleted("report") },
+			words: "template report runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)",
+		},
+		"queue": {
+			set:   func(d *desk) { d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: one}) },
+			lift:  func(d *desk) { d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(3))}) },
+			words: "queue q is full (`spec.maxConcurrent`: 1)", another: true,
+		},
+		"queue, per tenant": {
+			set:   func(d *desk) { d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrentPerTenant: one}) },
+			lift:  func(d *desk) { d.limitQueue(v1alpha1.TenantQueueSpec{}) },
+			words: "queue q runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for way, free := range map[string]func(*desk, *batchv1.Job){
+				"lifted":   func(d *desk, _ *batchv1.Job) { tc.lift(d) },
+				"complete": func(d *desk, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) },
+				"failed":   func(d *desk, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobFailed)) },
+			} {
+				t.Run(way, func(t *testing.T) {
+					t.Parallel()
+					d := newOpenDesk(t)
+					tc.set(d)
+					first, second, other := d.run("acme/1"), d.run("acme/2"), d.run("globex/1")
+					made := d.starts(first)
+					d.waitsFor(second, tc.words)
+					if !tc.another {
+						d.starts(other)
+					}
+					d.called = nil
+					free(d, made)
+					d.calls("acme/2")
+					d.starts(second)
+				})
+			}
+		})
+	}
+}
+
+func TestDispatcherStartsPerMinute(t *testing.T) {
+	t.Parallel()
+	d := newOpenDesk(t)
+	d.limitQueue(v1alpha1.TenantQueueSpec{StartsPerMinute: new(int32(2))})
+	d.jobChanged(ended(d.starts(d.run("acme/1")), batchv1.JobComplete))
+	d.starts(d.run("globex/1"))
+	d.waitsFor(d.run("acme/2"), "queue q starts at most 2 a minute (`spec.startsPerMinute`)")
+	d.called = nil
+	if left := d.turn(); left <= 0 || left > time.Minute {
+		t.Errorf("it looks again after %s", left)
+	}
+	d.clock.Step(time.Minute + time.Second)
+	d.turn()
+	d.calls("acme/2")
+	d.starts(d.run("acme/2"))
+}
+
+// TestDispatcherSlot: a slot goes to the next when nothing of the run is left, and not before.
+func TestDispatcherSlot(t *testing.T) {
+	t.Parallel()
+	terminating := func(j *batchv1.Job, n int32) *batchv1.Job {
+		j = j.DeepCopy()
+		j.Status.Terminating = &n
+		return j
+	}
+	for name, tc := range map[string]struct {
+		// keeps are steps after which the slot is still taken, frees the one with which it is given away.
+		keeps []func(*desk, queue.Job, *batchv1.Job)
+		frees func(*desk, queue.Job, *batchv1.Job)
+	}{
+		"its pods are being deleted": {
+			keeps: []func(*desk, queue.Job, *batchv1.Job){
+				func(d *desk, _ queue.Job, j *batchv1.Job) { d.jobChanged(ended(terminating(j, 1), batchv1.JobFailed)) },
+				func(d *desk, j queue.Job, _ *batchv1.Job) { d.Over(j.UID, nil); d.Forget(j.UID, true) },
+			},
+			frees: func(d *desk, _ queue.Job, j *batchv1.Job) { d.jobChanged(ended(terminating(j, 0), batchv1.JobFailed)) },
+		},
+		"its Job is deleted, its pod lives": {
+			keeps: []func(*desk, queue.Job, *batchv1.Job){
+				func(d *desk, _ queue.Job, j *batchv1.Job) { d.put(d.there, podOf(j)); d.jobDeleted(j) },
+			},
+			frees: func(d *desk, _ queue.Job, j *batchv1.Job) { _ = d.there.Delete(d.t.Context(), podOf(j)) },
+		},
+		"its TenantJob is deleted": {
+			keeps: []func(*desk, queue.Job, *batchv1.Job){
+				func(d *desk, j queue.Job, made *batchv1.Job) {
+					d.put(d.there, made, podOf(made))
+					d.tenantJobDeleted(tenantJobOf(j))
+				},
+				func(d *desk, _ queue.Job, made *batchv1.Job) {
+					_ = d.there.Delete(d.t.Context(), made)
+					d.jobDeleted(made)
+				},
+			},
+			frees: func(d *desk, _ queue.Job, j *batchv1.Job) { _ = d.there.Delete(d.t.Context(), podOf(j)) },
+		},
+		"its TenantJob is over": {
+			keeps: []func(*desk, queue.Job, *batchv1.Job){
+				func(d *desk, j queue.Job, _ *batchv1.Job) { d.Over(j.UID, nil); d.Forget(j.UID, true) },
+			},
+			frees: func(d *desk, _ queue.Job, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) },
+		},
+		"its status is written": {
+			keeps: []func(*desk, queue.Job, *batchv1.Job){
+				func(d *desk, j queue.Job, _ *batchv1.Job) { d.Runs(j.UID); d.Forget(j.UID, false) },
+				func(d *desk, j queue.Job, _ *batchv1.Job) { d.Wait(j) },
+			},
+			frees: func(d *desk, _ queue.Job, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newOpenDesk(t)
+			d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(1))})
+			first, second := d.run("acme/1"), d.run("acme/2")
+			made := d.starts(first)
+			for _, keep := range tc.keeps {
+				keep(d, first, made)
+				d.lookForLost(t.Context())
+				d.waits(second)
+			}
+			d.called = nil
+			tc.frees(d, first, made)
+			d.lookForLost(t.Context())
+			d.calls("acme/2")
+			d.starts(second)
+			d.running(1)
+		})
+	}
+}
+
+// TestDispatcherOutcomes: what becomes of the slot when a start ends.
+func TestDispatcherOutcomes(t *testing.T) {
+	t.Parallel()
+	setUp := func(t *testing.T) (d *desk, first, second queue.Job) {
+		d = newOpenDesk(t)
+		d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(1))})
+		return d, d.run("acme/1"), d.run("acme/2")
+	}
+	t.Run("in flight", func(t *testing.T) {
+		t.Parallel()
+		d, first, second := setUp(t)
+		d.begins(first)
+		d.waits(first)
+		d.waits(second)
+	})
+	t.Run("made and never seen", func(t *testing.T) {
+		t.Parallel()
+		d, first, second := setUp(t)
+		d.begins(first)(Made)
+		d.waits(second)
+		d.lookForLost(t.Context())
+		d.waits(second)
+		// It is over, and nobody ever saw its Job: the API server is asked.
+		d.put(d.there, d.jobOf(first))
+		d.Over(first.UID, nil)
+		d.lookForLost(t.Context())
+		d.waits(second)
+		_ = d.there.Delete(t.Context(), d.jobOf(first))
+		d.lookForLost(t.Context())
+		d.starts(second)
+	})
+	t.Run("seen before it ended", func(t *testing.T) {
+		t.Parallel()
+		d, first, second := setUp(t)
+		end := d.begins(first)
+		d.jobChanged(d.jobOf(first))
+		d.jobChanged(ended(d.jobOf(first), batchv1.JobComplete))
+		d.waits(second)
+		end(Made)
+		d.starts(second)
+	})
+	t.Run("unsure", func(t *testing.T) {
+		t.Parallel()
+		d, first, second := setUp(t)
+		d.begins(first)(Unsure)
+		d.lookForLost(t.Context())
+		d.waits(second)
+		d.starts(first)
+		d.waits(second)
+	})
+	t.Run("unsure, and seen", func(t *testing.T) {
+		t.Parallel()
+		d, first, second := setUp(t)
+		d.begins(first)(Unsure)
+		d.jobChanged(d.jobOf(first))
+		d.waits(first)
+		d.waits(second)
+	})
+	t.Run("unsure, and over", func(t *testing.T) {
+		t.Parallel()
+		d, first, second := setUp(t)
+		d.begins(first)(Unsure)
+		d.Over(first.UID, nil)
+		d.waits(second)
+		d.lookForLost(t.Context())
+		d.starts(second)
+	})
+	t.Run("not made, and over", func(t *testing.T) {
+		t.Parallel()
+		d, first, second := setUp(t)
+		end := d.begins(first)
+		d.waits(second)
+		end(NotMade)
+		d.Over(first.UID, nil)
+		d.starts(second)
+	})
+	t.Run("not made, and waits", func(t *testing.T) {
+		t.Parallel()
+		d, first, second := setUp(t)
+		d.begins(first)(NotMade)
+		d.starts(second)
+		d.waits(first)
+	})
+	for _, o := range []Outcome{NotMade, Refused, Made, Unsure} {
+		t.Run("deleted meanwhile", func(t *testing.T) {
+			t.Parallel()
+			d, first, second := setUp(t)
+			first.FanOut = "f"
+			d.OpenFanOut(aFanOut("f", nil), createdLedger("acme"), createdLedger("acme"), "")
+			end := d.begins(first)
+			d.waits(second)
+			d.tenantJobDeleted(tenantJobOf(first))
+			end(o)
+			if d.Made(first.UID) {
+				t.Error("it remembers one that is gone")
+			}
+			d.clock.Step(firstRetryAfter)
+			d.lookForLost(t.Context())
+			d.starts(second)
+			if len(d.children) != 0 {
+				t.Errorf("children that wait: %v", d.children)
+			}
+		})
+	}
+}
+
+func TestDispatcherRefused(t *testing.T) {
+	t.Parallel()
+	d := newOpenDesk(t)
+	one, two := d.run("acme/1"), d.run("acme/2")
+	wait := firstRetryAfter
+	for range 10 {
+		ends := []func(Outcome){d.begins(one), d.begins(two)}
+		ends[0](Refused)
+		ends[1](Refused) // they began together, and count once
+		if a := d.waits(one); a.Hold.Kind != "" && a.Hold.Words() != "the API server refuses the Job: quota" {
+			t.Errorf("it waits for %q", a.Hold.Words())
+		}
+		d.jobChanged(ended(d.starts(d.run("globex/1")), batchv1.JobComplete))
+		d.clock.Step(wait - 1)
+		d.waits(one)
+		d.called = nil
+		d.clock.Step(1)
+		d.turn()
+		d.calls("acme/1", "acme/2")
+		wait = min(2*wait, lastRetryAfter)
+	}
+	if wait != lastRetryAfter {
+		t.Errorf("it waits for %s at most", wait)
+	}
+	// A success is a new beginning.
+	d.jobChanged(ended(d.starts(one), batchv1.JobComplete))
+	d.begins(two)(Refused)
+	d.waits(two)
+	d.clock.Step(firstRetryAfter)
+	d.starts(two)
+}
+
+// TestDispatcherLeavesTheLine: one that is gone or over leaves its place to the next.
+func TestDispatcherLeavesTheLine(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(*desk, queue.Job){
+		"deleted":         func(d *desk, j queue.Job) { d.tenantJobDeleted(tenantJobOf(j)) },
+		"over":            func(d *desk, j queue.Job) { d.Over(j.UID, nil) },
+		"held":            func(d *desk, j queue.Job) { j.Held = "there is no TenantJobTemplate report"; d.Wait(j) },
+		"has no template": func(d *desk, j queue.Job) { j.Queue, j.Held = "", "it is being looked at"; d.Wait(j) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newOpenDesk(t)
+			d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(1))})
+			running := d.starts(d.run("acme/0"))
+			d.waits(d.run("acme/1"))
+			d.clock.Step(time.Second)
+			d.waits(d.run("acme/2"))
+			d.jobChanged(ended(running, batchv1.JobComplete))
+			d.calls("acme/0", "acme/1") // and it has not begun
+			leave(d, d.run("acme/1"))
+			d.calls("acme/2")
+			d.starts(d.run("acme/2"))
+			d.running(1)
+		})
+	}
+}
+
+// TestDispatcherDoor: whoever lists a tenant's Jobs after Close finds all that there will be until Open.
+func TestDispatcherDoor(t *testing.T) {
+	t.Parallel()
+	d := newOpenDesk(t)
+	ends := []func(Outcome){d.begins(d.run("acme/1")), d.begins(d.run("acme/2"))}
+	closed := make(chan struct{})
+	go func() {
+		d.Close("acme")
+		close(closed)
+	}()
+	for shut := false; !shut; runtime.Gosched() {
+		a := d.Ask(d.run("acme/late"), "")
+		if shut = a.Begun == nil; !shut {
+			a.Begun(NotMade, "")
+		}
+	}
+	for left := len(ends); left > 0; left-- {
+		for range 1000 {
+			select {
+			case <-closed:
+				t.Fatalf("Close returned before %d of %d starts", left, len(ends))
+			default:
+				runtime.Gosched()
+			}
+		}
+		ends[left-1](Made)
+	}
+	<-closed
+	d.Close("acme") // nothing is in flight
+	d.starts(d.run("globex/1"))
+	d.waitsFor(d.run("acme/late"), "tenant acme is suspended")
+	d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(5))})
+	d.waits(d.run("acme/late"))
+	d.called = nil
+	d.Open("acme")
+	d.calls("acme/late")
+	d.starts(d.run("acme/late"))
+
+	// A tenant of which nobody knew then.
+	d.Close("new")
+	d.limitTenant("new", v1alpha1.TenantJobLimits{})
+	d.waitsFor(d.run("new/1"), "tenant new is suspended")
+	d.Open("new")
+	d.starts(d.run("new/1"))
+}
+
+// TestDispatcherCalledBack: those that were called and have not begun do not begin once a limit has changed.
+func TestDispatcherCalledBack(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		set  func(*desk)
+		left int
+	}{
+		"queue suspended":  {func(d *desk) { d.limitQueue(v1alpha1.TenantQueueSpec{Suspend: new(true)}) }, 0},
+		"queue gone":       {func(d *desk) { d.queueDeleted("q") }, 0},
+		"queue smaller":    {func(d *desk) { d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(2))}) }, 1},
+		"queue slower":     {func(d *desk) { d.limitQueue(v1alpha1.TenantQueueSpec{StartsPerMinute: new(int32(3))}) }, 2},
+		"share smaller":    {func(d *desk) { d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrentPerTenant: new(int32(1))}) }, 0},
+		"tenant smaller":   {func(d *desk) { d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(3))}) }, 2},
+		"tenant gone":      {func(d *desk) { d.tenantDeleted("acme") }, 0},
+		"tenant suspended": {func(d *desk) { d.Close("acme") }, 0},
+		"template smaller": {func(d *desk) { d.limitTemplate(new(int32(2))) }, 1},
+		"fan-out paused":   {func(d *desk) { d.OpenFanOut(paused("f"), createdLedger("acme"), createdLedger("acme"), "") }, 0},
+		"fan-out superseded": {func(d *desk) {
+			d.OpenFanOut(aFanOut("f", nil), createdLedger("acme"), createdLedger("acme"), v1alpha1.ReasonSuperseded)
+		}, 0},
+		"fan-out closed":    {func(d *desk) { d.CloseFanOut("f") }, 0},
+		"no longer leading": {func(d *desk) { d.leader = false }, 0},
+		"nothing":           {func(*desk) {}, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newOpenDesk(t)
+			d.OpenFanOut(aFanOut("f", nil), createdLedger("acme"), createdLedger("acme"), "")
+			d.starts(d.run("acme/0"))
+			d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(1))})
+			for _, name := range many("acme", 4) {
+				d.waits(ofFanOut(d.run(name), "f"))
+			}
+			d.called = nil
+			d.limitTenant("acme", v1alpha1.TenantJobLimits{})
+			d.calls(many("acme", 4)...)
+			tc.set(d)
+			began := 0
+			for _, name := range many("acme", 4) {
+				if d.Ask(ofFanOut(d.run(name), "f"), "").Begun != nil {
+					began++
+				}
+			}
+			if began != tc.left {
+				t.Errorf("%d began, want %d", began, tc.left)
+			}
+			if held := d.Counts()["q"].Running; name != "no longer leading" && held != began+1 {
+				t.Errorf("%d hold slots, and %d have begun", held, began+1)
+			}
+		})
+	}
+}
+
+// TestDispatcherCallsAtOnce: few are on their way at any time, and none is waited for too long.
+func TestDispatcherCallsAtOnce(t *testing.T) {
+	t.Parallel()
+	d := newOpenDesk(t)
+	d.limitQueue(v1alpha1.TenantQueueSpec{Suspend: new(true)})
+	all := many("acme", 3*callsAtOnce)
+	for _, name := range all {
+		d.waits(d.run(name))
+	}
+	d.limitQueue(v1alpha1.TenantQueueSpec{})
+	expect := func(what string, want int) {
+		t.Helper()
+		if len(d.called) != want {
+			t.Errorf("%s: %d were called, want %d", what, len(d.called), want)
+		}
+	}
+	expect("at first", callsAtOnce)
+	if left := d.turn(); left != callLasts {
+		t.Errorf("it looks again after %s", left)
+	}
+	first := d.called[0]
+	d.starts(d.run(first))
+	expect("after one has begun", callsAtOnce+1)
+	d.clock.Step(callLasts)
+	d.turn()
+	expect("after a while", 2*callsAtOnce+1)
+	d.jobChanged(d.jobOf(d.run(d.called[1]))) // by somebody else
+	if !d.Holding(d.run(d.called[1]).UID) {
+		t.Error("a Job that lives holds no slot")
+	}
+}
+
+// TestDispatcherRests: it does not look again and again while there is nothing to do.
+func TestDispatcherRests(t *testing.T) {
+	t.Parallel()
+	for name, given := range map[string]func(*desk){
+		"nothing waits":   func(*desk) {},
+		"not leading":     func(d *desk) { d.leader = false; d.waits(d.run("acme/1")) },
+		"many are called": func(d *desk) { d.waitMany(2 * callsAtOnce) },
+		"starts per minute": func(d *desk) {
+			d.limitQueue(v1alpha1.TenantQueueSpec{StartsPerMinute: new(int32(1))})
+			d.starts(d.run("acme/1"))
+			d.waits(d.run("acme/2"))
+		},
+		"not all are heard": func(d *desk) {
+			d.unheard["x"] = struct{}{}
+			d.unheardUntil = d.clock.Now().Add(time.Second)
+			d.waits(d.run("acme/1"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newOpenDesk(t)
+			given(d)
+			turns := 0
+			for again := true; again && turns < 100; turns++ {
+				select {
+				case <-d.wake:
+					d.clock.Step(time.Microsecond)
+					again = d.turn() >= 0
+				default:
+					again = false
+				}
+			}
+			if turns > 3 {
+				t.Errorf("it looked %d times while nothing happened", turns)
+			}
+			if left := d.turn(); left <= 0 {
+				t.Errorf("it looks again after %s", left)
+			}
+		})
+	}
+}
+
+// waitMany has a number of runs called that do not begin.
+func (d *desk) waitMany(n int) {
+	d.limitQueue(v1alpha1.TenantQueueSpec{Suspend: new(true)})
+	for _, name := range many("acme", n) {
+		d.waits(d.run(name))
+	}
+	d.limitQueue(v1alpha1.TenantQueueSpec{})
+}
+
+func TestDispatcherExpire(t *testing.T) {
+	t.Parallel()
+	d := newOpenDesk(t)
+	d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(1))})
+	d.starts(d.run("acme/1"))
+	waits := d.run("acme/2")
+	waits.MaxWait, waits.Waited = 10*time.Second, 4*time.Second
+	d.waits(waits)
+	d.called = nil
+	if left := d.turn(); left != 6*time.Second {
+		t.Errorf("it looks again after %s", left)
+	}
+	d.clock.Step(6 * time.Second)
+	d.turn()
+	d.calls("acme/2")
+	for range 2 { // until it is written
+		d.ends(waits, v1alpha1.ReasonExpired, "did not start within 10 seconds: queue q is full")
+	}
+	d.Over(waits.UID, nil)
+	d.Forget(waits.UID, true)
+	if len(d.verdicts) != 0 {
+		t.Errorf("verdicts: %v", d.verdicts)
+	}
+}
+
+func TestDispatcherOverlap(t *testing.T) {
+	t.Parallel()
+	t.Run("Allow", func(t *testing.T) {
+		t.Parallel()
+		d := newOpenDesk(t)
+		d.starts(ofSchedule(d.run("acme/1"), v1alpha1.ConcurrencyAllow))
+		d.starts(ofSchedule(d.run("acme/2"), v1alpha1.ConcurrencyAllow))
+	})
+	t.Run("Forbid", func(t *testing.T) {
+		t.Parallel()
+		d := newOpenDesk(t)
+		first := d.starts(ofSchedule(d.run("acme/1"), v1alpha1.ConcurrencyForbid))
+		second := ofSchedule(d.run("acme/2"), v1alpha1.ConcurrencyForbid)
+		d.ends(second, v1alpha1.ReasonOverlapped, "an earlier run of schedule nightly still runs for tenant acme")
+		d.starts(ofSchedule(d.run("globex/2"), v1alpha1.ConcurrencyForbid))
+		// What was said stays, whatever happens until it is written.
+		d.jobChanged(ended(first, batchv1.JobComplete))
+		d.ends(second, v1alpha1.ReasonOverlapped, "")
+		d.Over(second.UID, nil)
+		d.Forget(second.UID, true)
+		d.starts(ofSchedule(d.run("acme/3"), v1alpha1.ConcurrencyForbid))
+	})
+	t.Run("Replace", func(t *testing.T) {
+		t.Parallel()
+		d := newOpenDesk(t)
+		first, second := ofSchedule(d.run("acme/1"), v1alpha1.ConcurrencyReplace), ofSchedule(d.run("acme/2"), v1alpha1.ConcurrencyReplace)
+		made := d.starts(first)
+		d.called = nil
+		d.waitsFor(second, "the earlier run of schedule nightly is being stopped")
+		d.calls("acme/1")
+		if v := d.Replaced(first.UID); v == nil || v.Reason != v1alpha1.ReasonReplaced || v.Message != "TenantJob 2, a later run of schedule nightly, takes its place" {
+			t.Fatalf("the earlier run is not to be stopped: %v", v)
+		}
+		if v := d.Replaced(second.UID); v != nil {
+			t.Errorf("the later run is to be stopped: %v", v)
+		}
+		d.Over(first.UID, nil)
+		if d.Replaced(first.UID) == nil {
+			t.Error("the verdict is gone before it is written")
+		}
+		d.Forget(first.UID, true)
+		d.waits(second)
+		d.put(d.there, podOf(made))
+		d.jobDeleted(made)
+		d.lookForLost(t.Context())
+		d.waits(second)
+		_ = d.there.Delete(t.Context(), podOf(made))
+		d.called = nil
+		d.lookForLost(t.Context())
+		d.calls("acme/2")
+		d.starts(second)
+	})
+}
+
+// TestDispatcherReview: one that waits is looked at when something else is to be said of it than was.
+func TestDispatcherReview(t *testing.T) {
+	t.Parallel()
+	d := newOpenDesk(t)
+	d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(1))})
+	d.starts(d.run("globex/1"))
+	d.waits(d.run("acme/1"))
+	d.called = nil
+	d.review()
+	d.calls()
+	d.clock.Step(job.SettleAfter)
+	d.review()
+	d.calls("acme/1")
+	said := d.waits(d.run("acme/1")).Hold.Words()
+	d.review()
+	d.calls()
+	d.limitQueue(v1alpha1.TenantQueueSpec{Suspend: new(true)})
+	d.review()
+	d.calls("acme/1")
+	if a := d.Ask(d.run("acme/1"), said); a.Hold.Words() != "queue q is suspended (`spec.suspend`)" {
+		t.Errorf("it still says %q", a.Hold.Words())
+	}
+}

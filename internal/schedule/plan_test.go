@@ -1,0 +1,204 @@
+package schedule
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+func metaTime(t *testing.T, text string) *metav1.Time {
+	t.Helper()
+	if text == "" {
+		return nil
+	}
+	return &metav1.Time{Time: at(t, text)}
+}
+
+// edit is an entry of an object's managed fields.
+type edit struct{ manager, subresource, when, fields string }
+
+func TestEffectiveTime(t *testing.T) {
+	const spec, labels = `{"f:spec":{"f:schedule":{}}}`, `{"f:metadata":{"f:labels":{"f:a":{}}}}`
+	created := edit{"kubectl-create", "", "2026-08-03 10:00", spec}
+	for name, tc := range map[string]struct {
+		generation, observed int64
+		known                string
+		edits                []edit
+		want                 string
+	}{
+		"new":                              {1, -1, "", []edit{created}, "2026-08-03 10:00"},
+		"seen":                             {1, 1, "2026-08-03 10:00", []edit{created}, "2026-08-03 10:00"},
+		"resumed, seen":                    {3, 3, "2026-08-03 11:00", []edit{created, {"edit", "", "2026-08-03 11:00", spec}}, "2026-08-03 11:00"},
+		"edited before anybody saw it":     {2, -1, "", []edit{created, {"edit", "", "2026-08-03 10:20", spec}}, "2026-08-03 10:20"},
+		"edited while nobody looked":       {2, 1, "2026-08-03 10:00", []edit{created, {"edit", "", "2026-08-03 11:00", spec}}, "2026-08-03 11:00"},
+		"edited twice":                     {3, 1, "2026-08-03 10:00", []edit{{"edit", "", "2026-08-03 11:30", spec}, {"other", "", "2026-08-03 11:00", spec}}, "2026-08-03 11:30"},
+		"edited, then labelled by others":  {2, 1, "2026-08-03 10:00", []edit{{"edit", "", "2026-08-03 11:00", spec}, {"label", "", "2026-08-03 11:45", labels}}, "2026-08-03 11:00"},
+		"edited, then its status written":  {2, 1, "2026-08-03 10:00", []edit{{"edit", "", "2026-08-03 11:00", spec}, {"tenantry", "status", "2026-08-03 11:45", spec}}, "2026-08-03 11:00"},
+		"a field was taken away":           {2, 1, "2026-08-03 10:00", []edit{created}, "2026-08-03 12:00"},
+		"a field was taken away at once":   {2, -1, "", []edit{created}, "2026-08-03 12:00"},
+		"nobody knows":                     {2, 1, "2026-08-03 10:00", nil, "2026-08-03 12:00"},
+		"written by a clock that was":      {2, 2, "2026-08-04 14:00", []edit{created, {"edit", "", "2026-08-03 11:00", spec}}, "2026-08-03 11:00"},
+		"the same, and a field taken away": {2, 2, "2026-08-04 14:00", []edit{created}, "2026-08-03 12:00"},
+		"edited in the future":             {2, 1, "2026-08-03 10:00", []edit{{"edit", "", "2026-08-04 14:00", spec}}, "2026-08-03 12:00"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ts := &v1alpha1.TenantSchedule{
+				ObjectMeta: metav1.ObjectMeta{Generation: tc.generation, CreationTimestamp: *metaTime(t, "2026-08-03 10:00")},
+				Status:     v1alpha1.TenantScheduleStatus{ObservedGeneration: tc.observed, EffectiveTime: metaTime(t, tc.known)},
+			}
+			for _, e := range tc.edits {
+				ts.ManagedFields = append(ts.ManagedFields, metav1.ManagedFieldsEntry{
+					Manager: e.manager, Subresource: e.subresource, Time: metaTime(t, e.when), FieldsV1: metav1.NewFieldsV1(e.fields),
+				})
+			}
+			if got := effectiveTime(ts, at(t, "2026-08-03 12:00")); !got.Equal(at(t, tc.want)) {
+				t.Errorf("effective since %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestLook(t *testing.T) {
+	type want struct {
+		due     []string
+		missed  Missed
+		next    string
+		problem string
+		news    bool
+	}
+	for name, tc := range map[string]struct {
+		change  func(*v1alpha1.TenantSchedule)
+		runs    []string
+		refused string
+		want    want
+	}{
+		"between ticks": {
+			runs: []string{"2026-08-03 12:00"}, want: want{next: "2026-08-03 13:00"},
+		},
+		"a tick": {
+			want: want{due: []string{"2026-08-03 12:00"}, next: "2026-08-03 13:00", news: true},
+		},
+		"ticks that were missed": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Status.LastScheduleTime = metaTime(t, "2026-08-03 10:00") },
+			runs:   []string{"2026-08-03 12:00"},
+			want:   want{missed: Missed{1, at(t, "2026-08-03 11:00"), MissedCatchUpLimit}, next: "2026-08-03 13:00", news: true},
+		},
+		"ticks that were counted": {
+			change: func(ts *v1alpha1.TenantSchedule) {
+				ts.Status.Missed = &v1alpha1.MissedTicks{Count: 7, LastTime: metaTime(t, "2026-08-03 12:00")}
+			},
+			want: want{next: "2026-08-03 13:00"},
+		},
+		"an edit": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Generation++ }, want: want{next: "2026-08-03 13:00", news: true},
+		},
+		"never seen": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Status = v1alpha1.TenantScheduleStatus{} },
+			want:   want{next: "2026-08-03 13:00", news: true},
+		},
+		"suspended": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Spec.Suspend = new(true) },
+		},
+		"refused": {
+			change: func(ts *v1alpha1.TenantSchedule) {
+				ts.Spec.CatchUpLimit = new(int32(2))
+				ts.Status.LastScheduleTime = metaTime(t, "2026-08-03 09:00")
+			},
+			refused: "no",
+			want:    want{missed: Missed{3, at(t, "2026-08-03 12:00"), MissedInvalidFanOut}, next: "2026-08-03 13:00", news: true},
+		},
+		"another zone": {
+			change: func(ts *v1alpha1.TenantSchedule) {
+				ts.Spec.Schedule, ts.Spec.TimeZone = "30 14 * * *", "Europe/Berlin"
+				ts.Status.LastScheduleTime = metaTime(t, "2026-08-02 12:30")
+			},
+			want: want{next: "2026-08-03 12:30"},
+		},
+		"each tenant's own clock": {
+			change: func(ts *v1alpha1.TenantSchedule) {
+				ts.Spec.Schedule, ts.Spec.TimeZoneFrom = "30 2 * * *", v1alpha1.TimeZoneFromTenant
+			},
+			want: want{next: "2026-08-03 12:30"},
+		},
+		"an expression that says nothing": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Spec.Schedule = "0 0 31 2 *" },
+			want:   want{problem: "`spec.schedule`: day of month \"31\" never comes in month \"2\""},
+		},
+		"a zone that is none": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Spec.TimeZone = "Europe/Nowhere" },
+			want:   want{problem: "`spec.timeZone`: \"Europe/Nowhere\" must be an IANA time zone"},
+		},
+		"the zone of the machine": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Spec.TimeZone = "Local" },
+			want:   want{problem: "`spec.timeZone`: \"Local\" must be an IANA time zone"},
+		},
+		"twice a day on each tenant's own clock": {
+			change: func(ts *v1alpha1.TenantSchedule) {
+				ts.Spec.Schedule, ts.Spec.TimeZoneFrom = "0 2,3 * * *", v1alpha1.TimeZoneFromTenant
+			},
+			want: want{problem: "`spec.schedule` must have at most one tick a day"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ts := &v1alpha1.TenantSchedule{
+				ObjectMeta: metav1.ObjectMeta{Name: "hourly", Generation: 2, CreationTimestamp: *metaTime(t, "2026-08-01 10:00")},
+				Spec:       v1alpha1.TenantScheduleSpec{Schedule: "0 * * * *", TimeZone: "Etc/UTC"},
+				Status: v1alpha1.TenantScheduleStatus{
+					ObservedGeneration: 2, EffectiveTime: metaTime(t, "2026-08-02 12:45"), LastScheduleTime: metaTime(t, "2026-08-03 11:00"),
+				},
+			}
+			if tc.change != nil {
+				tc.change(ts)
+			}
+			o := Observed{Schedule: ts, Refused: tc.refused, Now: at(t, "2026-08-03 12:00:30")}
+			for _, tick := range allAt(t, tc.runs...) {
+				o.Runs = append(o.Runs, Run{Tick: tick})
+			}
+			p := Look(o)
+			got := want{due: texts(p.Due), missed: p.Missed, news: p.IsNews(ts.Status, ts.Generation), problem: p.Problem}
+			if len(p.Next) > 0 {
+				got.next = texts(p.Next)[0]
+			}
+			if tc.want.problem != "" && strings.HasPrefix(got.problem, tc.want.problem) {
+				got.problem = tc.want.problem
+			}
+			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(want{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestMissedAnd(t *testing.T) {
+	early, late := Missed{2, at(t, "2026-08-03 10:00"), "early"}, Missed{1, at(t, "2026-08-03 11:00"), "late"}
+	for name, tc := range map[string]struct{ a, b, want Missed }{
+		"none":          {Missed{}, Missed{}, Missed{}},
+		"some and none": {early, Missed{}, early},
+		"none and some": {Missed{}, early, early},
+		"newer last":    {early, late, Missed{3, late.Last, "late"}},
+		"newer first":   {late, early, Missed{3, late.Last, "late"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, tc.a.And(tc.b)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestLoadZone(t *testing.T) {
+	for range 2 {
+		if zone, err := LoadZone("America/New_York"); err != nil || zone.String() != "America/New_York" {
+			t.Errorf("got %v, %v", zone, err)
+		}
+		for _, name := range []string{"", "Local", "Europe/Nowhere", "../UTC"} {
+			if zone, err := LoadZone(name); err == nil {
+				t.Errorf("%q is %v", name, zone)
+			}
+		}
+	}
+}

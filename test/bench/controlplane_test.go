@@ -1,0 +1,126 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// startControlPlane returns the kubeconfig, a client and the metrics of an API server with the CRDs.
+func startControlPlane(b *testing.B) (string, client.WithWatch, endpoint) {
+	b.Helper()
+	ctrl.SetLogger(klog.Background())
+	environment := &envtest.Environment{CRDDirectoryPaths: []string{"../../config/crd/bases"}, ErrorIfCRDPathMissing: true}
+	config, err := environment.Start()
+	if err != nil {
+		b.Fatalf("starting the control plane (run `make bench`): %v", err)
+	}
+	b.Cleanup(func() { _ = environment.Stop() })
+	kubeconfig := filepath.Join(b.TempDir(), "kubeconfig")
+	if err := os.WriteFile(kubeconfig, environment.KubeConfig, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+	config.QPS, config.Burst = -1, -1
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return kubeconfig, c, apiServer(b, config)
+}
+
+// clients is how many requests the benchmarks themselves have in flight.
+const clients = 32
+
+// inParallel does something for the numbers from..to-1, with all clients.
+func inParallel(b *testing.B, from, to int, do func(i int) error) {
+	b.Helper()
+	numbers := make(chan int)
+	var workers sync.WaitGroup
+	for range clients {
+		workers.Go(func() {
+			for i := range numbers {
+				if err := insist(func() error { return do(i) }); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	for i := from; i < to; i++ {
+		numbers <- i
+	}
+	close(numbers)
+	workers.Wait()
+	if b.Failed() {
+		b.FailNow()
+	}
+}
+
+// insist does something again when there was no answer. If it had been done, it is there already.
+func insist(do func() error) error {
+	err := do()
+	for range 2 {
+		var answer apierrors.APIStatus
+		if err == nil || errors.As(err, &answer) {
+			return err
+		}
+		err = client.IgnoreAlreadyExists(do())
+	}
+	return err
+}
+
+// remove deletes all objects of a kind. There is no garbage collector, so nothing goes with them.
+func remove(b *testing.B, c client.Client, kind client.ObjectList, opts ...client.ListOption) {
+	b.Helper()
+	items := metadata(b, c, kind, opts...)
+	inParallel(b, 0, len(items), func(i int) error {
+		err := c.Delete(b.Context(), &items[i], client.PropagationPolicy("Background"))
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("deleting %s %s/%s: %w", items[i].Kind, items[i].Namespace, items[i].Name, err)
+		}
+		return nil
+	})
+	waitFor(b, "what was deleted to be gone", func() bool { return len(metadata(b, c, kind, opts...)) == 0 })
+}
+
+// metadata of all objects of a kind, a page at a time.
+func metadata(b *testing.B, c client.Client, kind client.ObjectList, opts ...client.ListOption) []metav1.PartialObjectMetadata {
+	b.Helper()
+	gvk, err := c.GroupVersionKindFor(kind)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var all []metav1.PartialObjectMetadata
+	for next := ""; ; {
+		page := metav1.PartialObjectMetadataList{}
+		page.SetGroupVersionKind(gvk)
+		if err := c.List(b.Context(), &page, append(opts, client.Limit(1000), client.Continue(next))...); err != nil {
+			b.Fatal(err)
+		}
+		for i := range page.Items {
+			page.Items[i].SetGroupVersionKind(gvk.GroupVersion().WithKind(strings.TrimSuffix(gvk.Kind, "List")))
+		}
+		all = append(all, page.Items...)
+		if next = page.Continue; next == "" {
+			return all
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package bench
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
+)
+
+// unlimited lifts the limits of the built-in controller as far as ours are lifted.
+var unlimited = []string{"--concurrent-cron-job-syncs=50", "--kube-api-qps=5000", "--kube-api-burst=10000"}
+
+// benchCronJobs measures the built-in CronJob controller: one CronJob in each of n tenants' namespaces, all on one tick,
+// with Jobs like those of a fan-out.
+func benchCronJobs(b *testing.B, name string, e *environment, n int, flags ...string) figures {
+	b.Helper()
+	k := startCronJobs(b, e.kubeconfig, flags...)
+	defer k.stop()
+	// Late enough for them all to be there, and one that does not come again.
+	tick := time.Now().UTC().Add(15*time.Second + time.Duration(n)*5*time.Millisecond).Truncate(time.Minute).Add(time.Minute)
+	inParallel(b, 0, n, func(i int) error {
+		cronJob, err := newCronJob(e.template, i, tick)
+		if err != nil {
+			return err
+		}
+		if err := e.c.Create(b.Context(), cronJob); err != nil {
+			return fmt.Errorf("creating CronJob %s: %w", client.ObjectKeyFromObject(cronJob), err)
+		}
+		return nil
+	})
+	seen, stop := watchJobs(b, e.c)
+	defer stop()
+	before := k.requests(b)
+	if time.Until(tick) < time.Second {
+		b.Fatalf("making %d CronJobs took until their tick", n)
+	}
+	time.Sleep(time.Until(tick))
+
+	seen.await(b, n)
+	f := figures{name: name, n: n, starts: seen.after(tick)}
+	k.quiet(b)
+	f.starting = since(before, k.requests(b))
+	// The calls are the same whatever the limits, and with the default ones they take minutes.
+	if len(flags) > 0 {
+		seen.completeAll(b, e.c)
+		k.quiet(b)
+		f.whole = since(before, k.requests(b))
+	}
+	k.stop()
+	remove(b, e.c, &batchv1.CronJobList{})
+	remove(b, e.c, &batchv1.JobList{})
+	return f
+}
+
+func newCronJob(template *v1alpha1.TenantJobTemplate, tenant int, tick time.Time) (*batchv1.CronJob, error) {
+	run, values, err := newRun(template, tenant, "cron")
+	if err != nil {
+		return nil, err
+	}
+	like := job.Build(run, values)
+	return &batchv1.CronJob{
+		ObjectMeta: metav1.ObjectMeta{Namespace: like.Namespace, Name: like.Name},
+		Spec: batchv1.CronJobSpec{
+			Schedule:    fmt.Sprintf("%d %d %d %d *", tick.Minute(), tick.Hour(), tick.Day(), tick.Month()),
+			TimeZone:    new("Etc/UTC"),
+			JobTemplate: batchv1.JobTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: like.Labels, Annotations: like.Annotations}, Spec: like.Spec},
+		},
+	}, nil
+}

@@ -1,0 +1,305 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
+)
+
+// environment is what the parts of BenchmarkFanOut share.
+type environment struct {
+	kubeconfig, binary string
+	c                  client.WithWatch
+	apiServer          endpoint
+	// template of all runs but those of the flood. Its queue has no limits.
+	template *v1alpha1.TenantJobTemplate
+	// tenants is how many there are.
+	tenants int
+}
+
+// figures are what a part measured.
+type figures struct {
+	name string
+	n    int
+	starts
+	// starting are the requests until all n runs had started and all about it was written down, whole those until they
+	// were over, too.
+	starting, whole map[string]float64
+}
+
+// BenchmarkFanOut starts a run for each of many tenants in every way there is, on one API server: bare creations by 32
+// clients, which nothing can beat; the built-in CronJob controller; a TenantFanOut; a TenantQueue that is let go. There is
+// no Job controller, which would be the slowest and so be measured: Jobs are completed by the benchmark.
+//
+// The numbers of tenants are TENANTRY_BENCH_FANOUT_TENANTS, by default 2000,10000, in ascending order. CronJobs and the
+// flood are measured with the first of them.
+func BenchmarkFanOut(b *testing.B) {
+	sizes := numbers(b, "TENANTRY_BENCH_FANOUT_TENANTS", 2000, 10000)
+	e := &environment{binary: buildManager(b)}
+	e.kubeconfig, e.c, e.apiServer = startControlPlane(b)
+	e.template = makeTemplate(b, e.c, "bench", "bench")
+	if err := e.c.Create(b.Context(), &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: "bench"}}); err != nil {
+		b.Fatal(err)
+	}
+	var cronJobs []figures
+	for _, n := range sizes {
+		measured := b.Run(fmt.Sprintf("tenants=%d", n), func(b *testing.B) {
+			e.growTo(b, n)
+			pairs, jobs := benchBare(b, e, n)
+			if len(cronJobs) == 0 {
+				cronJobs = append(cronJobs, benchCronJobs(b, "CronJob, default limits", e, n))
+				cronJobs = append(cronJobs, benchCronJobs(b, "CronJob, 50 workers", e, n, unlimited...))
+			}
+			m := e.startManager(b)
+			fanOut, facts := benchFanOut(b, e, m, n)
+			queue := benchQueue(b, e, m, n)
+			m.stop()
+
+			compare(pairs, cronJobs[1], slices.Concat([]figures{pairs, jobs}, cronJobs, []figures{fanOut, queue}))
+			table([]string{fmt.Sprintf("fan-out over %d tenants", n), ""}, facts)
+			b.ReportMetric(fanOut.overall, "starts/s")
+			b.ReportMetric(fanOut.overall/pairs.overall, "starts/barePair")
+			b.ReportMetric(queue.overall, "queueStarts/s")
+			b.ReportMetric(writes(fanOut.whole)/float64(n), "writes/run")
+		})
+		if !measured {
+			return
+		}
+	}
+	b.Run("flood", func(b *testing.B) { benchFlood(b, e) })
+}
+
+// startManager starts the operator with as many workers, and as much leave to ask, as the CronJob controller gets.
+func (e *environment) startManager(b *testing.B) *process {
+	b.Helper()
+	m := startManager(b, e.binary, e.kubeconfig, "--kube-api-qps=5000", "--kube-api-burst=10000", "--max-concurrent-reconciles=50")
+	m.settle(b)
+	return m
+}
+
+// growTo makes tenants until there are so many, and waits until all are ready.
+func (e *environment) growTo(b *testing.B, n int) {
+	b.Helper()
+	m := e.startManager(b)
+	defer m.stop()
+	makeTenants(b, e.c, e.tenants, n)
+	e.tenants = max(e.tenants, n)
+	waitFor(b, "all tenants to be ready", func() bool { return ready(b, e.c) == e.tenants })
+	awaitTemplate(b, e.c, e.template)
+	m.settle(b)
+}
+
+// benchBare makes the TenantJobs and Jobs of a fan-out with nobody around who would look at them, and then the Jobs once
+// more, alone.
+func benchBare(b *testing.B, e *environment, n int) (pairs, jobs figures) {
+	b.Helper()
+	runs := make([]job.Run, n)
+	values := make([]job.Values, n)
+	for i := range n {
+		var err error
+		if runs[i], values[i], err = newRun(e.template, i, "bare"); err != nil {
+			b.Fatal(err)
+		}
+	}
+	measure := func(name string, calls int, do func(i int) error) figures {
+		seen, stop := watchJobs(b, e.c)
+		defer stop()
+		began := time.Now()
+		inParallel(b, 0, n, do)
+		seen.await(b, n)
+		return figures{name: name, n: n, starts: seen.after(began), starting: map[string]float64{http.MethodPost: float64(calls * n)}}
+	}
+	makeJob := func(i int) error { return e.c.Create(b.Context(), job.Build(runs[i], values[i])) }
+	pairs = measure("bare pair, 32 clients", 2, func(i int) error {
+		if tj := runs[i].TenantJob; tj.UID == "" {
+			if err := e.c.Create(b.Context(), tj); err != nil {
+				return err
+			}
+		}
+		return makeJob(i)
+	})
+	remove(b, e.c, &batchv1.JobList{})
+	jobs = measure("bare Job, 32 clients", 1, makeJob)
+	e.clear(b)
+	return pairs, jobs
+}
+
+// benchFanOut measures a TenantFanOut over all tenants from its creation until it has succeeded.
+func benchFanOut(b *testing.B, e *environment, m *process, n int) (figures, [][]string) {
+	b.Helper()
+	m.quiet(b)
+	idle := m.residentMiB(b)
+	m.forgetPeak(b)
+	seen, stop := watchJobs(b, e.c)
+	defer stop()
+	fanOut := &v1alpha1.TenantFanOut{
+		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bench-%d", n)},
+		Spec: v1alpha1.TenantFanOutSpec{
+			TemplateRef: v1alpha1.LabelReference{Name: e.template.Name},
+			Parameters:  note,
+			Tenants:     v1alpha1.TenantSelection{All: new(true)},
+		},
+	}
+	served := e.apiServer.served(b)
+	before, began := m.requests(b), time.Now()
+	if err := e.c.Create(b.Context(), fanOut); err != nil {
+		b.Fatal(err)
+	}
+	seen.await(b, n)
+	f := figures{name: "TenantFanOut", n: n, starts: seen.after(began)}
+	m.quiet(b)
+	f.starting = since(before, m.requests(b))
+	peakOfStarting := m.peakMiB(b)
+	m.forgetPeak(b)
+
+	completing := time.Now()
+	seen.completeAll(b, e.c)
+	completed := time.Since(completing)
+	waitFor(b, "the fan-out to succeed", func() bool {
+		if err := e.c.Get(b.Context(), client.ObjectKeyFromObject(fanOut), fanOut); err != nil {
+			b.Fatal(err)
+		}
+		return meta.IsStatusConditionTrue(fanOut.Status.Conditions, v1alpha1.ConditionSucceeded)
+	})
+	succeeded := time.Since(completing)
+	m.quiet(b)
+	f.whole = since(before, m.requests(b))
+	peakOfEnding := m.peakMiB(b)
+	child := completedChildren(b, e.c, n)
+	facts := [][]string{
+		{"writes per run until started, with what was written down about it", fmt.Sprintf("%.2f", writes(f.starting)/float64(n))},
+		{"writes per run until the fan-out has succeeded", fmt.Sprintf("%.2f", writes(f.whole)/float64(n))},
+		{"all writes per run, the benchmark's own included", per(since(served, e.apiServer.served(b)), n)},
+		{"all Jobs completed by 32 clients after", seconds(completed)},
+		{"the fan-out has succeeded after", seconds(succeeded)},
+		{"memory of the idle manager", mib(idle)},
+		{"its peak while starting", mib(peakOfStarting) + ", " + mib(peakOfStarting-idle) + " more"},
+		{"its peak while completing", mib(peakOfEnding) + ", " + mib(peakOfEnding-idle) + " more"},
+		{"a TenantJob that has completed, as JSON", bytes(child)},
+		{"the fan-out's status, as JSON", bytes(sizeAsJSON(b, fanOut.Status))},
+	}
+	facts = append(facts, storedSizes(b, e.c, fanOut)...)
+	if err := e.c.Delete(b.Context(), fanOut); err != nil {
+		b.Fatal(err)
+	}
+	e.clear(b)
+	return f, facts
+}
+
+// completedChildren checks that each of n TenantJobs is Completed, and returns the size of one.
+func completedChildren(b *testing.B, c client.Client, n int) int {
+	b.Helper()
+	count, size := 0, 0
+	list := v1alpha1.TenantJobList{}
+	for {
+		if err := c.List(b.Context(), &list, client.Limit(1000), client.Continue(list.Continue)); err != nil {
+			b.Fatal(err)
+		}
+		for i := range list.Items {
+			if meta.IsStatusConditionTrue(list.Items[i].Status.Conditions, v1alpha1.ConditionSucceeded) {
+				count++
+			}
+			if size == 0 {
+				size = sizeAsJSON(b, &list.Items[i])
+			}
+		}
+		if list.Continue == "" {
+			break
+		}
+	}
+	if count != n {
+		b.Fatalf("%d of %d TenantJobs are Completed", count, n)
+	}
+	return size
+}
+
+// storedSizes are those of the ConfigMaps of a fan-out, as they are stored.
+func storedSizes(b *testing.B, c client.Client, fanOut *v1alpha1.TenantFanOut) [][]string {
+	b.Helper()
+	var stored corev1.ConfigMapList
+	if err := c.List(b.Context(), &stored, client.MatchingLabels{v1alpha1.LabelFanOut: fanOut.Name}); err != nil {
+		b.Fatal(err)
+	}
+	if len(stored.Items) == 0 {
+		b.Fatalf("fan-out %s has no ConfigMaps", fanOut.Name)
+	}
+	var rows [][]string
+	for i := range stored.Items {
+		name := strings.ReplaceAll(stored.Items[i].Name, string(fanOut.UID), "<uid>")
+		rows = append(rows, []string{"ConfigMap " + name, bytes(stored.Items[i].Size())})
+	}
+	return rows
+}
+
+func sizeAsJSON(b *testing.B, v any) int {
+	b.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return len(text)
+}
+
+// benchQueue measures how fast TenantJobs start that wait in a queue when nothing holds them any more.
+func benchQueue(b *testing.B, e *environment, m *process, n int) figures {
+	b.Helper()
+	e.suspend(b, true)
+	inParallel(b, 0, n, func(i int) error { return e.c.Create(b.Context(), newTenantJob(e.template, i, "queued")) })
+	m.quiet(b)
+	seen, stop := watchJobs(b, e.c)
+	defer stop()
+	before, began := m.requests(b), time.Now()
+	e.suspend(b, false)
+	seen.await(b, n)
+	f := figures{name: "TenantQueue, let go", n: n, starts: seen.after(began)}
+	m.quiet(b)
+	f.starting = since(before, m.requests(b))
+	e.clear(b)
+	return f
+}
+
+// suspend the queue of the template, or let it go.
+func (e *environment) suspend(b *testing.B, suspend bool) {
+	b.Helper()
+	queue := &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: e.template.QueueName()}}
+	patch := fmt.Appendf(nil, `{"spec":{"suspend":%t}}`, suspend)
+	if err := e.c.Patch(b.Context(), queue, client.RawPatch(types.MergePatchType, patch)); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// clear takes all runs away. TenantJobs first: one that loses its Job has something to say about that.
+func (e *environment) clear(b *testing.B) {
+	b.Helper()
+	remove(b, e.c, &v1alpha1.TenantJobList{})
+	remove(b, e.c, &batchv1.JobList{})
+}
+
+// compare prints figures side by side, with their ratios to bare pairs and to the fastest CronJobs.
+func compare(bare, cronJobs figures, all []figures) {
+	var rows [][]string
+	for _, f := range all {
+		rows = append(rows, []string{
+			fmt.Sprintf("%s: %d", f.name, f.n), seconds(f.first), seconds(f.median), seconds(f.last), rate(f.between), rate(f.overall),
+			ratio(f.overall, bare.overall), ratio(f.overall, cronJobs.overall), per(f.starting, f.n), per(f.whole, f.n),
+		})
+	}
+	table([]string{
+		"runs", "first start", "median", "last", "first to last", "overall",
+		"overall / bare pair", "overall / " + cronJobs.name, "calls per run until started", "until completed",
+	}, rows)
+}
