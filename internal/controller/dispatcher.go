@@ -19,6 +19,8 @@ const (
 	// is that of the queue and not that of the work queue, and a limit that is lowered finds few that are on their way.
 	callsAtOnce = 64
 	callLasts   = time.Second
+	// startsOfRush is how many starts in two seconds are a rush.
+	startsOfRush = 50
 	// firstRetryAfter and lastRetryAfter are when a tenant is tried again after a start that was refused.
 	firstRetryAfter = 2 * time.Second
 	lastRetryAfter  = 5 * time.Minute
@@ -65,6 +67,7 @@ type Dispatcher struct {
 	closed   map[string]bool
 	inFlight map[string]int
 	refusals map[string]refusal
+	rush     rush
 	fanOuts  map[string]*openFanOut
 	// children that wait, by fan-out.
 	children map[string]map[types.UID]child
@@ -94,6 +97,32 @@ type slot struct {
 	// lost means that no event will tell of its end: the Job is gone while its pods may not be, or was never seen.
 	lost   bool
 	jobUID types.UID
+}
+
+// rush counts the starts of this second and of the one before.
+type rush struct {
+	second       int64
+	now, earlier int
+}
+
+func (r *rush) add(at time.Time) {
+	r.turn(at)
+	r.now++
+}
+
+func (r *rush) on(at time.Time) bool {
+	r.turn(at)
+	return r.now+r.earlier >= startsOfRush
+}
+
+func (r *rush) turn(at time.Time) {
+	switch second := at.Unix(); second - r.second {
+	case 0:
+	case 1:
+		r.second, r.earlier, r.now = second, r.now, 0
+	default:
+		r.second, r.earlier, r.now = second, 0, 0
+	}
 }
 
 // refusal is how often in a row starts of a tenant were refused.
@@ -284,6 +313,18 @@ func (d *Dispatcher) RunningByTenant() map[string]int {
 	return d.state.RunningByTenant()
 }
 
+// Waiting is how many TenantJobs of a tenant wait.
+func (d *Dispatcher) Waiting(tenant string) int {
+	defer d.lock()()
+	return d.state.Waiting(tenant)
+}
+
+// Busy says whether so many start just now that what can wait should: words about those that have.
+func (d *Dispatcher) Busy() bool {
+	defer d.lock()()
+	return d.rush.on(d.clock.Now())
+}
+
 // Close shuts a tenant's door and waits for its starts in flight: when it returns, whoever lists the tenant's Jobs finds
 // all there will be until Open.
 func (d *Dispatcher) Close(tenant string) {
@@ -335,6 +376,7 @@ func (d *Dispatcher) end(uid types.UID, o Outcome, why string) {
 	s.inFlight = false
 	switch o {
 	case Made:
+		d.rush.add(d.clock.Now())
 		delete(d.refusals, tenant)
 		if !s.orphaned {
 			d.made[uid] = struct{}{}

@@ -101,11 +101,14 @@ func (d *Dispatcher) Child(fanOut string, uid types.UID, tenant string) (*job.Fa
 	}
 	i, planned := f.ledger.Plan().Find(tenant)
 	if !planned {
-		return &job.FanOut{Reason: v1alpha1.ReasonCancelled, Status: metav1.ConditionFalse, Message: notPlanned(fanOut, tenant)}, f.template
+		return &job.FanOut{
+			Reason: v1alpha1.ReasonCancelled, Status: metav1.ConditionFalse, Skipped: true, Message: notPlanned(fanOut, tenant),
+		}, f.template
 	}
 	end := f.gate.End(i)
 	return &job.FanOut{
-		Status: end.Status(), Reason: end.Reason, Message: end.Message, Recorded: f.stored.Outcome(i).Decided(),
+		Status: end.Status(), Reason: end.Reason, Message: end.Message, Skipped: end.Counter == fanout.Skipped,
+		Recorded: f.stored.Outcome(i).Decided(),
 	}, f.template
 }
 

@@ -24,7 +24,7 @@ func openShelf[T client.Object](c cache.Cache, kind T, indexes toolscache.Indexe
 	if !ok {
 		return shelf[T]{}, fmt.Errorf("watching %T: unexpected %T", kind, informer)
 	}
-	if err := known.AddIndexers(indexes); err != nil {
+	if err := known.AddIndexers(indexes); len(indexes) > 0 && err != nil {
 		return shelf[T]{}, fmt.Errorf("indexing %T: %w", kind, err)
 	}
 	return shelf[T]{known.GetIndexer()}, nil

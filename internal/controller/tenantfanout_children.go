@@ -28,12 +28,12 @@ const (
 
 // carryOut makes and looks up what the decision says, and says whether it has learned anything. What goes wrong for one
 // tenant is that tenant's; an error is the API server's, which needs a rest.
-func (r *tenantFanOutReconciler) carryOut(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, view fanOutView, t *turn, until time.Time) (bool, error) {
+func (r *tenantFanOutReconciler) carryOut(ctx context.Context, h *inHand, view fanOutView, t *turn, until time.Time) (bool, error) {
 	now := r.opts.Clock.Now()
 	makes := h.withoutPutOff(t.decision.Create, now)
 	if len(makes) > 0 && !t.fresh {
 		// They were announced in a ledger that was stored a while ago. Another leader may know more by now.
-		if err := r.confirm(ctx, fanOut, h); err != nil {
+		if err := r.confirm(ctx, view.FanOut, h); err != nil {
 			return false, err
 		}
 	}
@@ -42,9 +42,9 @@ func (r *tenantFanOutReconciler) carryOut(ctx context.Context, fanOut *v1alpha1.
 	}
 	checks := h.withoutPutOff(t.decision.Check, now)
 	enough := func() bool { return r.opts.Clock.Now().After(until) }
-	err := inParallel(len(makes), enough, func(n int) error { return r.makeChild(ctx, fanOut, h, makes[n], view) })
+	err := inParallel(len(makes), enough, func(n int) error { return r.makeChild(ctx, h, makes[n], view) })
 	if err == nil {
-		err = inParallel(len(checks), enough, func(n int) error { return r.check(ctx, fanOut, h, checks[n], view) })
+		err = inParallel(len(checks), enough, func(n int) error { return r.check(ctx, h, checks[n], view) })
 	}
 	return len(makes)+len(checks) > 0, err
 }
@@ -58,7 +58,8 @@ func (h *inHand) withoutPutOff(indexes []int, now time.Time) []int {
 }
 
 // makeChild makes one tenant's TenantJob.
-func (r *tenantFanOutReconciler) makeChild(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, i int, view fanOutView) error {
+func (r *tenantFanOutReconciler) makeChild(ctx context.Context, h *inHand, i int, view fanOutView) error {
+	fanOut := view.FanOut
 	name := h.plan.Entries[i].Tenant
 	tenant := view.tenants[name]
 	child := fanout.BuildChild(fanOut, h.plan, i, tenant.NamespaceName())
@@ -88,7 +89,7 @@ func (r *tenantFanOutReconciler) makeChild(ctx context.Context, fanOut *v1alpha1
 }
 
 // check asks the API server for a child that the cache does not have, and for its tenant if the cache does not have that.
-func (r *tenantFanOutReconciler) check(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, i int, view fanOutView) error {
+func (r *tenantFanOutReconciler) check(ctx context.Context, h *inHand, i int, view fanOutView) error {
 	name := h.plan.Entries[i].Tenant
 	tenant := view.tenants[name]
 	if tenant == nil {
@@ -103,7 +104,7 @@ func (r *tenantFanOutReconciler) check(ctx context.Context, fanOut *v1alpha1.Ten
 		}
 		h.noteTenant(tenant)
 	}
-	return r.lookAt(ctx, fanOut, h, name, tenant.NamespaceName())
+	return r.lookAt(ctx, view.FanOut, h, name, tenant.NamespaceName())
 }
 
 // lookAt notes what has a child's name.

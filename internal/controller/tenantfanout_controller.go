@@ -114,7 +114,7 @@ func (r *tenantFanOutReconciler) advance(ctx context.Context, fanOut *v1alpha1.T
 		}
 		t.wrote, t.stored = t.wrote || t.fresh, t.fresh || !t.decision.Changed
 		r.dispatcher.OpenFanOut(snapshot, t.decision.Ledger, h.ledger.Load(), view.End)
-		moved, err := r.carryOut(ctx, snapshot, h, view, &t, until)
+		moved, err := r.carryOut(ctx, h, view, &t, until)
 		if err != nil {
 			return t, err
 		}

@@ -112,7 +112,9 @@ func (h *inHand) isStored(ledger *fanout.Ledger, version string) {
 
 // store writes the ledger down if it has changed and it is time. It says whether it did. Whoever stored another one since
 // this was read is the leader now: what is in hand is forgotten then.
-func (r *tenantFanOutReconciler) store(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, d fanout.Decision, now time.Time) (bool, error) {
+func (r *tenantFanOutReconciler) store(
+	ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, d fanout.Decision, now time.Time,
+) (bool, error) {
 	first := h.version == ""
 	if !first && (!d.Changed || !h.pace.take(now) && !d.Urgent) {
 		return false, nil
@@ -214,7 +216,7 @@ func (f *fanOutsInHand) drop(name string) {
 	delete(f.byName, name)
 }
 
-// has says whether this very fan-out is in hand, or may be yet: only one that has another one's name is not.
+// has says whether the fan-out with this name and UID is in hand.
 func (f *fanOutsInHand) has(name string, uid types.UID) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

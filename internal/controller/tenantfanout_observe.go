@@ -52,7 +52,9 @@ func (r *tenantFanOutReconciler) observe(ctx context.Context, fanOut *v1alpha1.T
 
 // children are those that the cache has, by tenant. One that is not in its tenant's namespace is none, whatever it says of
 // its owner: who may make TenantJobs for one tenant has no say about another.
-func (r *tenantFanOutReconciler) children(ctx context.Context, fanOut *v1alpha1.TenantFanOut, tenants map[string]*v1alpha1.Tenant) (map[string]fanout.Child, error) {
+func (r *tenantFanOutReconciler) children(
+	ctx context.Context, fanOut *v1alpha1.TenantFanOut, tenants map[string]*v1alpha1.Tenant,
+) (map[string]fanout.Child, error) {
 	var list v1alpha1.TenantJobList
 	if err := r.List(ctx, &list, client.MatchingFields{indexFanOut: string(fanOut.UID)}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing TenantJobs from the cache: %w", err)

@@ -117,7 +117,9 @@ func newSuspendedSchedule(t *testing.T, change func(*v1alpha1.TenantSchedule)) *
 }
 
 // newTick makes the fan-out of a schedule's tick.
-func newTick(t *testing.T, ts *v1alpha1.TenantSchedule, template string, tenants []*v1alpha1.Tenant, tick time.Time, change func(*v1alpha1.TenantFanOut)) *v1alpha1.TenantFanOut {
+func newTick(
+	t *testing.T, ts *v1alpha1.TenantSchedule, template string, tenants []*v1alpha1.Tenant, tick time.Time, change func(*v1alpha1.TenantFanOut),
+) *v1alpha1.TenantFanOut {
 	t.Helper()
 	return newFanOut(t, template, tenants, func(o *v1alpha1.TenantFanOut) {
 		o.Name = schedule.TickName(ts.Name, tick)

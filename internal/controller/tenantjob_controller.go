@@ -36,6 +36,9 @@ import (
 type tenantJobReconciler struct {
 	deps
 	tenantJobs shelf[*v1alpha1.TenantJob]
+	tenants    shelf[*v1alpha1.Tenant]
+	templates  shelf[*v1alpha1.TenantJobTemplate]
+	namespaces shelf[*metav1.PartialObjectMetadata]
 }
 
 // Reconcile brings one TenantJob a step further.
@@ -50,6 +53,9 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, tj *v1alpha1.Tenant
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	if decision.Status == metav1.ConditionUnknown && r.isHushed(observed, now) {
+		decision = job.Decision{After: hushAgain}
+	}
 	recordRun(tj, observed, decision, now)
 	r.tell(observed)
 	if err := patchStatus(ctx, r.Client, tj, base); err != nil {
@@ -61,6 +67,12 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, tj *v1alpha1.Tenant
 	r.announce(base, tj, observed, decision)
 	return reconcile.Result{RequeueAfter: decision.After, Priority: new(afterStarts)}, nil
 }
+
+// In a rush of starts the first words about a run wait for at most hushFor after its own.
+const (
+	hushFor   = 30 * time.Second
+	hushAgain = 5 * time.Second
+)
 
 // afterStarts is the priority of looking again at one that has started: others start first.
 const afterStarts = -10

@@ -20,35 +20,37 @@ import (
 
 // observe gathers everything that the decision about a TenantJob needs.
 func (r *tenantJobReconciler) observe(ctx context.Context, tj *v1alpha1.TenantJob, now time.Time) (job.Observed, error) {
-	o := job.Observed{TenantJob: tj}
-	var err error
-	if o.Namespace, err = r.namespace(ctx, tj.Namespace); err != nil {
-		return o, err
-	}
-	if o.Tenant, err = found(ctx, r.Client, types.NamespacedName{Name: tj.Spec.TenantRef.Name}, &v1alpha1.Tenant{}); err != nil {
-		return o, err
-	}
-	if err = r.observeTemplate(ctx, &o); err != nil {
+	o := job.Observed{TenantJob: tj, Namespace: r.namespace(tj.Namespace)}
+	o.Tenant, _ = r.tenants.get(types.NamespacedName{Name: tj.Spec.TenantRef.Name})
+	if err := r.observeTemplate(ctx, &o); err != nil {
 		return o, err
 	}
 	if v := r.dispatcher.Replaced(tj.UID); v != nil {
 		o.Replaced = v.Message
 	}
+	var err error
 	if o.Job, err = r.job(ctx, tj); err != nil {
 		return o, err
 	}
-	if job.NeedsPods(o, now) {
+	if job.NeedsPods(o, now) && !r.isHushed(o, now) {
 		o.Pods, err = r.pods(ctx, o.Job)
 	}
 	return o, err
+}
+
+// isHushed says whether the first words about a run that has started are left for later, because many others start just
+// now: those come first, and short runs are over by then.
+func (r *tenantJobReconciler) isHushed(o job.Observed, now time.Time) bool {
+	return o.Job != nil && o.TenantJob.Status.JobRef == nil && o.Tenant != nil && !o.Tenant.Suspended() &&
+		now.Sub(o.Job.CreationTimestamp.Time) < hushFor && r.dispatcher.Busy()
 }
 
 // observeTemplate reads what a TenantJob runs: its template as it is, or as its fan-out has sealed it.
 func (r *tenantJobReconciler) observeTemplate(ctx context.Context, o *job.Observed) (err error) {
 	owner := fanOutOf(o.TenantJob)
 	if owner == nil {
-		o.Template, err = found(ctx, r.Client, types.NamespacedName{Name: o.TenantJob.Spec.TemplateRef.Name}, &v1alpha1.TenantJobTemplate{})
-		return err
+		o.Template, _ = r.templates.get(types.NamespacedName{Name: o.TenantJob.Spec.TemplateRef.Name})
+		return nil
 	}
 	if o.FanOut, o.Template = r.dispatcher.Child(owner.Name, owner.UID, o.TenantJob.Spec.TenantRef.Name); o.FanOut != nil {
 		return nil
@@ -64,25 +66,23 @@ func (r *tenantJobReconciler) observeTemplate(ctx context.Context, o *job.Observ
 			Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonSuperseded, Message: fmt.Sprintf("fan-out %s had ended before it started", owner.Name),
 		}
 		// For its TTL alone.
-		o.Template, err = found(ctx, r.Client, types.NamespacedName{Name: o.TenantJob.Spec.TemplateRef.Name}, &v1alpha1.TenantJobTemplate{})
+		o.Template, _ = r.templates.get(types.NamespacedName{Name: o.TenantJob.Spec.TemplateRef.Name})
 	}
-	return err
+	return nil
 }
 
 // namespace reads what a namespace says of itself. Those that are no tenant's are not in the cache.
-func (r *tenantJobReconciler) namespace(ctx context.Context, name string) (*job.Namespace, error) {
-	namespace := &metav1.PartialObjectMetadata{}
-	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	namespace, err := found(ctx, r.Client, types.NamespacedName{Name: name}, namespace)
-	if namespace == nil || err != nil {
-		return nil, err
+func (r *tenantJobReconciler) namespace(name string) *job.Namespace {
+	namespace, known := r.namespaces.get(types.NamespacedName{Name: name})
+	if !known {
+		return nil
 	}
 	return &job.Namespace{
 		UID:       namespace.UID,
 		Tenant:    namespace.Labels[v1alpha1.LabelTenant],
 		TenantUID: types.UID(namespace.Annotations[v1alpha1.AnnotationTenantUID]),
 		State:     namespace.Labels[v1alpha1.LabelState],
-	}, nil
+	}
 }
 
 // job returns the TenantJob's Job. One that was made and is not in the cache is asked for at the API server: the cache

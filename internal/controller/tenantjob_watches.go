@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"math/bits"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -10,7 +11,9 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -27,13 +30,13 @@ const indexTemplate = "unstarted-template"
 
 func setupTenantJob(mgr manager.Manager, d deps) error {
 	r := &tenantJobReconciler{deps: d}
-	var err error
-	if r.tenantJobs, err = openShelf(mgr.GetCache(), &v1alpha1.TenantJob{}, toolscache.Indexers{indexTemplate: unstartedOf}); err != nil {
+	if err := r.openShelves(mgr.GetCache()); err != nil {
 		return err
 	}
 	return builder.ControllerManagedBy(mgr).
 		Named("tenantjob").
-		For(&v1alpha1.TenantJob{}, builder.WithPredicates(predicate.Funcs{DeleteFunc: func(event.DeleteEvent) bool { return false }})).
+		For(&v1alpha1.TenantJob{}, builder.WithPredicates(predicate.NewPredicateFuncs(func(client.Object) bool { return false }))).
+		Watches(&v1alpha1.TenantJob{}, handler.Funcs{CreateFunc: r.created, UpdateFunc: r.updated}).
 		Owns(&batchv1.Job{}).
 		WatchesRawSource(source.Func(r.called)).
 		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.ofTenant), builder.WithPredicates(changed(tenantMatters))).
@@ -41,6 +44,20 @@ func setupTenantJob(mgr manager.Manager, d deps) error {
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.inNamespace), builder.WithPredicates(changed(namespaceMatters))).
 		WithOptions(d.opts.forController()).
 		Complete(reconcile.AsReconciler(d.Client, r))
+}
+
+func (r *tenantJobReconciler) openShelves(c cache.Cache) (err error) {
+	if r.tenantJobs, err = openShelf(c, &v1alpha1.TenantJob{}, toolscache.Indexers{indexTemplate: unstartedOf}); err != nil {
+		return err
+	}
+	if r.tenants, err = openShelf(c, &v1alpha1.Tenant{}, nil); err != nil {
+		return err
+	}
+	if r.templates, err = openShelf(c, &v1alpha1.TenantJobTemplate{}, nil); err != nil {
+		return err
+	}
+	r.namespaces, err = openShelf(c, namespaceMetadata(""), nil)
+	return err
 }
 
 // unstartedOf is the template of a TenantJob that has not started and is not over.
@@ -64,10 +81,40 @@ func (r *tenantJobReconciler) inNamespace(_ context.Context, namespace client.Ob
 	return requests(r.tenantJobs.by(toolscache.NamespaceIndex, namespace.GetName()))
 }
 
-// called has the dispatcher enqueue those that it calls.
+// called has the dispatcher enqueue those that it calls, who come before those that have just been made.
 func (r *tenantJobReconciler) called(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-	r.dispatcher.CallThrough(func(key types.NamespacedName) { queue.Add(reconcile.Request{NamespacedName: key}) })
+	r.dispatcher.CallThrough(func(key types.NamespacedName) { enqueue(queue, key, calledFirst) })
 	return nil
+}
+
+func (r *tenantJobReconciler) created(_ context.Context, e event.CreateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	if e.IsInInitialList {
+		queue.Add(reconcile.Request{NamespacedName: keyOf(e.Object)})
+		return
+	}
+	enqueue(queue, keyOf(e.Object), r.priorityOf(e.Object))
+}
+
+func (r *tenantJobReconciler) updated(_ context.Context, e event.UpdateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	enqueue(queue, keyOf(e.ObjectNew), r.priorityOf(e.ObjectNew))
+}
+
+// priorityOf a TenantJob is the lower the more of its tenant's wait, so that those of others are not looked at after all of
+// a flood.
+func (r *tenantJobReconciler) priorityOf(obj client.Object) int {
+	return -bits.Len(uint(r.dispatcher.Waiting(obj.(*v1alpha1.TenantJob).Spec.TenantRef.Name)))
+}
+
+// calledFirst is the priority of those that the dispatcher calls.
+const calledFirst = 10
+
+func enqueue(queue workqueue.TypedRateLimitingInterface[reconcile.Request], key types.NamespacedName, priority int) {
+	request := reconcile.Request{NamespacedName: key}
+	if by, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
+		by.AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, request)
+		return
+	}
+	queue.Add(request)
 }
 
 // requests for those that are not over.

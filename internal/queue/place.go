@@ -35,6 +35,17 @@ func (s *State) RunningByTenant() map[string]int {
 	return all
 }
 
+// Waiting is how many jobs of a tenant wait.
+func (s *State) Waiting(name string) int {
+	n := 0
+	if t := s.tenants[name]; t != nil {
+		for _, l := range t.lines {
+			n += l.waiting
+		}
+	}
+	return n
+}
+
 // Running is how many jobs of a tenant hold slots.
 func (s *State) Running(name string) int {
 	if t := s.tenants[name]; t != nil {
