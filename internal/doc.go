@@ -1,6 +1,6 @@
 // Package internal holds the operator.
 //
-//	TenantSchedule ──tick──► TenantFanOut ──one per tenant──► TenantJob ──may it start?──► Job ──► Pod
+//	TenantSchedule ──tick──► TenantFanOut ──one per tenant──► TenantJob ──admitted by its TenantQueue──► Job ──► Pod
 //	                          (a sealed plan)                    ▲ Tenant (who)  TenantJobTemplate (what)
 //	                                                             └ CredentialProvider (with which secrets)
 //
@@ -12,9 +12,11 @@
 //	schedule/    (spec, last, now) -> due ticks, next, missed
 //	fanout/      tenants -> sealed plan; plan, ledger, children -> what to create, counters, waves, budget
 //	queue/       waiting and running TenantJobs, limits -> who starts next, and why the others wait
-//	controller/  controller-runtime glue, one file a kind: observe -> decide -> act -> one status write
+//	metrics/     one recorder, few series
+//	controller/  controller-runtime glue, one file a kind: observe -> decide -> act -> one status write; and the
+//	             dispatcher, which owns all starts
 //
-// There are controllers for Tenant, TenantJobTemplate and TenantJob; nothing calls schedule, fanout and queue yet.
+// There is no controller for CredentialProvider yet.
 //
 // The pure packages import api/ and each other's values at most; nothing but cmd/ and tests imports controller/. The
 // linter holds these walls.

@@ -53,9 +53,14 @@ func TestDispatcherRestarts(t *testing.T) {
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	began := time.Now()
+	leads := newMortal(t, q.Name, random)
 	for range lives {
-		liveAndDie(t, 1+random.IntN(8), time.Duration(random.IntN(300))*time.Millisecond, random.IntN(2) == 0)
+		// The next one stands by while this one leads.
+		next := newMortal(t, q.Name, random)
+		leads.die()
+		leads = next
 	}
+	leads.stop()
 	t.Logf("%d of %d runs were started in %d lives, in %s", starts.total(), len(all), lives, time.Since(began))
 	(&another{}).start(t)
 	for _, tj := range all {
@@ -64,48 +69,62 @@ func TestDispatcherRestarts(t *testing.T) {
 	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(len(all)))
 }
 
-// liveAndDie runs an operator until it has sent so many writes for runs, or has had nothing to write for a while. What it
-// hears of Jobs is late. The last write may reach the API server, without an answer, or not.
-func liveAndDie(t *testing.T, writes int, late time.Duration, arrives bool) {
+// mortal is an operator that dies when it has sent so many writes for runs. What it hears of Jobs is late.
+type mortal struct {
+	another
+	late time.Duration
+	// left are the writes until it dies. The last one may reach the API server, without an answer, or not.
+	left    atomic.Int32
+	arrives bool
+	died    chan struct{}
+}
+
+func newMortal(t *testing.T, lease string, random *rand.Rand) *mortal {
 	t.Helper()
-	var left atomic.Int32
-	left.Store(int32(writes))
-	started, died := make(chan struct{}), make(chan struct{})
-	a := &another{}
-	a.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
-		switch {
-		case left.Load() <= 0:
-			return nil, errKilled
-		case r.Method == http.MethodGet:
-			return delayed(late, next, r)
-		case !strings.Contains(r.URL.Path, "/namespaces/tenant-"):
-			return next.RoundTrip(r)
-		}
-		<-started // or the test would take a death for a failure to start
-		n := left.Add(-1)
-		if n < 0 {
-			return nil, errKilled
-		}
-		if n > 0 {
-			return next.RoundTrip(r)
-		}
-		defer close(died)
-		a.cancel()
-		if arrives {
-			request := r.Clone(context.Background())
-			if response, err := next.RoundTrip(request); err == nil {
-				_ = response.Body.Close()
-			}
-		}
+	m := &mortal{
+		another: another{lease: lease}, died: make(chan struct{}),
+		late: time.Duration(random.IntN(300)) * time.Millisecond, arrives: random.IntN(2) == 0,
+	}
+	m.left.Store(1 + random.Int32N(8))
+	m.through = m.roundTrip
+	m.start(t)
+	return m
+}
+
+func (m *mortal) roundTrip(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	switch {
+	case strings.Contains(r.URL.Path, "/leases"): // so that the next one need not wait for it to expire
+		return next.RoundTrip(r)
+	case m.left.Load() <= 0:
 		return nil, errKilled
+	case r.Method == http.MethodGet:
+		return delayed(m.late, next, r)
+	case !strings.Contains(r.URL.Path, "/namespaces/tenant-"):
+		return next.RoundTrip(r)
 	}
-	a.start(t)
-	close(started)
+	n := m.left.Add(-1)
+	switch {
+	case n < 0:
+		return nil, errKilled
+	case n > 0:
+		return next.RoundTrip(r)
+	case m.arrives:
+		if response, err := next.RoundTrip(r); err == nil {
+			_ = response.Body.Close()
+		}
+	}
+	close(m.died)
+	return nil, errKilled
+}
+
+// die returns when it is dead: with its last write, or when it has had nothing to write for a while.
+func (m *mortal) die() {
 	select {
-	case <-died:
-	case <-time.After(time.Second): // everything that may run does
+	case <-m.died:
+	case <-time.After(2 * time.Second): // everything that may run does
+		m.left.Store(0)
 	}
-	a.stop()
+	m.stop()
 }
 
 var errKilled = errors.New("killed")

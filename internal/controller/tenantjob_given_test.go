@@ -247,6 +247,8 @@ type another struct {
 	through func(next http.RoundTripper, r *http.Request) (*http.Response, error)
 	// leads says whether it has its lease. Nil means that it does.
 	leads func() bool
+	// lease is the name of the one that it has to win before it does anything. Empty means none.
+	lease string
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -265,6 +267,8 @@ func (a *another) start(t *testing.T) {
 	mgr, err := ctrl.NewManager(cfg, manager.Options{
 		Scheme: scheme, Cache: CacheOptions(), Client: ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: new(true)}, GracefulShutdownTimeout: new(10 * time.Second),
+		LeaderElection: a.lease != "", LeaderElectionID: a.lease, LeaderElectionNamespace: operatorNamespace, LeaderElectionReleaseOnCancel: true,
+		RetryPeriod: new(50 * time.Millisecond),
 	})
 	if err != nil {
 		t.Fatal(err)
