@@ -209,7 +209,8 @@ fan_out() {
 	show get tenantfanout stats
 	say "Nobody is forgotten. Who did not succeed, and why:"
 	# shellcheck disable=SC2016 # it is a Go template
-	show get tenantfanout stats --output 'go-template={{range .status.unsuccessfulTenants}}{{.tenant}}: {{.reason}}: {{.message}}{{"\n"}}{{end}}'
+	show get tenantfanout stats --output \
+		'go-template={{range .status.unsuccessfulTenants}}{{.tenant}}: {{.reason}}: {{.message}}{{"\n"}}{{end}}'
 	expect_counts stats "total=${#tenants[@]} succeeded=$((${#tenants[@]} - 2)) failed=1 skipped=1"
 	expect_unsuccessful stats "$failing=JobFailed $suspended=TenantSuspended"
 	show logs job/stats --namespace "tenant-$failing" --tail 1
@@ -232,8 +233,9 @@ fan_out() {
 
 # expect_counts NAME COUNTS compares counters of a fan-out.
 expect_counts() {
-	local counts
-	counts=$("$KUBECTL" get tenantfanout "$1" --output go-template='{{with .status.counts}}total={{.total}} succeeded={{.succeeded}} failed={{.failed}} skipped={{.skipped}}{{end}}')
+	local counts format='{range .status.counts}total={.total} succeeded={.succeeded}'
+	format+=' failed={.failed} skipped={.skipped}{end}'
+	counts=$("$KUBECTL" get tenantfanout "$1" --output jsonpath="$format")
 	if [[ $counts != "$2" ]]; then fail "the counters of fan-out $1 should be '$2', and are '$counts'"; fi
 }
 

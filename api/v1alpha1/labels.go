@@ -46,6 +46,9 @@ const (
 	AnnotationScheduledTime = "tenantry.dev/scheduled-time"
 	// AnnotationTimeZoneFrom is "Tenant" on a TenantFanOut whose tick comes for each tenant at that time on its own clock.
 	AnnotationTimeZoneFrom = "tenantry.dev/time-zone-from"
+	// AnnotationCaughtUpTo on a TenantFanOut is the newest of the missed ticks that were made up for at once, in RFC 3339:
+	// ticks until then do not supersede it.
+	AnnotationCaughtUpTo = "tenantry.dev/caught-up-to"
 	// AnnotationTemplateGeneration on a Job is the generation of the TenantJobTemplate that it was built from.
 	AnnotationTemplateGeneration = "tenantry.dev/template-generation"
 )

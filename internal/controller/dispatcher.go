@@ -73,8 +73,8 @@ type Dispatcher struct {
 	children map[string]map[types.UID]child
 
 	// enqueue has a TenantJob looked at. Before it is there, those called are kept.
-	enqueue func(types.NamespacedName)
-	called  []types.NamespacedName
+	enqueue func(summons)
+	called  []summons
 	// wake has the loop look at what has come.
 	wake chan struct{}
 	// wakeAt is when the next one can start by itself.
@@ -123,6 +123,12 @@ func (r *rush) turn(at time.Time) {
 	default:
 		r.second, r.earlier, r.now = second, 0, 0
 	}
+}
+
+// summons are for a TenantJob to be looked at.
+type summons struct {
+	types.NamespacedName
+	priority int
 }
 
 // refusal is how often in a row starts of a tenant were refused.
@@ -507,21 +513,26 @@ func (d *Dispatcher) sentence(j queue.Job, reason, message string) {
 	}
 }
 
-// call has a TenantJob looked at.
-func (d *Dispatcher) call(key types.NamespacedName) {
+// call has a TenantJob looked at, before those that have just been made.
+func (d *Dispatcher) call(key types.NamespacedName) { d.look(summons{key, calledFirst}) }
+
+// remind has a TenantJob looked at when there is nothing better to do: something else is to be said of it.
+func (d *Dispatcher) remind(key types.NamespacedName) { d.look(summons{key, toldLast}) }
+
+func (d *Dispatcher) look(s summons) {
 	if d.enqueue == nil {
-		d.called = append(d.called, key)
+		d.called = append(d.called, s)
 		return
 	}
-	d.enqueue(key)
+	d.enqueue(s)
 }
 
 // CallThrough has those that are called looked at through enqueue.
-func (d *Dispatcher) CallThrough(enqueue func(types.NamespacedName)) {
+func (d *Dispatcher) CallThrough(enqueue func(summons)) {
 	defer d.lock()()
 	d.enqueue = enqueue
-	for _, key := range d.called {
-		enqueue(key)
+	for _, s := range d.called {
+		enqueue(s)
 	}
 	d.called = nil
 }

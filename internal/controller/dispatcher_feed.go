@@ -144,7 +144,7 @@ func (d *Dispatcher) review() {
 		return
 	}
 	for _, told := range d.state.Review(reviewAtOnce, job.SettleAfter) {
-		d.call(told.Job.Key)
+		d.remind(told.Job.Key)
 	}
 }
 

@@ -47,7 +47,7 @@ func newDesk(t *testing.T) *desk {
 		cache:      reads{from: d.cached},
 		tenantJobs: shelf[*v1alpha1.TenantJob]{Indexer: toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, nil)},
 	}
-	d.CallThrough(func(key types.NamespacedName) { d.called = append(d.called, nameOf(key)) })
+	d.CallThrough(func(s summons) { d.called = append(d.called, nameOf(s.NamespacedName)) })
 	d.limitQueue(v1alpha1.TenantQueueSpec{})
 	d.limitTenant("acme", v1alpha1.TenantJobLimits{})
 	d.limitTenant("globex", v1alpha1.TenantJobLimits{})

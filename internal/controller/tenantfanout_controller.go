@@ -30,13 +30,15 @@ const (
 	// mostRounds is how often a Reconcile decides: to announce, to make, to write down that it was made.
 	mostRounds = 3
 	// longestTurn is how long it goes on making children before it writes down what it has made.
-	longestTurn = 2 * time.Second
+	longestTurn = 500 * time.Millisecond
 )
 
 type tenantFanOutReconciler struct {
 	deps
-	known fanOutsInHand
-	zones zoneCache
+	tenants    shelf[*v1alpha1.Tenant]
+	tenantJobs shelf[*v1alpha1.TenantJob]
+	known      fanOutsInHand
+	zones      zoneCache
 }
 
 // Reconcile brings one TenantFanOut as far as it goes now.

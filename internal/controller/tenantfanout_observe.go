@@ -28,46 +28,50 @@ type fanOutView struct {
 
 // observe gathers everything that the decision about a fan-out needs.
 func (r *tenantFanOutReconciler) observe(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, now time.Time) (fanOutView, error) {
-	view := fanOutView{Observed: fanout.Observed{FanOut: fanOut, Ledger: h.ledger.Load(), Tenants: map[string]fanout.Tenant{}}}
-	var list v1alpha1.TenantList
-	if err := r.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-		return view, fmt.Errorf("listing Tenants from the cache: %w", err)
-	}
-	view.tenants = make(map[string]*v1alpha1.Tenant, len(list.Items))
-	for i := range list.Items {
-		view.tenants[list.Items[i].Name] = &list.Items[i]
+	view := fanOutView{
+		Observed: fanout.Observed{FanOut: fanOut, Ledger: h.ledger.Load()},
+		tenants:  r.allTenants(),
 	}
 	h.overlayTenants(view.tenants)
+	view.Tenants = make(map[string]fanout.Tenant, len(view.tenants))
 	for name, t := range view.tenants {
 		view.Tenants[name] = fanout.TenantOf(t)
 	}
-	var err error
-	if view.Children, err = r.children(ctx, fanOut, view.tenants); err != nil {
-		return view, err
-	}
+	view.Children = r.children(fanOut, h.plan, view.tenants)
 	h.overlayChildren(view.Children, now)
+	var err error
 	view.End, view.endsAt, err = r.end(ctx, fanOut, now)
 	return view, err
 }
 
+// allTenants are those that the cache has, by name.
+func (r *tenantFanOutReconciler) allTenants() map[string]*v1alpha1.Tenant {
+	cached := r.tenants.List()
+	all := make(map[string]*v1alpha1.Tenant, len(cached))
+	for _, obj := range cached {
+		t := obj.(*v1alpha1.Tenant)
+		all[t.Name] = t
+	}
+	return all
+}
+
 // children are those that the cache has, by tenant. One that is not in its tenant's namespace is none, whatever it says of
 // its owner: who may make TenantJobs for one tenant has no say about another.
-func (r *tenantFanOutReconciler) children(
-	ctx context.Context, fanOut *v1alpha1.TenantFanOut, tenants map[string]*v1alpha1.Tenant,
-) (map[string]fanout.Child, error) {
-	var list v1alpha1.TenantJobList
-	if err := r.List(ctx, &list, client.MatchingFields{indexFanOut: string(fanOut.UID)}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing TenantJobs from the cache: %w", err)
-	}
-	children := make(map[string]fanout.Child, len(list.Items))
-	for i := range list.Items {
-		tj := &list.Items[i]
-		tenant := tj.Spec.TenantRef.Name
-		if t := tenants[tenant]; tj.Name == fanOut.Name && (t == nil || t.NamespaceName() == tj.Namespace) {
-			children[tenant] = r.childOf(tj, fanOut.UID)
+func (r *tenantFanOutReconciler) children(fanOut *v1alpha1.TenantFanOut, plan *fanout.Plan, tenants map[string]*v1alpha1.Tenant) map[string]fanout.Child {
+	children := make(map[string]fanout.Child, len(plan.Entries))
+	for _, e := range plan.Entries {
+		t := tenants[e.Tenant]
+		if t == nil {
+			// Whatever was in its namespace went first.
+			t = &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: e.Tenant}}
+		}
+		key := types.NamespacedName{Namespace: t.NamespaceName(), Name: fanOut.Name}
+		tj, known := r.tenantJobs.get(key)
+		if known && controllerUID(tj, "TenantFanOut") == fanOut.UID && tj.Spec.TenantRef.Name == e.Tenant {
+			children[e.Tenant] = r.childOf(tj, fanOut.UID)
 		}
 	}
-	return children, nil
+	return children
 }
 
 func (r *tenantFanOutReconciler) childOf(tj *v1alpha1.TenantJob, fanOut types.UID) fanout.Child {
@@ -110,7 +114,7 @@ func (r *tenantFanOutReconciler) end(ctx context.Context, fanOut *v1alpha1.Tenan
 	if !named {
 		return "", time.Time{}, nil
 	}
-	if later, err := r.hasLaterTick(ctx, ts, tick); err != nil || !later {
+	if later, err := r.hasLaterTick(ctx, ts, fanOut, tick); err != nil || !later {
 		return "", time.Time{}, err
 	}
 	if fanout.OnTenantsClock(fanOut) {
@@ -125,8 +129,12 @@ func (r *tenantFanOutReconciler) end(ctx context.Context, fanOut *v1alpha1.Tenan
 	return v1alpha1.ReasonSuperseded, time.Time{}, nil
 }
 
-// hasLaterTick says whether a later tick has made a fan-out, which may be gone again by now.
-func (r *tenantFanOutReconciler) hasLaterTick(ctx context.Context, ts *v1alpha1.TenantSchedule, tick time.Time) (bool, error) {
+// hasLaterTick says whether a later tick has made a fan-out, which may be gone again by now. Those that were made up for
+// with this one do not end it: they were asked for beside it.
+func (r *tenantFanOutReconciler) hasLaterTick(
+	ctx context.Context, ts *v1alpha1.TenantSchedule, fanOut *v1alpha1.TenantFanOut, tick time.Time,
+) (bool, error) {
+	tick = schedule.SupersededAfter(fanOut, tick)
 	if last := ts.Status.LastScheduleTime; last != nil && last.After(tick) {
 		return true, nil
 	}

@@ -23,8 +23,6 @@ import (
 
 // Indexes of the cache.
 const (
-	// indexFanOut finds the TenantJobs of a TenantFanOut by its UID.
-	indexFanOut = "of-fan-out"
 	// indexTicks finds the TenantFanOuts of a TenantSchedule by its UID.
 	indexTicks = "of-schedule"
 	// indexForTemplate and indexForSource find the TenantFanOuts without a plan that wait for a template, or for the
@@ -49,6 +47,13 @@ func setupTenantFanOut(mgr manager.Manager, d deps) error {
 		return err
 	}
 	r := &tenantFanOutReconciler{deps: d}
+	var err error
+	if r.tenants, err = openShelf(mgr.GetCache(), &v1alpha1.Tenant{}, nil); err != nil {
+		return err
+	}
+	if r.tenantJobs, err = openShelf(mgr.GetCache(), &v1alpha1.TenantJob{}, nil); err != nil {
+		return err
+	}
 	options := d.opts.forController()
 	options.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](staleAfter, longestBackoff)
 	return builder.ControllerManagedBy(mgr).
@@ -84,7 +89,6 @@ func indexTenantFanOuts(indexer client.FieldIndexer) error {
 		name string
 		keys client.IndexerFunc
 	}{
-		{&v1alpha1.TenantJob{}, indexFanOut, func(obj client.Object) []string { return some(string(controllerUID(obj, "TenantFanOut"))) }},
 		{&v1alpha1.TenantFanOut{}, indexTicks, func(obj client.Object) []string { return some(string(controllerUID(obj, "TenantSchedule"))) }},
 		{&v1alpha1.TenantFanOut{}, indexForTemplate, unplanned(func(f *v1alpha1.TenantFanOut) string { return f.Spec.TemplateRef.Name })},
 		{&v1alpha1.TenantFanOut{}, indexForSource, unplanned(func(f *v1alpha1.TenantFanOut) string {

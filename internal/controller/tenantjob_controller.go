@@ -56,6 +56,7 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, tj *v1alpha1.Tenant
 	if decision.Status == metav1.ConditionUnknown && r.isHushed(observed, now) {
 		decision = job.Decision{After: hushAgain}
 	}
+	base.Labels, base.ResourceVersion = tj.Labels, tj.ResourceVersion // It may have been labelled.
 	recordRun(tj, observed, decision, now)
 	r.tell(observed)
 	if err := patchStatus(ctx, r.Client, tj, base); err != nil {
@@ -65,7 +66,7 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, tj *v1alpha1.Tenant
 		r.dispatcher.Forget(tj.UID, job.IsOver(base))
 	}
 	r.announce(base, tj, observed, decision)
-	return reconcile.Result{RequeueAfter: decision.After, Priority: new(afterStarts)}, nil
+	return reconcile.Result{RequeueAfter: decision.After, Priority: new(startedLater)}, nil
 }
 
 // In a rush of starts the first words about a run wait for at most hushFor after its own.
@@ -73,9 +74,6 @@ const (
 	hushFor   = 30 * time.Second
 	hushAgain = 5 * time.Second
 )
-
-// afterStarts is the priority of looking again at one that has started: others start first.
-const afterStarts = -10
 
 // tell the dispatcher how a TenantJob stands that does not ask: before its status is written, since another may start as
 // soon as that is.
@@ -115,22 +113,26 @@ func (r *tenantJobReconciler) act(ctx context.Context, o *job.Observed, d job.De
 }
 
 // start makes the Job, if the dispatcher lets it. Dying right after leaves a Job that the next Reconcile finds by its name
-// and owner.
+// and owner. One that has to wait costs no write before it is known for how long.
 func (r *tenantJobReconciler) start(ctx context.Context, o *job.Observed, d job.Decision, now time.Time) (job.Decision, error) {
 	run := job.Run{TenantJob: o.TenantJob, Tenant: o.Tenant, Template: o.Template}
-	if labelled, err := r.label(ctx, o.TenantJob, job.Labels(run, d.Values)); err != nil || labelled {
-		return job.Decision{}, err
-	}
 	candidate, err := r.candidate(ctx, *o, now)
 	if err != nil {
 		return d, err
 	}
 	answer := r.dispatcher.Ask(candidate, saidOfQueue(o.TenantJob))
 	if answer.Begun == nil {
-		return heldBack(o, answer), nil
+		held := heldBack(o, answer)
+		if held.Reason == v1alpha1.ReasonQueued {
+			err = r.label(ctx, o.TenantJob, job.Labels(run, d.Values))
+		}
+		return held, err
 	}
 	outcome, why := NotMade, ""
 	defer func() { answer.Begun(outcome, why) }()
+	if err := r.label(ctx, o.TenantJob, job.Labels(run, d.Values)); err != nil {
+		return d, err
+	}
 	created, err := r.create(ctx, o.TenantJob, job.Build(run, d.Values))
 	switch {
 	case err == nil && !metav1.IsControlledBy(created, o.TenantJob):
@@ -195,8 +197,8 @@ func refusedJob(o job.Observed, err error, why string) (job.Decision, error) {
 	return job.Decision{}, fmt.Errorf("creating Job %s: %w", keyOf(o.TenantJob), err)
 }
 
-// label puts the operator's labels on a TenantJob that lacks some, and says whether it did.
-func (r *tenantJobReconciler) label(ctx context.Context, tj *v1alpha1.TenantJob, labels map[string]string) (bool, error) {
+// label puts the operator's labels on a TenantJob that lacks some.
+func (r *tenantJobReconciler) label(ctx context.Context, tj *v1alpha1.TenantJob, labels map[string]string) error {
 	labelled := tj.DeepCopy()
 	changed := false
 	for key, value := range labels {
@@ -206,13 +208,13 @@ func (r *tenantJobReconciler) label(ctx context.Context, tj *v1alpha1.TenantJob,
 		}
 	}
 	if !changed {
-		return false, nil
+		return nil
 	}
-	err := r.Patch(ctx, labelled, client.MergeFrom(tj), client.FieldOwner(FieldManager))
-	if err != nil && !apierrors.IsNotFound(err) {
-		return false, fmt.Errorf("labelling TenantJob %s: %w", keyOf(tj), err)
+	if err := r.Patch(ctx, labelled, client.MergeFrom(tj), client.FieldOwner(FieldManager)); err != nil {
+		return fmt.Errorf("labelling TenantJob %s: %w", keyOf(tj), err)
 	}
-	return true, nil
+	tj.Labels, tj.ResourceVersion = labelled.Labels, labelled.ResourceVersion
+	return nil
 }
 
 // remove deletes this very object, never another of its name.

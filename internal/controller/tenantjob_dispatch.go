@@ -96,10 +96,10 @@ func childOutcome(tj *v1alpha1.TenantJob) *ChildOutcome {
 	}
 }
 
-// fanOutOf is the fan-out that a TenantJob is the child of. Nil when it is nobody's.
+// fanOutOf is the fan-out that a TenantJob is the child of. Nil when it is nobody's: one of another name only says so.
 func fanOutOf(tj *v1alpha1.TenantJob) *metav1.OwnerReference {
 	owner := metav1.GetControllerOf(tj)
-	if owner == nil || owner.Kind != "TenantFanOut" {
+	if owner == nil || owner.Kind != "TenantFanOut" || owner.Name != tj.Name {
 		return nil
 	}
 	return owner

@@ -101,6 +101,7 @@ func TestTenantJobTenantIsSuspended(t *testing.T) {
 			Spec:       v1alpha1.TenantFanOutSpec{TemplateRef: v1alpha1.LabelReference{Name: template.Name}, Tenants: v1alpha1.TenantSelection{All: new(true)}},
 		})
 		tj := newRun(t, tenant, template, func(o *v1alpha1.TenantJob) {
+			o.Name = owner.Name
 			o.Labels = map[string]string{v1alpha1.LabelFanOut: owner.Name}
 			o.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, v1alpha1.GroupVersion.WithKind("TenantFanOut"))}
 		})

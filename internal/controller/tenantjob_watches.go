@@ -81,9 +81,9 @@ func (r *tenantJobReconciler) inNamespace(_ context.Context, namespace client.Ob
 	return requests(r.tenantJobs.by(toolscache.NamespaceIndex, namespace.GetName()))
 }
 
-// called has the dispatcher enqueue those that it calls, who come before those that have just been made.
+// called has the dispatcher enqueue those that it calls.
 func (r *tenantJobReconciler) called(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-	r.dispatcher.CallThrough(func(key types.NamespacedName) { enqueue(queue, key, calledFirst) })
+	r.dispatcher.CallThrough(func(s summons) { enqueue(queue, s.NamespacedName, s.priority) })
 	return nil
 }
 
@@ -105,8 +105,15 @@ func (r *tenantJobReconciler) priorityOf(obj client.Object) int {
 	return -bits.Len(uint(r.dispatcher.Waiting(obj.(*v1alpha1.TenantJob).Spec.TenantRef.Name)))
 }
 
-// calledFirst is the priority of those that the dispatcher calls.
-const calledFirst = 10
+// Priorities. Those that have just been made are between 0 and minus the bits of how many of their tenant's wait.
+const (
+	// calledFirst: they have a slot.
+	calledFirst = 10
+	// startedLater: the first words about those that have started.
+	startedLater = -20
+	// toldLast: what is said of those that wait.
+	toldLast = -30
+)
 
 func enqueue(queue workqueue.TypedRateLimitingInterface[reconcile.Request], key types.NamespacedName, priority int) {
 	request := reconcile.Request{NamespacedName: key}

@@ -83,7 +83,7 @@ func (r *tenantScheduleReconciler) makeFanOuts(ctx context.Context, ts *v1alpha1
 	made []schedule.Run, conflicts schedule.Missed, err error,
 ) {
 	for _, tick := range ticks {
-		fanOut, isNew, err := r.makeFanOut(ctx, ts, tick)
+		fanOut, isNew, err := r.makeFanOut(ctx, ts, tick, ticks[len(ticks)-1])
 		if err != nil {
 			return made, conflicts, err
 		}
@@ -103,10 +103,10 @@ func (r *tenantScheduleReconciler) makeFanOuts(ctx context.Context, ts *v1alpha1
 }
 
 // makeFanOut returns the fan-out that has a tick's name, whoever made it.
-func (r *tenantScheduleReconciler) makeFanOut(ctx context.Context, ts *v1alpha1.TenantSchedule, tick time.Time) (
+func (r *tenantScheduleReconciler) makeFanOut(ctx context.Context, ts *v1alpha1.TenantSchedule, tick, newest time.Time) (
 	fanOut *v1alpha1.TenantFanOut, isNew bool, err error,
 ) {
-	fanOut = schedule.FanOut(ts, tick)
+	fanOut = schedule.FanOut(ts, tick, newest)
 	err = r.Create(ctx, fanOut, client.FieldOwner(FieldManager))
 	if err == nil {
 		return fanOut, true, nil

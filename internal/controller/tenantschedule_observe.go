@@ -73,7 +73,7 @@ func (r *tenantScheduleReconciler) runs(ctx context.Context, ts *v1alpha1.Tenant
 func (r *tenantScheduleReconciler) ask(ctx context.Context, ts *v1alpha1.TenantSchedule) (
 	served time.Time, refused string, err error,
 ) {
-	specimen := schedule.FanOut(ts, time.Unix(0, 0))
+	specimen := schedule.FanOut(ts, time.Unix(0, 0), time.Unix(0, 0))
 	if err = r.dryRun(ctx, specimen); err == nil {
 		return specimen.CreationTimestamp.Time, "", nil
 	}
@@ -81,7 +81,7 @@ func (r *tenantScheduleReconciler) ask(ctx context.Context, ts *v1alpha1.TenantS
 		return served, "", fmt.Errorf("trying a TenantFanOut of TenantSchedule %s by dry run: %w", ts.Name, err)
 	}
 	// One that is refused bears no time.
-	specimen = schedule.FanOut(&v1alpha1.TenantSchedule{ObjectMeta: ts.ObjectMeta}, time.Unix(0, 0))
+	specimen = schedule.FanOut(&v1alpha1.TenantSchedule{ObjectMeta: ts.ObjectMeta}, time.Unix(0, 0), time.Unix(0, 0))
 	specimen.Spec.TemplateRef.Name, specimen.Spec.Tenants.All = "any", new(true)
 	if err = r.dryRun(ctx, specimen); err != nil {
 		return served, "", fmt.Errorf("asking the API server for its time: %w", err)

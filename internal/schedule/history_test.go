@@ -192,7 +192,7 @@ func TestRunOf(t *testing.T) {
 		"an annotation that is none": {func(f *v1alpha1.TenantFanOut) { f.Annotations = nil }, tick},
 	} {
 		t.Run(name, func(t *testing.T) {
-			fanOut := FanOut(ts, tick)
+			fanOut := FanOut(ts, tick, tick)
 			tc.change(fanOut)
 			run, ok := RunOf(ts, fanOut)
 			if ok != !tc.want.IsZero() || !run.Tick.Equal(tc.want) || run.HasEnded() {
@@ -210,7 +210,8 @@ func TestFanOut(t *testing.T) {
 		Annotations: map[string]v1alpha1.AnnotationValue{"why": "because"},
 	}
 	ts.Spec.FanOutTemplate.Spec.Tenants.Names = []v1alpha1.TenantName{"acme"}
-	fanOut := FanOut(ts, time.Date(2026, 8, 3, 2, 0, 0, 0, time.FixedZone("", 3600)))
+	tick := time.Date(2026, 8, 3, 2, 0, 0, 0, time.FixedZone("", 3600))
+	fanOut := FanOut(ts, tick, tick)
 	want := metav1.ObjectMeta{
 		Name:   "nightly-29761980",
 		Labels: map[string]string{"tag.tenantry.dev/what": "bills", "tenantry.dev/schedule": "nightly"},
@@ -227,5 +228,21 @@ func TestFanOut(t *testing.T) {
 	fanOut.Spec.Tenants.Names[0] = "globex"
 	if ts.Spec.FanOutTemplate.Spec.Tenants.Names[0] != "acme" {
 		t.Error("the fan-out shares its spec with the schedule")
+	}
+}
+
+// A missed tick that is made up for with newer ones is not superseded by them, and by a later one it is.
+func TestSupersededAfter(t *testing.T) {
+	ts := &v1alpha1.TenantSchedule{ObjectMeta: metav1.ObjectMeta{Name: "nightly"}}
+	tick := time.Date(2026, 8, 3, 8, 0, 0, 0, time.UTC)
+	for name, tc := range map[string]struct{ newest, want time.Time }{
+		"alone":             {tick, tick},
+		"the oldest of two": {tick.Add(time.Hour), tick.Add(time.Hour)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := SupersededAfter(FanOut(ts, tick, tc.newest), tick); !got.Equal(tc.want) {
+				t.Errorf("superseded after %s, want %s", got, tc.want)
+			}
+		})
 	}
 }

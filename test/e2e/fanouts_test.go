@@ -34,7 +34,8 @@ var _ = Describe("A fan-out", func() {
 		Expect(jobsIn(ctx, initech.NamespaceName())).To(BeEmpty())
 		child := childOf(ctx, fanOut, acme)
 		pod := podOf(ctx, child)
-		Expect(logOf(ctx, &pod)).To(And(ContainSubstring("fanOut="+fanOut.Name), ContainSubstring("tenant="+acme.Name), ContainSubstring("msg=done")))
+		Expect(logOf(ctx, &pod)).To(And(
+			ContainSubstring("fanOut="+fanOut.Name), ContainSubstring("tenant="+acme.Name), ContainSubstring("msg=done")))
 		lines := table(kubectl(ctx, "get", "tfo", fanOut.Name))
 		Expect(lines[0]).To(Equal([]string{"NAME", "TOTAL", "SUCCEEDED", "FAILED", "SKIPPED", "WAITING", "STATUS", "AGE"}))
 		Expect(lines[1][:7]).To(Equal([]string{fanOut.Name, "3", "1", "1", "1", "0", v1alpha1.ReasonSomeFailed}))
@@ -58,9 +59,8 @@ var _ = Describe("A fan-out", func() {
 		template := givenTemplate(ctx, "check-expired-sessions")
 		acme := givenTenant(ctx, "acme", v1alpha1.TenantSpec{})
 		globex := givenTenant(ctx, "globex", v1alpha1.TenantSpec{})
-		fanOut := givenFanOut(ctx, template, v1alpha1.TenantSelection{Names: names(acme, globex)}, func(spec *v1alpha1.TenantFanOutSpec) {
-			spec.Suspend = new(true)
-		})
+		fanOut := givenFanOut(ctx, template, v1alpha1.TenantSelection{Names: names(acme, globex)},
+			func(spec *v1alpha1.TenantFanOutSpec) { spec.Suspend = new(true) })
 		Eventually(ctx, func(g Gomega, ctx context.Context) {
 			g.Expect(fanOutCondition(ctx, fanOut, v1alpha1.ConditionPaused)).To(HaveField("Status", metav1.ConditionTrue))
 		}).Should(Succeed())
@@ -77,22 +77,21 @@ var _ = Describe("A fan-out", func() {
 	It("takes its TenantJobs, their pods, its plan and its ledger along when it is deleted", func(ctx SpecContext) {
 		template := givenTemplate(ctx, "check-expired-sessions")
 		acme := givenTenant(ctx, "acme", v1alpha1.TenantSpec{})
-		fanOut := givenFanOut(ctx, template, v1alpha1.TenantSelection{Names: names(acme)}, func(spec *v1alpha1.TenantFanOutSpec) {
-			spec.Parameters = endless
-		})
+		fanOut := givenFanOut(ctx, template, v1alpha1.TenantSelection{Names: names(acme)},
+			func(spec *v1alpha1.TenantFanOutSpec) { spec.Parameters = endless })
 		Eventually(ctx, func() []string { return childrenOf(ctx, fanOut) }).Should(HaveLen(1))
 		child := childOf(ctx, fanOut, acme)
 		runs(ctx, child)
-		records := "tenantry.dev/fan-out=" + fanOut.Name
-		Expect(kubectl(ctx, "get", "configmaps", "--namespace", operatorNamespace, "--selector", records, "--output", "name")).To(And(
-			ContainSubstring("-plan"), ContainSubstring("-ledger")))
+		records := func(ctx context.Context) string {
+			return kubectl(ctx, "get", "configmaps", "--namespace", operatorNamespace,
+				"--selector", v1alpha1.LabelFanOut+"="+fanOut.Name, "--output", "name")
+		}
+		Expect(records(ctx)).To(And(ContainSubstring("-plan"), ContainSubstring("-ledger")))
 
 		Expect(kube.Delete(ctx, fanOut)).To(Succeed())
 		Eventually(ctx, func() []string { return childrenOf(ctx, fanOut) }).Should(BeEmpty())
 		Eventually(ctx, func() []string { return livePods(ctx, acme.NamespaceName()) }).Should(BeEmpty())
-		Eventually(ctx, func(ctx SpecContext) string {
-			return kubectl(ctx, "get", "configmaps", "--namespace", operatorNamespace, "--selector", records, "--output", "name")
-		}).WithContext(ctx).Should(BeEmpty())
+		Eventually(ctx, records).Should(BeEmpty())
 	})
 })
 
@@ -131,9 +130,9 @@ var _ = Describe("A schedule", func() {
 		Expect(jobsIn(ctx, globex.NamespaceName())).To(ConsistOf(ticks))
 		Eventually(ctx, func() [][]string {
 			return table(kubectl(ctx, "get", "tsch", ts.Name))
-		}).Should(And(
-			HaveExactElements(
-				Equal([]string{"NAME", "SCHEDULE", "LAST", "LAST-RESULT", "NEXT", "SUSPENDED"}), ContainElement(v1alpha1.ReasonCompleted))))
+		}).Should(HaveExactElements(
+			Equal([]string{"NAME", "SCHEDULE", "LAST", "LAST-RESULT", "NEXT", "SUSPENDED"}),
+			ContainElement(v1alpha1.ReasonCompleted)))
 	}, SpecTimeout(6*time.Minute))
 })
 
@@ -175,7 +174,10 @@ var _ = Describe("A queue", func() {
 var inMaintenance = map[string]v1alpha1.AttributeValue{"maintenance": "true"}
 
 // givenFanOut makes a fan-out, which goes when the spec ends.
-func givenFanOut(ctx context.Context, template *v1alpha1.TenantJobTemplate, tenants v1alpha1.TenantSelection, edits ...func(*v1alpha1.TenantFanOutSpec)) *v1alpha1.TenantFanOut {
+func givenFanOut(
+	ctx context.Context, template *v1alpha1.TenantJobTemplate, tenants v1alpha1.TenantSelection,
+	edits ...func(*v1alpha1.TenantFanOutSpec),
+) *v1alpha1.TenantFanOut {
 	GinkgoHelper()
 	fanOut := &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{GenerateName: template.Name + "-"}}
 	fanOut.Spec.TemplateRef.Name = template.Name
