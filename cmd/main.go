@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -56,6 +57,11 @@ func main() {
 	flag.Parse()
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&f.zap)))
 
+	if os.Getenv("GOGC") == "" {
+		// Most of the manager's memory is its caches, and it has little to do: collecting twice as often costs it some
+		// percent of a core when ten thousand jobs start at once, and saves a quarter of the memory.
+		debug.SetGCPercent(50)
+	}
 	if err := run(ctrl.SetupSignalHandler(), f); err != nil {
 		ctrl.Log.Error(err, "Stopped")
 		os.Exit(1)

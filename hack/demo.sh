@@ -295,7 +295,7 @@ flood() {
 		fail "the TenantJobs of ${others[*]} should have been made"
 	for tenant in "${others[@]}"; do expect "tenant-$tenant/single" "True Completed*"; done
 	say "These have ended. Who started when:"
-	in_order_of_start
+	in_order_of_start $((many / 3))
 	expect "tenant-$flooding/flood-$many" "Unknown Queued*"
 	show get tenantjob "flood-$many" --namespace "tenant-$flooding" --output wide
 	show get tenantqueue provisioning
@@ -318,12 +318,12 @@ router() {
 	YAML
 }
 
-# in_order_of_start lists the jobs of the flood and the single ones, and fails when a single one let more of the flood go
-# first than the queue has places.
+# in_order_of_start MOST lists the jobs of the flood and the single ones, and fails when a single one let more of the flood
+# go first. In turn it lets one go; but when schedules tick right now, its tenant may be at its own limit for a while.
 in_order_of_start() {
 	local columns=STARTED:.status.startTime,CREATED:.metadata.creationTimestamp,TENANT:.spec.tenantRef.name,NAME:.metadata.name
 	"$KUBECTL" get tenantjobs --all-namespaces --selector "$label" --no-headers --output custom-columns="$columns" |
-		sort | awk -v flooding="$flooding" '
+		sort | awk -v flooding="$flooding" -v most="$1" '
 			$1 == "<none>" { waiting++; next }
 			{ started[++n] = $1; created[n] = $2; tenant[n] = $3; name[n] = $4 }
 			END {
@@ -333,7 +333,7 @@ in_order_of_start() {
 						before = 0
 						for (j = 1; j <= n; j++)
 							if (tenant[j] == flooding && started[j] > created[i] && started[j] < started[i]) before++
-						if (before > 3) bad = 1
+						if (before > most) bad = 1
 						note = "  <- made at " substr(created[i], 12, 8) ", " before " of the flood went first"
 					}
 					printf "     %s  %-8s %s%s\n", substr(started[i], 12, 8), tenant[i], name[i], note

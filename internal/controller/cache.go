@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"unique"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -56,11 +57,7 @@ func stripTenantJob(obj any) (any, error) {
 	tj.TypeMeta = metav1.TypeMeta{Kind: shared(tj.Kind), APIVersion: shared(tj.APIVersion)}
 	tj.Spec.TenantRef.Name = shared(tj.Spec.TenantRef.Name)
 	tj.Spec.TemplateRef.Name = shared(tj.Spec.TemplateRef.Name)
-	parameters := tj.Spec.Parameters
-	tj.Spec.Parameters = make(map[string]v1alpha1.ParameterValue, len(parameters))
-	for key, value := range parameters {
-		tj.Spec.Parameters[shared(key)] = v1alpha1.ParameterValue(shared(string(value)))
-	}
+	tj.Spec.Parameters = sharedParameters.get(tj.Spec.Parameters)
 	tj.Status.TenantUID = types.UID(shared(string(tj.Status.TenantUID)))
 	if ref := tj.Status.JobRef; ref != nil {
 		ref.Name = shared(ref.Name)
@@ -79,8 +76,8 @@ func stripJob(obj any) (any, error) {
 	if !ok {
 		return tombstone(obj)
 	}
-	slim(&job.ObjectMeta, func(key string) bool { return key == v1alpha1.AnnotationTemplateGeneration })
 	maps.DeleteFunc(job.Labels, func(key, _ string) bool { return !strings.HasPrefix(key, "tenantry.dev/") })
+	slim(&job.ObjectMeta, func(key string) bool { return key == v1alpha1.AnnotationTemplateGeneration })
 	job.Finalizers = nil
 	job.Spec = batchv1.JobSpec{}
 	return job, nil
@@ -99,8 +96,8 @@ func slim(m *metav1.ObjectMeta, keep func(annotation string) bool) {
 	m.ManagedFields = nil
 	m.GenerateName = ""
 	m.Name, m.Namespace = shared(m.Name), shared(m.Namespace)
-	m.Labels = sharing(m.Labels, func(string) bool { return true })
-	m.Annotations = sharing(m.Annotations, keep)
+	maps.DeleteFunc(m.Annotations, func(key, _ string) bool { return !keep(key) })
+	m.Labels, m.Annotations = sharedMaps.get(m.Labels), sharedMaps.get(m.Annotations)
 	m.OwnerReferences = slices.Clone(m.OwnerReferences)
 	for i := range m.OwnerReferences {
 		o := &m.OwnerReferences[i]
@@ -109,18 +106,54 @@ func slim(m *metav1.ObjectMeta, keep func(annotation string) bool) {
 	}
 }
 
-// sharing is a map with what is to be kept, of strings that others have, too. Nil when that is nothing.
-func sharing(from map[string]string, keep func(string) bool) map[string]string {
-	var to map[string]string
-	for key, value := range from {
-		if keep(key) {
-			if to == nil {
-				to = make(map[string]string, len(from))
-			}
-			to[shared(key)] = shared(value)
-		}
+// pool has maps of strings that several objects share, so nobody may change them: readers of the cache get copies, and
+// those who want none only read.
+type pool[V ~string] struct {
+	mu   sync.Mutex
+	maps map[string]map[string]V
+}
+
+const (
+	// poolSize is how many maps a pool remembers. Those of a run's TenantJob and Job come within seconds.
+	poolSize = 2048
+	// pooledBytes is how large a map is that is remembered, at most.
+	pooledBytes = 1024
+)
+
+var (
+	sharedMaps       pool[string]
+	sharedParameters pool[v1alpha1.ParameterValue]
+)
+
+// get returns a map with the same content, which may be the same map for others. Nil when it is empty.
+func (p *pool[V]) get(m map[string]V) map[string]V {
+	if len(m) == 0 {
+		return nil
 	}
-	return to
+	var content strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		content.WriteString(key)
+		content.WriteByte(0)
+		content.WriteString(string(m[key]))
+		content.WriteByte(0)
+	}
+	if content.Len() > pooledBytes {
+		return m
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if known := p.maps[content.String()]; known != nil {
+		return known
+	}
+	if p.maps == nil || len(p.maps) >= poolSize {
+		p.maps = map[string]map[string]V{}
+	}
+	own := make(map[string]V, len(m))
+	for key, value := range m {
+		own[shared(key)] = V(shared(string(value)))
+	}
+	p.maps[content.String()] = own
+	return own
 }
 
 // shared is a string that is in memory once, and for no longer than somebody holds it.

@@ -83,7 +83,7 @@ type Dispatcher struct {
 
 // slot is held by a TenantJob whose turn has come, until its pods have ended.
 type slot struct {
-	job queue.Job
+	job holder
 	// called means that it was called and has not begun.
 	called bool
 	// inFlight means that its Job is being made.
@@ -123,6 +123,17 @@ func (r *rush) turn(at time.Time) {
 	default:
 		r.second, r.earlier, r.now = second, 0, 0
 	}
+}
+
+// holder is what has to be known of a TenantJob that holds a slot. The queue has the rest.
+type holder struct {
+	types.NamespacedName
+	UID            types.UID
+	Tenant, FanOut string
+}
+
+func holderOf(j queue.Job) holder {
+	return holder{NamespacedName: j.Key, UID: j.UID, Tenant: j.Tenant, FanOut: j.FanOut}
 }
 
 // summons are for a TenantJob to be looked at.
@@ -485,7 +496,7 @@ func (d *Dispatcher) dispatch() {
 			d.wakeUp(decision.At)
 			return
 		case queue.ActionStart:
-			d.slots[j.UID] = &slot{job: j, called: true}
+			d.slots[j.UID] = &slot{job: holderOf(j), called: true}
 			d.calls[j.UID] = now
 			calling++
 			d.call(j.Key)

@@ -189,6 +189,7 @@ func TestDispatcherOverlap(t *testing.T) {
 		// What was said stays, whatever happens until it is written.
 		d.jobChanged(ended(first, batchv1.JobComplete))
 		d.ends(second, v1alpha1.ReasonOverlapped, "")
+		d.running(1)
 		d.Over(second.UID, nil)
 		d.Forget(second.UID, true)
 		d.starts(ofSchedule(d.run("acme/3"), v1alpha1.ConcurrencyForbid))

@@ -159,7 +159,7 @@ func (d *Dispatcher) join(j *queue.Job, held string) *Verdict {
 		j.Held = held
 		return nil
 	}
-	d.enlist(*j)
+	d.enlist(holderOf(*j))
 	c := d.children[j.FanOut][j.UID]
 	c.held = held
 	d.children[j.FanOut][j.UID] = c
@@ -183,7 +183,7 @@ func (d *Dispatcher) join(j *queue.Job, held string) *Verdict {
 }
 
 // enlist a child among those that wait.
-func (d *Dispatcher) enlist(j queue.Job) {
+func (d *Dispatcher) enlist(j holder) {
 	if j.FanOut == "" {
 		return
 	}
@@ -191,7 +191,7 @@ func (d *Dispatcher) enlist(j queue.Job) {
 		d.children[j.FanOut] = map[types.UID]child{}
 	}
 	if _, known := d.children[j.FanOut][j.UID]; !known {
-		d.children[j.FanOut][j.UID] = child{key: j.Key, tenant: j.Tenant}
+		d.children[j.FanOut][j.UID] = child{key: j.NamespacedName, tenant: j.Tenant}
 	}
 }
 

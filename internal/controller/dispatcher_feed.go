@@ -245,7 +245,7 @@ func (d *Dispatcher) miss(j queue.Job, jobUID types.UID, made time.Time) {
 		}
 	}
 	d.state.Run(j, roundUp(made))
-	d.slots[j.UID] = &slot{job: j, lost: true, jobUID: jobUID}
+	d.slots[j.UID] = &slot{job: holderOf(j), lost: true, jobUID: jobUID}
 }
 
 // lookForLost gives the slots back of those of which neither a Job nor a pod is left.
@@ -253,7 +253,7 @@ func (l *dispatcherLoop) lookForLost(ctx context.Context) {
 	for uid, s := range l.lost() {
 		gone, err := l.isGone(ctx, s)
 		if err != nil {
-			log.FromContext(ctx).Error(err, "Finding out whether a run is gone", "tenantJob", s.job.Key)
+			log.FromContext(ctx).Error(err, "Finding out whether a run is gone", "tenantJob", s.job.NamespacedName)
 			continue
 		}
 		if gone {
@@ -285,22 +285,22 @@ func (d *Dispatcher) giveUp(uid types.UID) {
 
 // isGone says whether there is neither a Job nor a pod of it that has not ended.
 func (l *dispatcherLoop) isGone(ctx context.Context, s slot) (bool, error) {
-	existing, err := found(ctx, l.live, s.job.Key, &batchv1.Job{})
+	existing, err := found(ctx, l.live, s.job.NamespacedName, &batchv1.Job{})
 	if err != nil {
 		return false, err
 	}
 	if existing != nil && (existing.UID == s.jobUID || metav1.IsControlledBy(existing, &v1alpha1.TenantJob{ObjectMeta: metav1.ObjectMeta{UID: s.job.UID}})) {
 		return !job.IsLive(existing), nil
 	}
-	labels := client.MatchingLabels{batchv1.JobNameLabel: s.job.Key.Name}
+	labels := client.MatchingLabels{batchv1.JobNameLabel: s.job.Name}
 	if s.jobUID != "" {
 		labels = client.MatchingLabels{batchv1.ControllerUidLabel: string(s.jobUID)}
 	}
 	pods := &metav1.PartialObjectMetadataList{}
 	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
-	err = l.live.List(ctx, pods, client.InNamespace(s.job.Key.Namespace), labels, client.MatchingFieldsSelector{Selector: notEnded}, client.Limit(1))
+	err = l.live.List(ctx, pods, client.InNamespace(s.job.Namespace), labels, client.MatchingFieldsSelector{Selector: notEnded}, client.Limit(1))
 	if err != nil {
-		return false, fmt.Errorf("listing the pods of Job %s: %w", s.job.Key, err)
+		return false, fmt.Errorf("listing the pods of Job %s: %w", s.job.NamespacedName, err)
 	}
 	return len(pods.Items) == 0, nil
 }
@@ -406,7 +406,7 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 		d.leave(uid)
 		this := jobFrom(j, keyOf(j), uid)
 		d.state.Run(this, made)
-		d.slots[uid] = &slot{job: this, seen: true, jobUID: j.UID}
+		d.slots[uid] = &slot{job: holderOf(this), seen: true, jobUID: j.UID}
 	case job.IsLive(j):
 		s.seen, s.lost, s.unsure, s.jobUID = true, false, false, j.UID
 	default:

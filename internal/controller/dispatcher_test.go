@@ -228,6 +228,15 @@ func TestDispatcherOutcomes(t *testing.T) {
 		d.starts(first)
 		d.waits(second)
 	})
+	t.Run("unsure, and its tenant's door is shut", func(t *testing.T) {
+		t.Parallel()
+		d, first, _ := setUp(t)
+		d.begins(first)(Unsure)
+		d.Close("acme")
+		d.waits(first)
+		d.Open("acme")
+		d.starts(first)
+	})
 	t.Run("unsure, and seen", func(t *testing.T) {
 		t.Parallel()
 		d, first, second := setUp(t)

@@ -15,12 +15,12 @@ func (s *State) bind(e *entry) {
 	e.fanOut = s.fanOutOf(e.FanOut)
 	e.bin = e.tenant.bins[e.Template]
 	if e.bin == nil {
-		e.bin = &bin{tenant: e.tenant, template: e.Template, lanes: map[*lane]struct{}{}}
+		e.bin = &bin{tenant: e.tenant, template: e.Template}
 		e.tenant.bins[e.Template] = e.bin
 	}
 	e.line = e.queue.lines[e.tenant.Name]
 	if e.line == nil {
-		e.line = &line{queue: e.queue, tenant: e.tenant, stalls: map[groupKey]*stall{}}
+		e.line = &line{queue: e.queue, tenant: e.tenant}
 		e.queue.lines[e.tenant.Name] = e.line
 		e.tenant.lines[e.queue.Name] = e.line
 	}
@@ -31,6 +31,9 @@ func (s *State) bind(e *entry) {
 	e.schedule = e.tenant.schedules[e.Schedule]
 	if e.schedule == nil {
 		e.schedule = &scheduled{running: map[types.UID]struct{}{}, waiting: map[*entry]struct{}{}}
+		if e.tenant.schedules == nil {
+			e.tenant.schedules = map[string]*scheduled{}
+		}
 		e.tenant.schedules[e.Schedule] = e.schedule
 	}
 }
@@ -99,7 +102,7 @@ func (s *State) queueOf(name string) *queue {
 func (s *State) tenantOf(name string) *tenant {
 	t := s.tenants[name]
 	if t == nil {
-		t = &tenant{Tenant: Tenant{Name: name}, lines: map[string]*line{}, bins: map[string]*bin{}, schedules: map[string]*scheduled{}}
+		t = &tenant{Tenant: Tenant{Name: name}, lines: map[string]*line{}, bins: map[string]*bin{}}
 		s.tenants[name] = t
 	}
 	return t
@@ -142,6 +145,9 @@ func (s *State) stallOf(e *entry) *stall {
 		less:  func(a, b *lane) bool { return a.jobs.top().before(b.jobs.top()) },
 		index: func(l *lane) *int { return &l.laneAt },
 	}
+	if e.line.stalls == nil {
+		e.line.stalls = map[groupKey]*stall{}
+	}
 	e.line.stalls[key] = st
 	return st
 }
@@ -155,6 +161,9 @@ func (s *State) laneOf(st *stall, b *bin) *lane {
 			index: func(e *entry) *int { return &e.jobAt },
 		}
 		st.lanes[b.template] = l
+		if b.lanes == nil {
+			b.lanes = map[*lane]struct{}{}
+		}
 		b.lanes[l] = struct{}{}
 	}
 	return l

@@ -143,10 +143,14 @@ func (s *State) detach(e *entry) {
 	s.unwatch(e)
 	if l.size--; l.size == 0 {
 		delete(st.lanes, l.bin.template)
-		delete(l.bin.lanes, l)
+		if delete(l.bin.lanes, l); len(l.bin.lanes) == 0 {
+			l.bin.lanes = nil // A map keeps the room that it once needed, and most wait nowhere.
+		}
 	}
 	if len(st.lanes) == 0 {
-		delete(e.line.stalls, st.group.key)
+		if delete(e.line.stalls, st.group.key); len(e.line.stalls) == 0 {
+			e.line.stalls = nil
+		}
 	}
 	if st.group.size--; st.group.size == 0 {
 		delete(e.queue.groups, st.group.key)
