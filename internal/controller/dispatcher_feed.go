@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -94,12 +95,9 @@ func (l *dispatcherLoop) Start(ctx context.Context) error {
 	if !toolscache.WaitForCacheSync(ctx.Done(), l.synced...) {
 		return nil
 	}
-	for l.rebuild(ctx) != nil {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(time.Second):
-		}
+	rebuilt := func(ctx context.Context) (bool, error) { return l.rebuild(ctx) == nil, nil }
+	if wait.PollUntilContextCancel(ctx, time.Second, true, rebuilt) != nil {
+		return nil
 	}
 	defer l.shut()
 	review, lost := time.NewTicker(reviewEvery), time.NewTicker(lookForLostEvery)

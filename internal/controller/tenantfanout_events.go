@@ -32,7 +32,8 @@ func (r *tenantFanOutReconciler) tell(after, before *v1alpha1.TenantFanOut) {
 	if c, isNew := news(v1alpha1.ConditionPlanned); isNew && !passing {
 		r.record(after, eventTypeOf(isPlanned(after)), c.Reason, "Plan", c.Message)
 	}
-	if wave := after.Status.Wave; wave != "" && wave != before.Status.Wave {
+	paused := is(after, v1alpha1.ConditionPaused).Status == metav1.ConditionTrue
+	if wave := after.Status.Wave; wave != "" && wave != before.Status.Wave && !paused {
 		r.note(after, eventWaveOpened, "OpenWave", fmt.Sprintf("wave %s may start", wave))
 	}
 	if c, isNew := news(v1alpha1.ConditionPaused); isNew {

@@ -103,7 +103,7 @@ func TestTenantFanOutFailures(t *testing.T) {
 		o.Spec.Tenants.Names = append(o.Spec.Tenants.Names, "nobody")
 	})
 	finish(t, childIn(fails, fanOut), corev1.PodFailed)
-	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isFalse, v1alpha1.ReasonSomeFailed, "1 of 5 tenants succeeded, 2 failed, 2 were skipped")
+	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isFalse, v1alpha1.ReasonSomeFailed, "1 of 5 tenants succeeded, 2 failed, 2 skipped")
 	g := gomega.NewWithT(t)
 	g.Expect(fanOut.Status.Counts).To(gomega.HaveValue(gomega.Equal(counts(1, 2, 2))))
 	g.Expect(unsuccessful(fanOut)).To(gomega.Equal(map[string]string{
@@ -166,7 +166,7 @@ func TestTenantFanOutWaitsForItsSource(t *testing.T) {
 		o.Name = name
 		o.Spec.Tenants.Names = append(o.Spec.Tenants.Names, "nobody")
 	})
-	awaitFanOut(t, retry, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "0 of 1 tenants succeeded, 1 were skipped")
+	awaitFanOut(t, retry, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "0 of 1 tenants succeeded, 1 skipped")
 }
 
 // TestTenantFanOutWaitsForItsTemplate: what keeps a fan-out from being planned is said, and it goes on by itself.
@@ -291,7 +291,7 @@ func TestTenantFanOutPauses(t *testing.T) {
 	g.Expect(made.of(fanOut, tenants)).To(gomega.Equal([]int{1, 0, 0, 0}))
 
 	patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Suspend = new(true) })
-	awaitFanOut(t, fanOut, v1alpha1.ConditionPaused, isTrue, v1alpha1.ReasonSuspended, "1 failures are accepted")
+	awaitFanOut(t, fanOut, v1alpha1.ConditionPaused, isTrue, v1alpha1.ReasonSuspended, "accepted and no longer spending the failure budget: 1")
 	patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Suspend = nil })
 	for _, tenant := range tenants[1:] {
 		pod := awaitRunningPod(t, childIn(tenant, fanOut))

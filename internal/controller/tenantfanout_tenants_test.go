@@ -47,7 +47,7 @@ func TestTenantFanOutTenantsChange(t *testing.T) {
 	finishAll(t, first)
 	finishAll(t, stays)
 	patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Suspend = nil })
-	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "2 of 5 tenants succeeded, 3 were skipped")
+	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "2 of 5 tenants succeeded, 3 skipped")
 	g := gomega.NewWithT(t)
 	g.Expect(unsuccessful(fanOut)).To(gomega.Equal(map[string]string{
 		goes.Name: v1alpha1.ReasonTenantDeleted, suspended.Name: v1alpha1.ReasonTenantSuspended, loses.Name: v1alpha1.ReasonTenantNotReady,
@@ -168,7 +168,7 @@ func TestTenantFanOutSuperseded(t *testing.T) {
 			if tc.ends {
 				awaitCounts(t, first, v1alpha1.FanOutCounts{Total: 3, Running: 1, Skipped: 2})
 				endPod(t, pod, corev1.PodSucceeded)
-				awaitFanOut(t, first, v1alpha1.ConditionSucceeded, isFalse, v1alpha1.ReasonSuperseded, "1 of 3 tenants succeeded, 2 were skipped")
+				awaitFanOut(t, first, v1alpha1.ConditionSucceeded, isFalse, v1alpha1.ReasonSuperseded, "1 of 3 tenants succeeded, 2 skipped")
 				return
 			}
 			endPod(t, pod, corev1.PodSucceeded)

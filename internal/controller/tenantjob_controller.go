@@ -122,7 +122,7 @@ func (r *tenantJobReconciler) start(ctx context.Context, o *job.Observed, d job.
 	}
 	answer := r.dispatcher.Ask(candidate, saidOfQueue(o.TenantJob))
 	if answer.Begun == nil {
-		held := heldBack(o, answer)
+		held := heldBack(answer)
 		if held.Reason == v1alpha1.ReasonQueued {
 			err = r.label(ctx, o.TenantJob, job.Labels(run, d.Values))
 		}
@@ -161,7 +161,7 @@ func (r *tenantJobReconciler) create(ctx context.Context, tj *v1alpha1.TenantJob
 }
 
 // heldBack is the decision about a run that the dispatcher did not let start.
-func heldBack(o *job.Observed, a Answer) job.Decision {
+func heldBack(a Answer) job.Decision {
 	switch {
 	case a.End != nil:
 		return job.EndWith(a.End.Reason, a.End.Message)

@@ -118,7 +118,7 @@ func pauseOf(fanOut *v1alpha1.TenantFanOut, l *Ledger, over *overrun) pause {
 		return pause{}
 	case suspended(fanOut) && l.accepted > 0:
 		return pause{v1alpha1.ReasonSuspended, fmt.Sprintf("`spec.suspend` is true: take it back to go on; "+
-			"%d failures are accepted and no longer spend the failure budget", l.accepted)}
+			"accepted and no longer spending the failure budget: %d", l.accepted)}
 	case suspended(fanOut):
 		return pause{v1alpha1.ReasonSuspended, "`spec.suspend` is true: take it back to go on"}
 	case over != nil && over.wave < 0:

@@ -50,7 +50,7 @@ func (l *Ledger) sentence() string {
 		text += fmt.Sprintf(", %d failed", c.Failed)
 	}
 	if c.Skipped > 0 {
-		text += fmt.Sprintf(", %d were skipped", c.Skipped)
+		text += fmt.Sprintf(", %d skipped", c.Skipped)
 	}
 	return text
 }
