@@ -13,7 +13,7 @@ func (s *State) Put(j Job) {
 	switch {
 	case e == nil:
 		e = &entry{Job: j}
-		e.waited, e.since = j.Waited, s.now
+		e.waited, e.since, e.order = j.Waited, s.now, s.turn()
 		s.jobs[j.UID] = e
 		s.attach(e)
 	case e.lane == nil:
@@ -42,7 +42,7 @@ func (s *State) Run(j Job, started time.Time) {
 	switch {
 	case e == nil:
 		e = &entry{Job: j}
-		e.waited, e.since = j.Waited, s.now
+		e.waited, e.since, e.order = j.Waited, s.now, s.turn()
 		s.jobs[j.UID] = e
 		s.bind(e)
 	case e.lane == nil:

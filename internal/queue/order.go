@@ -17,7 +17,7 @@ func (e *entry) before(other *entry) bool {
 	return cmp.Or(
 		cmp.Compare(rank(e.Priority), rank(other.Priority)),
 		e.Created.Compare(other.Created),
-		cmp.Compare(e.UID, other.UID),
+		cmp.Compare(e.order, other.order), // The API server's times have whole seconds.
 	) < 0
 }
 

@@ -176,6 +176,8 @@ type entry struct {
 	line     *line
 	// lane is nil when it holds slots.
 	lane *lane
+	// order is that in which jobs were first fed.
+	order uint64
 	// started is when it took its slots.
 	started time.Time
 	// replacing means that it waits for runs that are being stopped.
