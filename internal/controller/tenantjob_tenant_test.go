@@ -98,7 +98,7 @@ func TestTenantJobTenantIsSuspended(t *testing.T) {
 		tenant := newReadyTenant(t, v1alpha1.TenantSpec{Suspend: new(true)})
 		owner := create(t, &v1alpha1.TenantFanOut{
 			ObjectMeta: metav1.ObjectMeta{Name: "fan-out-" + tenant.Name},
-			Spec:       v1alpha1.TenantFanOutSpec{TemplateRef: v1alpha1.LabelReference{Name: template.Name}, Tenants: v1alpha1.TenantSelection{All: new(true)}},
+			Spec:       v1alpha1.TenantFanOutSpec{TemplateRef: v1alpha1.LabelReference{Name: template.Name}, Tenants: v1alpha1.TenantSelection{Names: []v1alpha1.TenantName{"nobody"}}},
 		})
 		tj := newRun(t, tenant, template, func(o *v1alpha1.TenantJob) {
 			o.Name = owner.Name
