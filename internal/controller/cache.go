@@ -70,17 +70,18 @@ func stripTenantJob(obj any) (any, error) {
 	return tj, nil
 }
 
-// stripJob takes off a Job what the cache need not hold. Such a Job can be patched and deleted, never updated.
+// stripJob makes of a Job what the cache holds of it.
 func stripJob(obj any) (any, error) {
-	job, ok := obj.(*batchv1.Job)
-	if !ok {
-		return tombstone(obj)
+	switch o := obj.(type) {
+	case *cachedJob:
+		return o, nil
+	case *batchv1.Job:
+		maps.DeleteFunc(o.Labels, func(key, _ string) bool { return !strings.HasPrefix(key, "tenantry.dev/") })
+		slim(&o.ObjectMeta, func(key string) bool { return key == v1alpha1.AnnotationTemplateGeneration })
+		o.Finalizers = nil
+		return &cachedJob{TypeMeta: o.TypeMeta, ObjectMeta: o.ObjectMeta, Status: o.Status}, nil
 	}
-	maps.DeleteFunc(job.Labels, func(key, _ string) bool { return !strings.HasPrefix(key, "tenantry.dev/") })
-	slim(&job.ObjectMeta, func(key string) bool { return key == v1alpha1.AnnotationTemplateGeneration })
-	job.Finalizers = nil
-	job.Spec = batchv1.JobSpec{}
-	return job, nil
+	return tombstone(obj)
 }
 
 // tombstone lets the mark of an object pass whose deletion was missed.

@@ -68,7 +68,11 @@ func TestStripJob(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(given(), stripped); diff != "" {
+	again, err := stripJob(stripped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(given(), again.(*cachedJob).job()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

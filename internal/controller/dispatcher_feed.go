@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	toolscache "k8s.io/client-go/tools/cache"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -37,15 +36,18 @@ const (
 // dispatcherLoop keeps the dispatcher up to date. It is the part that only the leader runs.
 type dispatcherLoop struct {
 	*Dispatcher
-	cache      cache.Cache
+	jobs       jobShelf
 	tenantJobs shelf[*v1alpha1.TenantJob]
 	synced     []toolscache.InformerSynced
 }
 
 func setupDispatcher(mgr manager.Manager, d *Dispatcher) error {
-	loop := &dispatcherLoop{Dispatcher: d, cache: mgr.GetCache()}
+	loop := &dispatcherLoop{Dispatcher: d}
 	var err error
-	if loop.tenantJobs, err = openShelf(mgr.GetCache(), &v1alpha1.TenantJob{}, nil); err != nil {
+	if loop.jobs, err = openJobShelf(mgr.GetCache()); err != nil {
+		return err
+	}
+	if loop.tenantJobs, err = openShelf[*v1alpha1.TenantJob](mgr.GetCache(), &v1alpha1.TenantJob{}, nil); err != nil {
 		return err
 	}
 	for _, feed := range []struct {
@@ -56,7 +58,7 @@ func setupDispatcher(mgr manager.Manager, d *Dispatcher) error {
 		{&v1alpha1.TenantJobTemplate{}, feedOf(d.templateChanged, func(t *v1alpha1.TenantJobTemplate) { d.templateDeleted(t.Name) })},
 		{&v1alpha1.TenantQueue{}, feedOf(d.queueChanged, func(q *v1alpha1.TenantQueue) { d.queueDeleted(q.Name) })},
 		{&v1alpha1.TenantJob{}, feedOf(func(*v1alpha1.TenantJob) {}, d.tenantJobDeleted)},
-		{&batchv1.Job{}, feedOf(d.jobChanged, d.jobDeleted)},
+		{&batchv1.Job{}, feedOf(func(c *cachedJob) { d.jobChanged(c.job()) }, func(c *cachedJob) { d.jobDeleted(c.job()) })},
 	} {
 		informer, err := mgr.GetCache().GetInformer(context.Background(), feed.obj)
 		if err != nil {
@@ -181,7 +183,7 @@ func (l *dispatcherLoop) findJobs(ctx context.Context) error {
 			return
 		}
 		// That the cache has one that lives does not mean that the dispatcher was told: the cache is ahead of its handlers.
-		if known := l.cached(ctx, keyOf(j), j.UID); known == nil || job.IsLive(known) {
+		if known := l.cached(keyOf(j), j.UID); known == nil || job.IsLive(known) {
 			l.miss(jobFrom(j, keyOf(j), owner.UID), j.UID, j.CreationTimestamp.Time)
 		}
 	})
@@ -195,7 +197,7 @@ func (l *dispatcherLoop) findPods(ctx context.Context) error {
 			return
 		}
 		key := types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}
-		if l.cached(ctx, key, owner.UID) == nil {
+		if l.cached(key, owner.UID) == nil {
 			// Nobody knows the UID of its TenantJob any more.
 			l.miss(jobFrom(pod, key, owner.UID), owner.UID, pod.CreationTimestamp.Time)
 		}
@@ -223,12 +225,11 @@ func (l *dispatcherLoop) find(
 }
 
 // cached is this Job as the cache has it. Nil when it does not.
-func (l *dispatcherLoop) cached(ctx context.Context, key types.NamespacedName, uid types.UID) *batchv1.Job {
-	var known batchv1.Job
-	if l.cache.Get(ctx, key, &known) != nil || known.UID != uid {
-		return nil
+func (l *dispatcherLoop) cached(key types.NamespacedName, uid types.UID) *batchv1.Job {
+	if known := l.jobs.get(key); known != nil && known.UID == uid {
+		return known
 	}
-	return &known
+	return nil
 }
 
 // miss takes a slot for a Job of which the watch has not told.

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	clocktesting "k8s.io/utils/clock/testing"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -31,8 +30,8 @@ type desk struct {
 	t      *testing.T
 	clock  *clocktesting.FakeClock
 	leader bool
-	// there is what the API server has, cached what the cache has.
-	there, cached client.WithWatch
+	// there is what the API server has.
+	there client.WithWatch
 	// called are the names of those that were called since they were last asked for.
 	called []string
 }
@@ -41,10 +40,10 @@ type desk struct {
 func newDesk(t *testing.T) *desk {
 	t.Helper()
 	d := &desk{t: t, clock: clocktesting.NewFakeClock(time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)), leader: true}
-	d.there, d.cached = newStore(), newStore()
+	d.there = newStore()
 	d.dispatcherLoop = &dispatcherLoop{
 		Dispatcher: NewDispatcher(d.clock, d.there, func() bool { return d.leader }),
-		cache:      reads{from: d.cached},
+		jobs:       jobShelf{shelf[*cachedJob]{toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, nil)}},
 		tenantJobs: shelf[*v1alpha1.TenantJob]{Indexer: toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, nil)},
 	}
 	d.CallThrough(func(s summons) { d.called = append(d.called, nameOf(s.NamespacedName)) })
@@ -73,14 +72,16 @@ func newStore() client.WithWatch {
 	}).Build()
 }
 
-// reads is a cache as far as the dispatcher reads it.
-type reads struct {
-	cache.Cache
-	from client.Reader
-}
-
-func (r reads) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
-	return r.from.Get(ctx, key, obj, opts...)
+// caches puts a Job into the cache, without a word to the dispatcher.
+func (d *desk) caches(j *batchv1.Job) {
+	d.t.Helper()
+	cached, err := stripJob(j.DeepCopy())
+	if err == nil {
+		err = d.jobs.Add(cached)
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 func (d *desk) opens() {

@@ -23,11 +23,11 @@ func TestDispatcherRebuild(t *testing.T) {
 		ends func(d *desk, j *batchv1.Job)
 	}{
 		"a Job that the watch has told of": {
-			given: func(d *desk, j *batchv1.Job) { d.put(d.there, j); d.put(d.cached, j); d.jobChanged(j) },
+			given: func(d *desk, j *batchv1.Job) { d.put(d.there, j); d.caches(j); d.jobChanged(j) },
 			ends:  func(d *desk, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) },
 		},
 		"a Job that the watch is about to tell of": {
-			given: func(d *desk, j *batchv1.Job) { d.put(d.there, j); d.put(d.cached, j) },
+			given: func(d *desk, j *batchv1.Job) { d.put(d.there, j); d.caches(j) },
 			ends:  func(d *desk, j *batchv1.Job) { d.jobChanged(j); d.jobChanged(ended(j, batchv1.JobComplete)) },
 		},
 		"a Job that the cache does not know": {
@@ -54,7 +54,7 @@ func TestDispatcherRebuild(t *testing.T) {
 			given: func(d *desk, j *batchv1.Job) {
 				j = ended(j, batchv1.JobComplete)
 				d.put(d.there, j)
-				d.put(d.cached, j)
+				d.caches(j)
 				d.jobChanged(j)
 			},
 			free: true,

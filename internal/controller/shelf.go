@@ -15,7 +15,7 @@ import (
 type shelf[T client.Object] struct{ toolscache.Indexer }
 
 // openShelf returns that of a kind, with indexes of its own. It has to be called before the cache is started.
-func openShelf[T client.Object](c cache.Cache, kind T, indexes toolscache.Indexers) (shelf[T], error) {
+func openShelf[T client.Object](c cache.Cache, kind client.Object, indexes toolscache.Indexers) (shelf[T], error) {
 	informer, err := c.GetInformer(context.Background(), kind)
 	if err != nil {
 		return shelf[T]{}, fmt.Errorf("watching %T: %w", kind, err)

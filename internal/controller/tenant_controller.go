@@ -53,6 +53,7 @@ const (
 
 type tenantReconciler struct {
 	deps
+	jobs jobShelf
 	// due are the names of Tenants whose namespace is to be compared with the spec object by object.
 	due sync.Map
 	// counting are the names of those that wait for their count of running jobs to be brought up to date.
@@ -130,8 +131,8 @@ func (r *tenantReconciler) observe(ctx context.Context, t *v1alpha1.Tenant) (see
 		Adopted:            tenant.IsAdopted(s.namespace, t),
 		MemberTemplates:    tenant.MemberTemplates(t, templates.Items),
 	})
-	s.live, err = liveJobsOf(ctx, r.Client, t)
-	return s, err
+	s.live = liveJobsOf(r.jobs.in(t.NamespaceName()), t)
+	return s, nil
 }
 
 // namespace reads a namespace's metadata. One that is not in the cache may exist without our label, or be too new.

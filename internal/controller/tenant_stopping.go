@@ -75,7 +75,7 @@ func (r *tenantReconciler) stop(
 	live := s.live
 	if len(live) == 0 {
 		// The cache may be behind; what it does not know of must not be taken for gone.
-		if live, err = liveJobsOf(ctx, r.live, t); err != nil {
+		if live, err = r.readLiveJobs(ctx, t); err != nil {
 			return wait, 0, err
 		}
 	}
@@ -141,21 +141,29 @@ func (r *tenantReconciler) lives(ctx context.Context, key types.NamespacedName, 
 	return false, nil
 }
 
-// liveJobsOf returns the tenant's Jobs that have not ended, for reading only.
-func liveJobsOf(ctx context.Context, reader client.Reader, t *v1alpha1.Tenant) ([]*batchv1.Job, error) {
+// readLiveJobs returns the tenant's Jobs that have not ended, as the API server has them.
+func (r *tenantReconciler) readLiveJobs(ctx context.Context, t *v1alpha1.Tenant) ([]*batchv1.Job, error) {
 	var jobs batchv1.JobList
-	err := reader.List(ctx, &jobs, client.InNamespace(t.NamespaceName()), client.MatchingLabels{v1alpha1.LabelTenant: t.Name},
-		client.UnsafeDisableDeepCopy)
+	err := r.live.List(ctx, &jobs, client.InNamespace(t.NamespaceName()), client.MatchingLabels{v1alpha1.LabelTenant: t.Name})
 	if err != nil {
 		return nil, fmt.Errorf("listing the Jobs of tenant %s: %w", t.Name, err)
 	}
-	var live []*batchv1.Job
+	all := make([]*batchv1.Job, 0, len(jobs.Items))
 	for i := range jobs.Items {
-		if job.IsLive(&jobs.Items[i]) {
-			live = append(live, &jobs.Items[i])
+		all = append(all, &jobs.Items[i])
+	}
+	return liveJobsOf(all, t), nil
+}
+
+// liveJobsOf returns those of some Jobs that are the tenant's and have not ended.
+func liveJobsOf(jobs []*batchv1.Job, t *v1alpha1.Tenant) []*batchv1.Job {
+	var live []*batchv1.Job
+	for _, j := range jobs {
+		if j.Labels[v1alpha1.LabelTenant] == t.Name && job.IsLive(j) {
+			live = append(live, j)
 		}
 	}
-	return live, nil
+	return live
 }
 
 // dismantle takes down a Tenant that is being deleted, and says when nothing of it is left. A namespace that is not its

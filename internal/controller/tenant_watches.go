@@ -36,7 +36,11 @@ const (
 )
 
 func setupTenant(mgr manager.Manager, d deps) error {
-	r := &tenantReconciler{deps: d}
+	jobs, err := openJobShelf(mgr.GetCache())
+	if err != nil {
+		return err
+	}
+	r := &tenantReconciler{deps: d, jobs: jobs}
 	due := make(chan event.GenericEvent)
 	verify := func(ctx context.Context, t *v1alpha1.Tenant) {
 		r.due.Store(t.Name, true)
@@ -126,17 +130,17 @@ func (r *tenantReconciler) countJobs() handler.EventHandler {
 	}
 	return handler.Funcs{
 		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
-			if job.IsLive(e.Object.(*batchv1.Job)) {
+			if job.IsLive(e.Object.(*cachedJob).job()) {
 				enqueue(ctx, e.Object, q)
 			}
 		},
 		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
-			if job.IsLive(e.ObjectOld.(*batchv1.Job)) && !job.IsLive(e.ObjectNew.(*batchv1.Job)) {
+			if job.IsLive(e.ObjectOld.(*cachedJob).job()) && !job.IsLive(e.ObjectNew.(*cachedJob).job()) {
 				enqueue(ctx, e.ObjectNew, q)
 			}
 		},
 		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
-			if job.IsLive(e.Object.(*batchv1.Job)) {
+			if job.IsLive(e.Object.(*cachedJob).job()) {
 				enqueue(ctx, e.Object, q)
 			}
 		},

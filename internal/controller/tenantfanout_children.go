@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,8 +19,6 @@ import (
 )
 
 const (
-	// mostAtOnce is how many requests for children are under way at once.
-	mostAtOnce = 32
 	// putOffFor is when the API server is asked again to make a child that it would not take for now.
 	putOffFor = 10 * time.Second
 )
@@ -42,9 +39,9 @@ func (r *tenantFanOutReconciler) carryOut(ctx context.Context, h *inHand, view f
 	}
 	checks := h.withoutPutOff(t.decision.Check, now)
 	enough := func() bool { return r.opts.Clock.Now().After(until) }
-	err := inParallel(len(makes), enough, func(n int) error { return r.makeChild(ctx, h, makes[n], view) })
+	err := h.width.do(len(makes), enough, func(n int) error { return r.makeChild(ctx, h, makes[n], view) })
 	if err == nil {
-		err = inParallel(len(checks), enough, func(n int) error { return r.check(ctx, h, checks[n], view) })
+		err = h.width.do(len(checks), enough, func(n int) error { return r.check(ctx, h, checks[n], view) })
 	}
 	return len(makes)+len(checks) > 0, err
 }
@@ -160,25 +157,4 @@ func isAboutTenant(err error) bool {
 func mayPass(err error) bool {
 	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) ||
 		apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota")
-}
-
-// inParallel does n things, first one, then two, then four at once, up to mostAtOnce, so that an API server in trouble
-// gets few requests. It stops after the first batch with an error, and when it is enough.
-func inParallel(n int, enough func() bool, do func(n int) error) error {
-	size := 1
-	for next := 0; next < n && !enough(); next, size = next+size, min(2*size, mostAtOnce) {
-		batch := min(size, n-next)
-		failed := make([]error, batch)
-		var wg sync.WaitGroup
-		for i := range batch {
-			wg.Go(func() { failed[i] = do(next + i) })
-		}
-		wg.Wait()
-		for _, err := range failed {
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

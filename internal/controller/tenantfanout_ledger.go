@@ -23,7 +23,9 @@ const (
 	// flushInterval is how often a ledger is stored on average, flushBurst how many times without waiting, so that a small
 	// fan-out starts at once.
 	flushInterval = 2 * time.Second
-	flushBurst    = 3
+	flushBurst    = 5
+	// manyMade is how many children are worth a write of their own.
+	manyMade = 100
 	// trustMade is how long the API server's word that a child is there stands, until the cache has it.
 	trustMade = 5 * time.Second
 	// staleAfter is when to look again after another leader was found to be at work, or a cache to be behind.
@@ -41,6 +43,7 @@ type inHand struct {
 	ledger  atomic.Pointer[fanout.Ledger]
 	version string
 	pace    pace
+	width   width
 
 	mu sync.Mutex
 	// answers of the API server about children that the cache does not have, by tenant.
@@ -116,7 +119,7 @@ func (r *tenantFanOutReconciler) store(
 	ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, d fanout.Decision, now time.Time,
 ) (bool, error) {
 	first := h.version == ""
-	if !first && (!d.Changed || !h.pace.take(now) && !d.Urgent) {
+	if !first && (!d.Changed || !h.pace.take(now) && !d.Urgent && !isLastMade(h.ledger.Load(), d)) {
 		return false, nil
 	}
 	cm := d.Ledger.ConfigMap(fanOut, r.opts.OperatorNamespace)
@@ -137,6 +140,12 @@ func (r *tenantFanOutReconciler) store(
 	}
 	h.isStored(d.Ledger, cm.ResourceVersion)
 	return true, nil
+}
+
+// isLastMade says whether the last children that there are to make for now were made, and the stored ledger lacks many of
+// them: nothing else is going on, and none of them starts before it has them.
+func isLastMade(stored *fanout.Ledger, d fanout.Decision) bool {
+	return len(d.Create)+len(d.Announced) == 0 && d.Ledger.Seen() >= stored.Seen()+manyMade
 }
 
 // confirm makes sure that the ledger in hand is still the stored one.

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,11 +18,11 @@ func TestPace(t *testing.T) {
 		want []bool
 		next time.Duration
 	}{
-		"a burst":                      {[]time.Duration{0, 0, 0, 0}, []bool{true, true, true, false}, 2 * time.Second},
-		"then one every two seconds":   {[]time.Duration{0, 0, 0, 1e9, 2e9, 3e9, 4e9}, []bool{true, true, true, false, true, false, true}, 6 * time.Second},
-		"a burst again after a pause":  {[]time.Duration{0, 0, 0, 6e9, 6e9, 6e9, 6e9}, []bool{true, true, true, true, true, true, false}, 8 * time.Second},
-		"no more after a longer pause": {[]time.Duration{0, 9e9, 9e9, 9e9, 9e9}, []bool{true, true, true, true, false}, 11 * time.Second},
-		"a clock that is put back":     {[]time.Duration{60e9, 60e9, 60e9, 0, 2e9}, []bool{true, true, true, false, true}, 4 * time.Second},
+		"a burst":                      {[]time.Duration{0, 0, 0, 0, 0, 0}, []bool{true, true, true, true, true, false}, 2 * time.Second},
+		"then one every two seconds":   {[]time.Duration{0, 0, 0, 0, 0, 1e9, 2e9, 3e9, 4e9}, []bool{true, true, true, true, true, false, true, false, true}, 6 * time.Second},
+		"some again after a pause":     {[]time.Duration{0, 0, 0, 0, 0, 4e9, 4e9, 4e9}, []bool{true, true, true, true, true, true, true, false}, 6 * time.Second},
+		"no more after a longer pause": {[]time.Duration{0, 99e9, 99e9, 99e9, 99e9, 99e9, 99e9}, []bool{true, true, true, true, true, true, false}, 101 * time.Second},
+		"a clock that is put back":     {[]time.Duration{60e9, 60e9, 60e9, 60e9, 60e9, 0, 2e9}, []bool{true, true, true, true, true, false, true}, 4 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var p pace
@@ -44,46 +45,53 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// TestInParallel: it starts slowly, never does too many at once, and stops after what went wrong or when it is enough.
-func TestInParallel(t *testing.T) {
+// TestWidth: it starts slowly, never does too many at once, and stops after what went wrong or when it is enough.
+func TestWidth(t *testing.T) {
 	broken := errors.New("broken")
 	for name, tc := range map[string]struct {
-		n int
+		from, n int
 		// fails is the one that fails, enoughAfter how many are enough; none if they are zero.
 		fails, enoughAfter int
-		want               []int
+		// most are done at once, and atMost in all. All are if it is zero.
+		most, atMost, want int
 		err                error
 	}{
-		"none":               {n: 0},
-		"all of them":        {n: 100, want: []int{1, 2, 4, 8, 16, 32, 32, 5}},
-		"the first is wrong": {n: 100, fails: 1, want: []int{1}, err: broken},
-		"a later one":        {n: 100, fails: 5, want: []int{1, 2, 4}, err: broken},
-		"enough":             {n: 100, enoughAfter: 7, want: []int{1, 2, 4}},
+		"none":                      {n: 0, want: 0},
+		"one":                       {n: 1, most: 1, want: 2},
+		"few":                       {n: 7, most: 4, want: 8},
+		"as many as there may be":   {n: 1000, most: mostAtOnce, want: 2 * mostAtOnce},
+		"all went well before":      {from: mostAtOnce, n: 1000, most: mostAtOnce, want: 2 * mostAtOnce},
+		"the first is wrong":        {n: 100, fails: 1, most: 1, atMost: 1, want: 1, err: broken},
+		"a later one":               {n: 100, fails: 5, most: 4, atMost: 7, want: 1, err: broken},
+		"one of many at once":       {from: mostAtOnce, n: 1000, fails: 100, most: mostAtOnce, atMost: 100 + mostAtOnce, want: 1, err: broken},
+		"enough":                    {n: 100, enoughAfter: 7, most: 4, atMost: 7, want: 8},
+		"enough while many at once": {from: mostAtOnce, n: 1000, enoughAfter: 500, most: mostAtOnce, atMost: 500 + mostAtOnce, want: 2 * mostAtOnce},
 	} {
 		t.Run(name, func(t *testing.T) {
 			done := make([]atomic.Int32, tc.n)
-			var count atomic.Int32
-			var batches []int
-			before := 0
-			batch := func() bool {
-				if after := int(count.Load()); after > before {
-					batches, before = append(batches, after-before), after
+			var count, now, most atomic.Int32
+			w := width{tc.from}
+			enough := func() bool { return tc.enoughAfter > 0 && int(count.Load()) >= tc.enoughAfter }
+			err := w.do(tc.n, enough, func(i int) error {
+				at := now.Add(1)
+				for before := most.Load(); at > before && !most.CompareAndSwap(before, at); before = most.Load() {
 				}
-				return tc.enoughAfter > 0 && before >= tc.enoughAfter
-			}
-			err := inParallel(tc.n, batch, func(i int) error {
+				defer now.Add(-1)
+				runtime.Gosched()
 				done[i].Add(1)
 				if n := count.Add(1); n == int32(tc.fails) {
 					return broken
 				}
 				return nil
 			})
-			batch()
-			if !errors.Is(err, tc.err) {
-				t.Errorf("it ended with %v", err)
+			if !errors.Is(err, tc.err) || w.atOnce != tc.want {
+				t.Errorf("it ended with %v and trusts it with %d, want %v and %d", err, w.atOnce, tc.err, tc.want)
 			}
-			if diff := cmp.Diff(tc.want, batches); diff != "" {
-				t.Errorf("at once (-want +got):\n%s", diff)
+			if n := int(most.Load()); n > tc.most {
+				t.Errorf("%d were done at once, want %d at most", n, tc.most)
+			}
+			if n := int(count.Load()); tc.atMost == 0 && n != tc.n || tc.atMost > 0 && n > tc.atMost {
+				t.Errorf("%d were done", n)
 			}
 			for i := range done {
 				if n := done[i].Load(); n > 1 {

@@ -48,10 +48,10 @@ func setupTenantFanOut(mgr manager.Manager, d deps) error {
 	}
 	r := &tenantFanOutReconciler{deps: d}
 	var err error
-	if r.tenants, err = openShelf(mgr.GetCache(), &v1alpha1.Tenant{}, nil); err != nil {
+	if r.tenants, err = openShelf[*v1alpha1.Tenant](mgr.GetCache(), &v1alpha1.Tenant{}, nil); err != nil {
 		return err
 	}
-	if r.tenantJobs, err = openShelf(mgr.GetCache(), &v1alpha1.TenantJob{}, nil); err != nil {
+	if r.tenantJobs, err = openShelf[*v1alpha1.TenantJob](mgr.GetCache(), &v1alpha1.TenantJob{}, nil); err != nil {
 		return err
 	}
 	options := d.opts.forController()

@@ -35,6 +35,7 @@ import (
 
 type tenantJobReconciler struct {
 	deps
+	jobs       jobShelf
 	tenantJobs shelf[*v1alpha1.TenantJob]
 	tenants    shelf[*v1alpha1.Tenant]
 	templates  shelf[*v1alpha1.TenantJobTemplate]
@@ -62,7 +63,7 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, tj *v1alpha1.Tenant
 	if err := patchStatus(ctx, r.Client, tj, base); err != nil {
 		return retryStale(err)
 	}
-	if r.isWrittenDown(ctx, base, observed) {
+	if r.isWrittenDown(base, observed) {
 		r.dispatcher.Forget(tj.UID, job.IsOver(base))
 	}
 	r.announce(base, tj, observed, decision)
@@ -88,11 +89,11 @@ func (r *tenantJobReconciler) tell(o job.Observed) {
 
 // isWrittenDown says whether the caches know of a start all that the dispatcher remembers: the TenantJob says that it was
 // started or is over, and its Job is in the cache, or gone.
-func (r *tenantJobReconciler) isWrittenDown(ctx context.Context, tj *v1alpha1.TenantJob, o job.Observed) bool {
+func (r *tenantJobReconciler) isWrittenDown(tj *v1alpha1.TenantJob, o job.Observed) bool {
 	if tj.Status.JobRef == nil && !job.IsOver(tj) {
 		return false
 	}
-	return o.Job == nil || r.Get(ctx, keyOf(tj), &batchv1.Job{}) == nil
+	return o.Job == nil || r.jobs.get(keyOf(tj)) != nil
 }
 
 // act carries a decision out and returns the one that stands afterwards.

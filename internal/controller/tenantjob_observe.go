@@ -89,9 +89,9 @@ func (r *tenantJobReconciler) namespace(name string) *job.Namespace {
 // may be behind, and a Job that is taken for gone would be made again, or its run called Deleted.
 func (r *tenantJobReconciler) job(ctx context.Context, tj *v1alpha1.TenantJob) (*batchv1.Job, error) {
 	key := keyOf(tj)
-	existing, err := found(ctx, r.Client, key, &batchv1.Job{})
+	existing, err := r.jobs.get(key), error(nil)
 	made := r.dispatcher.Made(tj.UID) || tj.Status.JobRef != nil && !job.IsOver(tj)
-	if err == nil && existing == nil && made {
+	if existing == nil && made {
 		if existing, err = found(ctx, r.live, key, &batchv1.Job{}); err == nil && existing == nil {
 			tj.Status.JobRef = &v1alpha1.LocalReference{Name: tj.Name}
 		}

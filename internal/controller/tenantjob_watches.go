@@ -7,6 +7,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -47,16 +48,19 @@ func setupTenantJob(mgr manager.Manager, d deps) error {
 }
 
 func (r *tenantJobReconciler) openShelves(c cache.Cache) (err error) {
-	if r.tenantJobs, err = openShelf(c, &v1alpha1.TenantJob{}, toolscache.Indexers{indexTemplate: unstartedOf}); err != nil {
+	if r.jobs, err = openJobShelf(c); err != nil {
 		return err
 	}
-	if r.tenants, err = openShelf(c, &v1alpha1.Tenant{}, nil); err != nil {
+	if r.tenantJobs, err = openShelf[*v1alpha1.TenantJob](c, &v1alpha1.TenantJob{}, toolscache.Indexers{indexTemplate: unstartedOf}); err != nil {
 		return err
 	}
-	if r.templates, err = openShelf(c, &v1alpha1.TenantJobTemplate{}, nil); err != nil {
+	if r.tenants, err = openShelf[*v1alpha1.Tenant](c, &v1alpha1.Tenant{}, nil); err != nil {
 		return err
 	}
-	r.namespaces, err = openShelf(c, namespaceMetadata(""), nil)
+	if r.templates, err = openShelf[*v1alpha1.TenantJobTemplate](c, &v1alpha1.TenantJobTemplate{}, nil); err != nil {
+		return err
+	}
+	r.namespaces, err = openShelf[*metav1.PartialObjectMetadata](c, namespaceMetadata(""), nil)
 	return err
 }
 

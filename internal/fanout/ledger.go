@@ -169,6 +169,11 @@ func (l *Ledger) decided(i int) bool {
 	return mark != markNone && mark != markAnnounced && mark != markCreated
 }
 
+// Seen is how many tenants have a TenantJob that was seen, or an outcome.
+func (l *Ledger) Seen() int {
+	return len(l.marks) - l.marked[markNone] - l.marked[markAnnounced]
+}
+
 func (l *Ledger) undecided() int {
 	return l.marked[markNone] + l.marked[markAnnounced] + l.marked[markCreated]
 }

@@ -13,16 +13,16 @@ func (s *State) bind(e *entry) {
 	e.queue = s.queueOf(e.Queue)
 	e.tenant = s.tenantOf(e.Tenant)
 	e.fanOut = s.fanOutOf(e.FanOut)
-	e.bin = e.tenant.bins[e.Template]
+	e.bin = e.tenant.bins.get(e.Template)
 	if e.bin == nil {
 		e.bin = &bin{tenant: e.tenant, template: e.Template}
-		e.tenant.bins[e.Template] = e.bin
+		e.tenant.bins.add(e.Template, e.bin)
 	}
 	e.line = e.queue.lines[e.tenant.Name]
 	if e.line == nil {
 		e.line = &line{queue: e.queue, tenant: e.tenant}
 		e.queue.lines[e.tenant.Name] = e.line
-		e.tenant.lines[e.queue.Name] = e.line
+		e.tenant.lines.add(e.queue.Name, e.line)
 	}
 	e.schedule = nil
 	if e.Schedule == "" {
@@ -46,7 +46,7 @@ func (s *State) tidy(e *entry) {
 		delete(t.schedules, e.Schedule)
 	}
 	if e.bin.running+len(e.bin.lanes) == 0 {
-		delete(t.bins, e.Template)
+		t.bins.remove(e.Template)
 	}
 	q.idle.set(l, l.waiting+l.running == 0)
 	s.tidyLines(q)
@@ -60,7 +60,7 @@ func (s *State) tidyLines(q *queue) {
 		l := q.idle.top()
 		q.idle.set(l, false)
 		delete(q.lines, l.tenant.Name)
-		delete(l.tenant.lines, q.Name)
+		l.tenant.lines.remove(q.Name)
 		s.tidyTenant(l.tenant)
 	}
 	if !q.known && len(q.lines) == 0 && q.exhaustedAt == 0 {
@@ -69,7 +69,7 @@ func (s *State) tidyLines(q *queue) {
 }
 
 func (s *State) tidyTenant(t *tenant) {
-	if !t.known && len(t.lines)+len(t.bins)+len(t.schedules) == 0 && t.backedOffAt == 0 {
+	if !t.known && t.lines.len()+t.bins.len()+len(t.schedules) == 0 && t.backedOffAt == 0 {
 		delete(s.tenants, t.Name)
 	}
 }
@@ -102,7 +102,7 @@ func (s *State) queueOf(name string) *queue {
 func (s *State) tenantOf(name string) *tenant {
 	t := s.tenants[name]
 	if t == nil {
-		t = &tenant{Tenant: Tenant{Name: name}, lines: map[string]*line{}, bins: map[string]*bin{}}
+		t = &tenant{Tenant: Tenant{Name: name}}
 		s.tenants[name] = t
 	}
 	return t

@@ -51,7 +51,7 @@ func (s *State) setTenant(to Tenant, known bool) {
 	}
 	was, held := costOf(t.Weight), !t.known || t.Held != ""
 	t.Tenant, t.known = to, known
-	for _, l := range t.lines {
+	for l := range t.lines.all() {
 		// What it still has to wait for its last start shrinks or grows as its share does.
 		if ahead := l.tag - l.queue.virtual; ahead > 0 {
 			l.tag = l.queue.virtual + ahead*costOf(t.Weight)/was
@@ -66,7 +66,7 @@ func (s *State) setTenant(to Tenant, known bool) {
 
 // runClocks starts or stops those of all of a tenant's jobs.
 func (s *State) runClocks(t *tenant) {
-	for _, l := range t.lines {
+	for l := range t.lines.all() {
 		for _, st := range l.stalls {
 			for _, lane := range st.lanes {
 				for _, e := range lane.jobs.items {
@@ -96,7 +96,7 @@ func (s *State) SetTemplate(name string, perTenant int32) {
 		delete(s.perTenant, name)
 	}
 	for _, t := range s.tenants {
-		if b := t.bins[name]; b != nil {
+		if b := t.bins.get(name); b != nil {
 			s.showBin(b)
 		}
 	}

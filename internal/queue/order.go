@@ -103,7 +103,7 @@ func (s *State) moveBack(l *line) {
 }
 
 func (s *State) showTenant(t *tenant) {
-	for _, l := range t.lines {
+	for l := range t.lines.all() {
 		s.showLine(l)
 	}
 }

@@ -39,7 +39,7 @@ func (s *State) RunningByTenant() map[string]int {
 func (s *State) Waiting(name string) int {
 	n := 0
 	if t := s.tenants[name]; t != nil {
-		for _, l := range t.lines {
+		for l := range t.lines.all() {
 			n += l.waiting
 		}
 	}

@@ -202,7 +202,7 @@ func (w *world) empty() {
 		w.t.Fatalf("keeps %+v", s)
 	}
 	for _, tenant := range s.tenants {
-		if tenant.running+len(tenant.bins)+len(tenant.schedules) > 0 {
+		if tenant.running+tenant.bins.len()+len(tenant.schedules) > 0 {
 			w.t.Fatalf("keeps %+v", tenant)
 		}
 	}

@@ -67,9 +67,9 @@ type tenant struct {
 	refusal string
 	running int
 	// lines of the tenant, by queue.
-	lines map[string]*line
+	lines few[*line]
 	// bins, by template.
-	bins      map[string]*bin
+	bins      few[*bin]
 	schedules map[string]*scheduled
 
 	backedOffAt int
