@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -58,13 +60,31 @@ func main() {
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&f.zap)))
 
 	if os.Getenv("GOGC") == "" {
-		// Most of the memory is caches, and there is little garbage: collecting four times as often as usual costs some
-		// percent of a core when ten thousand jobs start at once, and saves a third of the memory.
-		debug.SetGCPercent(25)
+		go boundGarbage()
 	}
 	if err := run(ctrl.SetupSignalHandler(), f); err != nil {
 		ctrl.Log.Error(err, "Stopped")
 		os.Exit(1)
+	}
+}
+
+// boundGarbage has the heap collected when it has grown by a set amount and not, as is the default, by as much as lives on
+// it, which is mostly caches: ten thousand TenantJobs then cost what they weigh, and a small installation, whose heap
+// would be collected several times a second while thousands of jobs start, has room for that.
+func boundGarbage() {
+	const (
+		room  = 64 << 20
+		least = 25
+		most  = 400
+	)
+	live, set := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}, uint64(100)
+	for ; ; time.Sleep(time.Second) {
+		metrics.Read(live)
+		percent := min(max(room*100/max(1, live[0].Value.Uint64()), least), most)
+		if percent*10 < set*9 || percent*10 > set*11 {
+			debug.SetGCPercent(int(percent))
+			set = percent
+		}
 	}
 }
 

@@ -58,8 +58,8 @@ type Dispatcher struct {
 	slots map[types.UID]*slot
 	// calls are the slots of those that were called and have not begun, and when they were.
 	calls map[types.UID]time.Time
-	// made are the TenantJobs that this process has started and whose status does not say so yet.
-	made map[types.UID]struct{}
+	// made are the TenantJobs that this process has started and whose status does not say so yet, and when.
+	made map[types.UID]time.Time
 	// verdicts on TenantJobs that are to end.
 	verdicts map[types.UID]Verdict
 	tenants  map[string]queue.Tenant
@@ -187,7 +187,7 @@ func NewDispatcher(c clock.PassiveClock, live client.Reader, leads func() bool) 
 	d := &Dispatcher{
 		clock: c, live: live, leads: leads,
 		state: queue.New(c.Now()), unheard: map[types.UID]struct{}{}, heard: map[types.UID]struct{}{},
-		slots: map[types.UID]*slot{}, calls: map[types.UID]time.Time{}, made: map[types.UID]struct{}{}, verdicts: map[types.UID]Verdict{},
+		slots: map[types.UID]*slot{}, calls: map[types.UID]time.Time{}, made: map[types.UID]time.Time{}, verdicts: map[types.UID]Verdict{},
 		tenants: map[string]queue.Tenant{}, closed: map[string]bool{}, inFlight: map[string]int{}, refusals: map[string]refusal{},
 		fanOuts: map[string]*openFanOut{}, children: map[string]map[types.UID]child{},
 		wake: make(chan struct{}, 1),
@@ -282,6 +282,17 @@ func (d *Dispatcher) Made(uid types.UID) bool {
 	defer d.lock()()
 	_, made := d.made[uid]
 	return made
+}
+
+// Settles is for how long the cache may well not have the Job yet of a TenantJob that this process has started. Zero means
+// that it should, or that there is none.
+func (d *Dispatcher) Settles(uid types.UID) time.Duration {
+	defer d.lock()()
+	at, made := d.made[uid]
+	if !made {
+		return 0
+	}
+	return max(0, at.Add(job.SettleAfter).Sub(d.clock.Now()))
 }
 
 // Replaced says whether a TenantJob that runs is to be stopped for a later run of its schedule.
@@ -396,7 +407,7 @@ func (d *Dispatcher) end(uid types.UID, o Outcome, why string) {
 		d.rush.add(d.clock.Now())
 		delete(d.refusals, tenant)
 		if !s.orphaned {
-			d.made[uid] = struct{}{}
+			d.made[uid] = d.clock.Now()
 		}
 	case Unsure:
 		s.unsure = true

@@ -45,6 +45,9 @@ type tenantJobReconciler struct {
 // Reconcile brings one TenantJob a step further.
 func (r *tenantJobReconciler) Reconcile(ctx context.Context, tj *v1alpha1.TenantJob) (reconcile.Result, error) {
 	now := r.opts.Clock.Now()
+	if after := r.dispatcher.Settles(tj.UID); after > 0 && r.jobs.get(keyOf(tj)) == nil {
+		return reconcile.Result{RequeueAfter: after, Priority: new(startedLater)}, nil // Its Job is on its way into the cache.
+	}
 	base := tj.DeepCopy()
 	observed, err := r.observe(ctx, tj, now)
 	if err != nil {

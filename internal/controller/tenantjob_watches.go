@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"math/bits"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -38,13 +39,20 @@ func setupTenantJob(mgr manager.Manager, d deps) error {
 		Named("tenantjob").
 		For(&v1alpha1.TenantJob{}, builder.WithPredicates(predicate.NewPredicateFuncs(func(client.Object) bool { return false }))).
 		Watches(&v1alpha1.TenantJob{}, handler.Funcs{CreateFunc: r.created, UpdateFunc: r.updated}).
-		Owns(&batchv1.Job{}).
+		Owns(&batchv1.Job{}, builder.WithPredicates(predicate.Funcs{CreateFunc: isNews})).
 		WatchesRawSource(source.Func(r.called)).
 		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.ofTenant), builder.WithPredicates(changed(tenantMatters))).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.ofTemplate), builder.WithPredicates(changed(templateMatters))).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.inNamespace), builder.WithPredicates(changed(namespaceMatters))).
 		WithOptions(d.opts.forController()).
 		Complete(reconcile.AsReconciler(d.Client, r))
+}
+
+// isNews says whether a Job that the cache did not have tells its TenantJob anything. Whoever has just made it looks at it
+// in a moment anyway.
+func isNews(e event.CreateEvent) bool {
+	c, ok := e.Object.(*cachedJob)
+	return !ok || !job.IsLive(c.job()) || time.Since(c.CreationTimestamp.Time) > job.SettleAfter
 }
 
 func (r *tenantJobReconciler) openShelves(c cache.Cache) (err error) {
