@@ -181,8 +181,8 @@ type Wave struct {
 	// +kubebuilder:validation:XValidation:rule="type(self) == string || (self >= 1 && self <= 1000000)",message="`size` must be a number from 1 to 1000000 or a percentage from 1% to 100%"
 	Size *intstr.IntOrString `json:"size,omitempty"`
 
-	// maxFailures is the failure budget of the wave, a number or a percentage of the planned tenants. Unset means none of
-	// its own.
+	// maxFailures is the failure budget of the wave, a number or a percentage of the tenants in it. Unset means none of its
+	// own.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9]?[0-9])%$`

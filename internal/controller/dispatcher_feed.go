@@ -266,7 +266,7 @@ func (d *Dispatcher) lost() map[types.UID]slot {
 	defer d.lock()()
 	all := map[types.UID]slot{}
 	for uid, s := range d.slots {
-		if s.lost && !s.inFlight {
+		if s.lost && !s.inFlight && !(s.unsure && d.clock.Now().Before(s.unsureUntil)) {
 			all[uid] = *s
 		}
 	}

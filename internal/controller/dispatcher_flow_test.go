@@ -178,8 +178,8 @@ func awaitAllSay(t *testing.T, tenant *v1alpha1.Tenant, template *v1alpha1.Tenan
 	})
 }
 
-// TestDispatcherWaitingCostsNothing: a thousand that wait cost a write each to say why, and none after that, whatever
-// starts and ends beside them.
+// TestDispatcherWaitingCostsNothing: a thousand that wait cost two writes each, their labels and why they wait, and none
+// after that, whatever starts and ends beside them.
 func TestDispatcherWaitingCostsNothing(t *testing.T) {
 	t.Parallel()
 	n := 1000
@@ -197,7 +197,7 @@ func TestDispatcherWaitingCostsNothing(t *testing.T) {
 	before := len(operator.requests())
 	writes := writesPerRun(operator.requests(), waiting)
 	for _, tj := range waiting {
-		// What holds it, once; a cache that is behind may have it written again.
+		// Of a cache that is behind comes one that is refused.
 		if n := writes[tj.Name]; n > 3 {
 			t.Errorf("%s cost %d writes until it said what holds it", tj.Name, n)
 		}

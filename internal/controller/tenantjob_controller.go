@@ -127,14 +127,17 @@ func (r *tenantJobReconciler) start(ctx context.Context, o *job.Observed, d job.
 	answer := r.dispatcher.Ask(candidate, saidOfQueue(o.TenantJob))
 	if answer.Begun == nil {
 		held := heldBack(answer)
-		if held.Reason == v1alpha1.ReasonQueued {
-			err = r.label(ctx, o.TenantJob, job.Labels(run, d.Values))
+		if held.Reason != v1alpha1.ReasonQueued {
+			return held, nil
 		}
-		return held, err
+		if labelled, err := r.label(ctx, o.TenantJob, job.Labels(run, d.Values)); err != nil || labelled {
+			return job.Decision{}, err // The watch brings it back, and then it says what holds it.
+		}
+		return held, nil
 	}
 	outcome, why := NotMade, ""
 	defer func() { answer.Begun(outcome, why) }()
-	if err := r.label(ctx, o.TenantJob, job.Labels(run, d.Values)); err != nil {
+	if _, err := r.label(ctx, o.TenantJob, job.Labels(run, d.Values)); err != nil {
 		return d, err
 	}
 	created, err := r.create(ctx, o.TenantJob, job.Build(run, d.Values))
@@ -201,8 +204,8 @@ func refusedJob(o job.Observed, err error, why string) (job.Decision, error) {
 	return job.Decision{}, fmt.Errorf("creating Job %s: %w", keyOf(o.TenantJob), err)
 }
 
-// label puts the operator's labels on a TenantJob that lacks some.
-func (r *tenantJobReconciler) label(ctx context.Context, tj *v1alpha1.TenantJob, labels map[string]string) error {
+// label puts the operator's labels on a TenantJob that lacks some, and says whether it did.
+func (r *tenantJobReconciler) label(ctx context.Context, tj *v1alpha1.TenantJob, labels map[string]string) (bool, error) {
 	labelled := tj.DeepCopy()
 	changed := false
 	for key, value := range labels {
@@ -212,13 +215,13 @@ func (r *tenantJobReconciler) label(ctx context.Context, tj *v1alpha1.TenantJob,
 		}
 	}
 	if !changed {
-		return nil
+		return false, nil
 	}
 	if err := r.Patch(ctx, labelled, client.MergeFrom(tj), client.FieldOwner(FieldManager)); err != nil {
-		return fmt.Errorf("labelling TenantJob %s: %w", keyOf(tj), err)
+		return false, fmt.Errorf("labelling TenantJob %s: %w", keyOf(tj), err)
 	}
 	tj.Labels, tj.ResourceVersion = labelled.Labels, labelled.ResourceVersion
-	return nil
+	return true, nil
 }
 
 // remove deletes this very object, never another of its name.

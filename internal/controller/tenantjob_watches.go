@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"math/bits"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -39,7 +38,7 @@ func setupTenantJob(mgr manager.Manager, d deps) error {
 		Named("tenantjob").
 		For(&v1alpha1.TenantJob{}, builder.WithPredicates(predicate.NewPredicateFuncs(func(client.Object) bool { return false }))).
 		Watches(&v1alpha1.TenantJob{}, handler.Funcs{CreateFunc: r.created, UpdateFunc: r.updated}).
-		Owns(&batchv1.Job{}, builder.WithPredicates(predicate.Funcs{CreateFunc: isNews})).
+		Owns(&batchv1.Job{}, builder.WithPredicates(predicate.Funcs{CreateFunc: r.isNews})).
 		WatchesRawSource(source.Func(r.called)).
 		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.ofTenant), builder.WithPredicates(changed(tenantMatters))).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.ofTemplate), builder.WithPredicates(changed(templateMatters))).
@@ -50,9 +49,9 @@ func setupTenantJob(mgr manager.Manager, d deps) error {
 
 // isNews says whether a Job that the cache did not have tells its TenantJob anything. Whoever has just made it looks at it
 // in a moment anyway.
-func isNews(e event.CreateEvent) bool {
+func (r *tenantJobReconciler) isNews(e event.CreateEvent) bool {
 	c, ok := e.Object.(*cachedJob)
-	return !ok || !job.IsLive(c.job()) || time.Since(c.CreationTimestamp.Time) > job.SettleAfter
+	return !ok || !job.IsLive(c.job()) || r.opts.Clock.Since(c.CreationTimestamp.Time) > job.SettleAfter
 }
 
 func (r *tenantJobReconciler) openShelves(c cache.Cache) (err error) {
