@@ -19,7 +19,8 @@ type cachedJob struct {
 
 // DeepCopyObject implements runtime.Object.
 func (c *cachedJob) DeepCopyObject() runtime.Object {
-	return &cachedJob{TypeMeta: c.TypeMeta, ObjectMeta: *c.ObjectMeta.DeepCopy(), Status: *c.Status.DeepCopy()}
+	metadata := c.ObjectMeta
+	return &cachedJob{TypeMeta: c.TypeMeta, ObjectMeta: *metadata.DeepCopy(), Status: *c.Status.DeepCopy()}
 }
 
 // job is the same as a Job. It shares what it has with the cache, so it is for reading only.
