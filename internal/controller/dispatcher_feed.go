@@ -24,6 +24,8 @@ const (
 	// reviewEvery is how often some of those that wait are looked at, whether what is said of them is still true.
 	reviewEvery  = time.Second
 	reviewAtOnce = 2000
+	// tellAtOnce bounds of how many of them something is said then: a flood must not keep the API server busy with words.
+	tellAtOnce = 100
 	// lookForLostEvery is how often the API server is asked for what no event will tell of.
 	lookForLostEvery = 2 * time.Second
 	pageSize         = 500
@@ -139,7 +141,7 @@ func (d *Dispatcher) review() {
 	if !d.open {
 		return
 	}
-	for _, told := range d.state.Review(reviewAtOnce, job.SettleAfter) {
+	for _, told := range d.state.Review(reviewAtOnce, tellAtOnce, job.SettleAfter) {
 		d.remind(told.Job.Key)
 	}
 }

@@ -110,10 +110,10 @@ func BenchmarkReview(b *testing.B) {
 	s := shapes["10000tenants"].fill()
 	for s.Next(noon).Action != ActionNone {
 	}
-	s.Review(manyJobs, 0)
+	s.Review(manyJobs, 1<<30, 0)
 	b.ReportAllocs()
 	for b.Loop() {
-		if told := s.Review(1000, 0); len(told) > 0 {
+		if told := s.Review(1000, 1<<30, 0); len(told) > 0 {
 			b.Fatal(told[0])
 		}
 	}

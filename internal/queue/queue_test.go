@@ -173,17 +173,17 @@ func TestHold(t *testing.T) {
 			if !waits || h.Words() != tc.words || h.Counts() == tc.uncounted {
 				t.Errorf("held by %+v, want %q", h, tc.words)
 			}
-			if early := s.Review(1, time.Second); len(early) > 0 {
+			if early := s.Review(1, 1<<30, time.Second); len(early) > 0 {
 				t.Errorf("told at once: %+v", early)
 			}
 			want := []Told{{job, h}}
 			if h.Kind == HeldByItself {
 				want = nil
 			}
-			if told := s.Review(1, 0); !slices.Equal(told, want) {
+			if told := s.Review(1, 1<<30, 0); !slices.Equal(told, want) {
 				t.Errorf("told %+v, want %+v", told, want)
 			}
-			if again := s.Review(100, 0); len(again) > 0 {
+			if again := s.Review(100, 1<<30, 0); len(again) > 0 {
 				t.Errorf("told again: %+v", again)
 			}
 			tc.lift(s)
@@ -349,5 +349,27 @@ func TestTell(t *testing.T) {
 		if words != step.want {
 			t.Errorf("%s: said %q, want %q", step.name, words, step.want)
 		}
+	}
+}
+
+// A flood is told of bit by bit, and nobody in it is passed over.
+func TestReviewTellsSoManyAtOnce(t *testing.T) {
+	s := given()
+	s.SetQueue(Queue{Name: "checks", Suspended: true})
+	for i := range 5 {
+		s.Put(givenJob(uid(types.UID(fmt.Sprint(i)))))
+	}
+	told := map[types.UID]bool{}
+	for _, want := range []int{2, 2, 1, 0} {
+		some := s.Review(100, 2, 0)
+		if len(some) != want {
+			t.Errorf("told %d, want %d", len(some), want)
+		}
+		for _, one := range some {
+			told[one.Job.UID] = true
+		}
+	}
+	if len(told) != 5 {
+		t.Errorf("%d of 5 were told", len(told))
 	}
 }

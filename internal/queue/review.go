@@ -29,18 +29,18 @@ type Told struct {
 	Hold Hold
 }
 
-// Review looks at so many of those that wait, new ones first and then all in turn, and returns those that are held by
-// something of which nothing was said yet: whatever was said last holds them no longer. Those that have not waited for the
+// Review looks at n of those that wait, new ones first and then all in turn, and returns those, at most so many, that are
+// held by something of which nothing was said yet: whatever was said last holds them no longer. Those that have not waited for the
 // time settle are left out, since most of them start before that, and so is what HeldByItself: whoever fed it knows. Call
 // it when Next has nothing to start, and write what it returns.
-func (s *State) Review(n int, settle time.Duration) []Told {
+func (s *State) Review(n, most int, settle time.Duration) []Told {
 	var told []Told
 	look := func(e *entry) {
 		if hold, news := s.tell(e, settle); news {
 			told = append(told, Told{e.Job, hold})
 		}
 	}
-	for ; n > 0 && len(s.unseen) > 0; n-- {
+	for ; n > 0 && len(s.unseen) > 0 && len(told) < most; n-- {
 		e := s.unseen[0]
 		if e.reviewAt != 0 && s.now.Before(e.since.Add(settle)) {
 			break
@@ -51,7 +51,7 @@ func (s *State) Review(n int, settle time.Duration) []Told {
 			look(e)
 		}
 	}
-	for n = min(n, len(s.order)); n > 0; n-- {
+	for n = min(n, len(s.order)); n > 0 && len(told) < most; n-- {
 		s.cursor = (s.cursor + 1) % len(s.order)
 		look(s.order[s.cursor])
 	}

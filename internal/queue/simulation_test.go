@@ -169,13 +169,13 @@ func seeds(t *testing.T) int {
 // checkTold checks that what was last said of each job is among what holds it, once all have been looked at.
 func (w *world) checkTold() {
 	w.t.Helper()
-	w.s.Review(2*len(w.m.jobs), 0)
+	w.s.Review(2*len(w.m.jobs), 1<<30, 0)
 	for uid, j := range w.m.jobs {
 		if e := w.s.jobs[uid]; !j.holds && e.told.Kind != "" && !slices.Contains(w.m.held(j), e.told.Kind) && len(w.m.held(j)) > 0 {
 			w.t.Fatalf("%+v was told %+v, held by %v", j, e.told, w.m.held(j))
 		}
 	}
-	if again := w.s.Review(2*len(w.m.jobs), 0); len(again) > 0 {
+	if again := w.s.Review(2*len(w.m.jobs), 1<<30, 0); len(again) > 0 {
 		w.t.Fatalf("says it again: %+v", again)
 	}
 }
