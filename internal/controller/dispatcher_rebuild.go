@@ -131,7 +131,7 @@ func (d *Dispatcher) lost() map[types.UID]slot {
 	defer d.lock()()
 	all := map[types.UID]slot{}
 	for uid, s := range d.slots {
-		if s.lost && !s.inFlight && !(s.unsure && d.clock.Now().Before(s.unsureUntil)) {
+		if s.lost && !s.inFlight {
 			all[uid] = *s
 		}
 	}

@@ -17,9 +17,8 @@ type slot struct {
 	called bool
 	// inFlight means that its Job is being made.
 	inFlight bool
-	// unsure means that nobody knows whether there is a Job: the API server did not answer. It may still come until then.
-	unsure      bool
-	unsureUntil time.Time
+	// unsure means that nobody knows whether there is a Job: the API server did not answer.
+	unsure bool
 	// seen means that the cache has its Job.
 	seen bool
 	// over means that the Job has ended, orphaned that the TenantJob is gone.
@@ -111,7 +110,7 @@ func (d *Dispatcher) end(uid types.UID, o Outcome, why string) {
 			d.made[uid] = d.clock.Now()
 		}
 	case Unsure:
-		s.unsure, s.unsureUntil = true, d.clock.Now().Add(2*WriteTimeout)
+		s.unsure = true
 	case NotMade, Refused:
 		d.back(uid)
 		if o == Refused {
