@@ -303,8 +303,8 @@ func TestDispatcherLosesItsLease(t *testing.T) {
 	awaitSaid(t, tenantJobOfStart(starts.all()[0].Job), isTrue, v1alpha1.ReasonCompleted, "")
 	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(2))
 	(&another{}).start(t)
-	finishAll(t, tenant)
 	finish(t, tenantJobOfStart(starts.all()[1].Job), corev1.PodSucceeded)
+	finishAll(t, tenant)
 	for _, tj := range all {
 		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
 	}
