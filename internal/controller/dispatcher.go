@@ -31,7 +31,7 @@ const (
 // Jobs that are gone, and starts under way. It calls nobody before it has read all of them from the API server, and no
 // more once its process has lost its lease.
 //
-//	TenantJob controller ──Ask──► called: make the Job ──Begin's end──► slot ──Job over, pods gone──► free
+//	TenantJob controller ──Ask──► called: make the Job ──Begun──► slot ──Job over, pods gone──► free
 //	                       Wait, Over, Forget
 //	TenantFanOut controller ──OpenFanOut, CloseFanOut──► which children may start
 //	Tenant controller ──Close, Open──► the tenant's door, for suspension
@@ -184,9 +184,15 @@ func (d *Dispatcher) Over(uid types.UID, child *ChildOutcome) {
 		d.record(*child)
 	}
 	d.withdraw(uid)
-	// A Job that the cache has never shown may not show up any more.
-	if s := d.slots[uid]; s != nil && !s.inFlight && !s.seen {
-		s.lost = true
+	if s := d.slots[uid]; s != nil {
+		s.decided = true
+		switch {
+		case s.inFlight:
+		case !s.endedAt.IsZero():
+			d.vacate(s)
+		case !s.seen: // A Job that the cache has never shown may not show up any more.
+			s.lost = true
+		}
 	}
 	d.dispatch()
 }

@@ -30,8 +30,7 @@ type openFanOut struct {
 
 // child is a fan-out's TenantJob that waits.
 type child struct {
-	key    types.NamespacedName
-	tenant string
+	key types.NamespacedName
 	// held is what else it waits for, in words.
 	held string
 }
@@ -191,7 +190,7 @@ func (d *Dispatcher) enlist(j holder) {
 		d.children[j.FanOut] = map[types.UID]child{}
 	}
 	if _, known := d.children[j.FanOut][j.UID]; !known {
-		d.children[j.FanOut][j.UID] = child{key: j.NamespacedName, tenant: j.Tenant}
+		d.children[j.FanOut][j.UID] = child{key: j.NamespacedName}
 	}
 }
 
@@ -205,14 +204,6 @@ func (d *Dispatcher) leave(uid types.UID) {
 			return
 		}
 	}
-}
-
-// outcomeOfJob is the outcome that a Job that has ended gives its TenantJob, as far as a fan-out's budget goes.
-func outcomeOfJob(succeeded bool) fanout.Outcome {
-	if succeeded {
-		return fanout.OutcomeOf(metav1.ConditionTrue, v1alpha1.ReasonCompleted, "")
-	}
-	return fanout.OutcomeOf(metav1.ConditionFalse, v1alpha1.ReasonJobFailed, "the Job failed")
 }
 
 // roundUp is a time of the API server, which has whole seconds, not earlier than it was.

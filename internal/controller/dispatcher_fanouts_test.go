@@ -3,6 +3,7 @@ package controller
 import (
 	"strings"
 	"testing"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,8 +54,20 @@ func createdLedger(tenants ...string) *fanout.Ledger {
 // failed has an outcome more.
 func failed(l *fanout.Ledger, i int) *fanout.Ledger {
 	l = l.Clone()
-	l.Record(i, outcomeOfJob(false))
+	l.Record(i, hasFailed)
 	return l
+}
+
+var (
+	hasCompleted = fanout.OutcomeOf(metav1.ConditionTrue, v1alpha1.ReasonCompleted, "")
+	hasFailed    = fanout.OutcomeOf(metav1.ConditionFalse, v1alpha1.ReasonJobFailed, "the Job failed")
+)
+
+// over has a run's Job end, and then the run with it.
+func (d *desk) over(j *batchv1.Job, run types.UID, how batchv1.JobConditionType, o *ChildOutcome) {
+	d.jobChanged(ended(j, how))
+	d.calls() // nobody before the outcome counts
+	d.Over(run, o)
 }
 
 // outcome of a tenant in fan-out f.
@@ -98,12 +111,14 @@ func TestDispatcherChildrenWait(t *testing.T) {
 				d.starts(ofFanOut(d.run("acme/f"), "f"))
 			},
 			words: "fan-out f is full (`spec.strategy.maxConcurrent`: 1)",
-			lift:  func(d *desk) { d.jobChanged(ended(d.jobOf(ofFanOut(d.run("acme/f"), "f")), batchv1.JobComplete)) },
+			lift: func(d *desk) {
+				d.over(d.jobOf(ofFanOut(d.run("acme/f"), "f")), "acme/f", batchv1.JobComplete, outcome("acme", hasCompleted))
+			},
 		},
 		"a wave that is not open": {
 			open:  func(d *desk) { l := ledgerWith(t, "++", waves, both...); d.OpenFanOut(aFanOut("f", nil), l, l, "") },
 			words: "fan-out f has not come to its wave",
-			lift:  func(d *desk) { d.Over("acme/f", outcome("acme", outcomeOfJob(true))) },
+			lift:  func(d *desk) { d.Over("acme/f", outcome("acme", hasCompleted)) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -127,22 +142,67 @@ func TestDispatcherChildrenWait(t *testing.T) {
 func TestDispatcherBudget(t *testing.T) {
 	t.Parallel()
 	none, one := intstr.FromInt32(0), intstr.FromInt32(1)
+	fails := func(d *desk, j *batchv1.Job) { d.over(j, "acme/f", batchv1.JobFailed, outcome("acme", hasFailed)) }
 	for name, tc := range map[string]struct {
 		end      func(*desk, *batchv1.Job)
 		want     bool
 		tolerant bool
 	}{
-		"the Job fails":                    {end: func(d *desk, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobFailed)) }},
-		"the Job fails, within the budget": {end: func(d *desk, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobFailed)) }, tolerant: true, want: true},
-		"the Job completes":                {end: func(d *desk, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) }, want: true},
+		"the Job fails":                    {end: fails},
+		"the Job fails, within the budget": {end: fails, tolerant: true, want: true},
+		"the Job completes": {
+			end:  func(d *desk, j *batchv1.Job) { d.over(j, "acme/f", batchv1.JobComplete, outcome("acme", hasCompleted)) },
+			want: true,
+		},
+		"the run ends before its Job": {end: func(d *desk, j *batchv1.Job) {
+			d.Over("acme/f", outcome("acme", hasFailed))
+			d.jobChanged(ended(j, batchv1.JobFailed))
+		}},
+		"the Job fails of a run that is cancelled": {
+			end: func(d *desk, j *batchv1.Job) {
+				d.over(j, "acme/f", batchv1.JobFailed, outcome("acme", fanout.OutcomeOf(metav1.ConditionFalse, v1alpha1.ReasonCancelled, "")))
+			},
+			want: true,
+		},
+		"the Job ends, and its run is deleted": {
+			end: func(d *desk, j *batchv1.Job) {
+				d.jobChanged(ended(j, batchv1.JobComplete))
+				d.calls()
+				d.tenantJobDeleted(tenantJobOf(ofFanOut(d.run("acme/f"), "f")))
+			},
+			want: true,
+		},
+		"the Job ends, and nobody says what came of its run": {
+			end: func(d *desk, j *batchv1.Job) {
+				j = ended(j, batchv1.JobComplete)
+				d.put(d.there, j)
+				d.jobChanged(j)
+				d.clock.Step(outcomeWithin - time.Second)
+				d.lookForLost(d.t.Context())
+				d.calls()
+				d.clock.Step(time.Second)
+				d.lookForLost(d.t.Context())
+			},
+			want: true,
+		},
+		"its start ends after its Job": {
+			end: func(d *desk, j *batchv1.Job) {
+				d.slots["acme/f"].inFlight = true
+				d.inFlight["acme"]++
+				d.jobChanged(ended(j, batchv1.JobFailed))
+				d.end("acme/f", Made, "")
+				d.calls()
+				d.Over("acme/f", outcome("acme", hasFailed))
+			},
+		},
 		"the Job is gone, and its run lost": {end: func(d *desk, j *batchv1.Job) {
 			d.jobDeleted(j)
-			d.Over("acme/f", outcome("acme", outcomeOfJob(false)))
+			d.Over("acme/f", outcome("acme", hasFailed))
 			d.lookForLost(d.t.Context())
 		}},
 		"of an earlier fan-out of its name": {
 			end: func(d *desk, j *batchv1.Job) {
-				other := outcome("acme", outcomeOfJob(false))
+				other := outcome("acme", hasFailed)
 				other.UID = "another"
 				d.Over("acme/f", other)
 				d.jobChanged(ended(j, batchv1.JobComplete))
@@ -151,7 +211,7 @@ func TestDispatcherBudget(t *testing.T) {
 		},
 		"it had succeeded before": {
 			end: func(d *desk, j *batchv1.Job) {
-				d.Over("acme/f", outcome("acme", outcomeOfJob(true)))
+				d.Over("acme/f", outcome("acme", hasCompleted))
 				d.jobChanged(ended(j, batchv1.JobFailed))
 			},
 			want: true,

@@ -28,7 +28,9 @@ const (
 	tellAtOnce = 100
 	// lookForLostEvery is how often the API server is asked for what no event will tell of.
 	lookForLostEvery = 2 * time.Second
-	pageSize         = 500
+	// outcomeWithin is how long the slot of a fan-out's child waits at most for its outcome when its Job has ended.
+	outcomeWithin = 30 * time.Second
+	pageSize      = 500
 )
 
 // dispatcherLoop keeps the dispatcher up to date. It is the part that only the leader runs.
@@ -233,6 +235,9 @@ func (d *Dispatcher) tenantJobDeleted(tj *v1alpha1.TenantJob) {
 	if s := d.slots[uid]; s != nil {
 		s.orphaned = true
 		s.lost = s.lost || !s.inFlight && !s.seen
+		if !s.inFlight && !s.endedAt.IsZero() {
+			d.vacate(s)
+		}
 	}
 	d.dispatch()
 }
@@ -264,21 +269,19 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 
 func (d *Dispatcher) jobEnded(j *batchv1.Job, uid types.UID, made time.Time) {
 	delete(d.unheard, uid)
-	if name := j.Labels[v1alpha1.LabelFanOut]; name != "" && d.fanOuts[name] != nil {
-		d.record(ChildOutcome{
-			FanOut: name, UID: d.fanOuts[name].fanOut.UID, Tenant: j.Labels[v1alpha1.LabelTenant], Outcome: outcomeOfJob(job.HasCompleted(j)),
-		})
-	}
 	s := d.slots[uid]
 	switch {
 	case s == nil && !d.open && d.clock.Now().Sub(made) < time.Minute:
 		d.state.Started(j.Labels[v1alpha1.LabelQueue], made)
 	case s == nil:
-	case s.inFlight:
-		s.seen, s.over = true, true
-	default:
+	case s.called:
 		d.uncall(uid)
-		d.release(uid)
+		d.state.Remove(uid)
+	case s.endedAt.IsZero():
+		s.seen, s.endedAt = true, d.clock.Now()
+		if !s.inFlight {
+			d.vacate(s)
+		}
 	}
 }
 

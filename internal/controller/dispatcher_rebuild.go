@@ -131,7 +131,7 @@ func (d *Dispatcher) lost() map[types.UID]slot {
 	defer d.lock()()
 	all := map[types.UID]slot{}
 	for uid, s := range d.slots {
-		if s.lost && !s.inFlight {
+		if s.lost && !s.inFlight && d.clock.Now().Sub(s.endedAt) >= outcomeWithin {
 			all[uid] = *s
 		}
 	}

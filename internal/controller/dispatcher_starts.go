@@ -21,8 +21,10 @@ type slot struct {
 	unsure bool
 	// seen means that the cache has its Job.
 	seen bool
-	// over means that the Job has ended, orphaned that the TenantJob is gone.
-	over, orphaned bool
+	// endedAt is when its Job was seen to have ended. Zero means that it has not.
+	endedAt time.Time
+	// decided means that the outcome of the TenantJob is known, orphaned that there is no TenantJob any more.
+	decided, orphaned bool
 	// lost means that no event will tell of its end: the Job is gone while its pods may not be, or was never seen.
 	lost   bool
 	jobUID types.UID
@@ -125,8 +127,8 @@ func (d *Dispatcher) end(uid types.UID, o Outcome, why string) {
 		if s.orphaned {
 			d.withdraw(uid)
 		}
-	case s.over:
-		d.release(uid)
+	case !s.endedAt.IsZero():
+		d.vacate(s)
 	case s.orphaned && !s.seen:
 		s.lost = true
 	}
@@ -164,6 +166,16 @@ func (d *Dispatcher) back(uid types.UID) {
 	delete(d.calls, uid)
 	d.state.Back(uid)
 	d.enlist(s.job)
+}
+
+// vacate gives the slot of a run whose Job has ended to the next. That of a fan-out's child stays taken until its outcome
+// counts, so that the failure that spends the budget is the last to start anything; the controller is about to say it.
+func (d *Dispatcher) vacate(s *slot) {
+	if d.fanOuts[s.job.FanOut] == nil || s.decided || s.orphaned {
+		d.release(s.job.UID)
+		return
+	}
+	s.lost = true // Were the TenantJob gone and nobody had noticed, nothing would tell.
 }
 
 // release gives a slot to the next.

@@ -3,10 +3,13 @@
 package controller
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -117,6 +120,15 @@ func (d deps) warn(obj client.Object, reason, action, message string) {
 
 func (d deps) note(obj client.Object, reason, action, message string) {
 	d.record(obj, corev1.EventTypeNormal, reason, action, message)
+}
+
+// deleteThis deletes this very object, never another of its name.
+func (d deps) deleteThis(ctx context.Context, obj client.Object, propagation metav1.DeletionPropagation) error {
+	err := d.Delete(ctx, obj, client.PropagationPolicy(propagation), client.Preconditions{UID: new(obj.GetUID())})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return fmt.Errorf("deleting %s %s: %w", kindOf(obj), keyOf(obj), err)
+	}
+	return nil
 }
 
 func keyOf(obj client.Object) types.NamespacedName { return client.ObjectKeyFromObject(obj) }

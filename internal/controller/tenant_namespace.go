@@ -258,15 +258,6 @@ func overlay(have client.Object, want tenant.Object) {
 	}
 }
 
-// deleteThis deletes this very object, never another of its name.
-func (r *tenantReconciler) deleteThis(ctx context.Context, obj client.Object, propagation metav1.DeletionPropagation) error {
-	err := r.Delete(ctx, obj, client.PropagationPolicy(propagation), client.Preconditions{UID: new(obj.GetUID())})
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return fmt.Errorf("deleting %s %s: %w", kindOf(obj), keyOf(obj), err)
-	}
-	return nil
-}
-
 // release gives a namespace back: what is ours is taken out and off, and what is others' is left. The hash goes first:
 // whoever goes on after a crash needs the operator's rights in the namespace again.
 func (r *tenantReconciler) release(ctx context.Context, t *v1alpha1.Tenant, s *seen) error {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -38,7 +37,6 @@ type tenantFanOutReconciler struct {
 	tenants    shelf[*v1alpha1.Tenant]
 	tenantJobs shelf[*v1alpha1.TenantJob]
 	known      fanOutsInHand
-	zones      zoneCache
 }
 
 // Reconcile brings one TenantFanOut as far as it goes now.
@@ -66,7 +64,7 @@ func (r *tenantFanOutReconciler) Reconcile(ctx context.Context, req reconcile.Re
 		return retryLedger(err)
 	}
 	if turn.decision.Remove {
-		return reconcile.Result{}, r.remove(ctx, fanOut)
+		return reconcile.Result{}, r.deleteThis(ctx, fanOut, metav1.DeletePropagationBackground)
 	}
 	if hasEnded(fanOut) {
 		r.close(req.Name)
@@ -227,14 +225,5 @@ func (r *tenantFanOutReconciler) expire(ctx context.Context, fanOut *v1alpha1.Te
 	if left := expiry.Sub(r.opts.Clock.Now()); left > 0 {
 		return reconcile.Result{RequeueAfter: left}, nil
 	}
-	return reconcile.Result{}, r.remove(ctx, fanOut)
-}
-
-// remove deletes this very fan-out; its children go with it.
-func (r *tenantFanOutReconciler) remove(ctx context.Context, fanOut *v1alpha1.TenantFanOut) error {
-	err := r.Delete(ctx, fanOut, client.PropagationPolicy(metav1.DeletePropagationBackground), client.Preconditions{UID: new(fanOut.UID)})
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return fmt.Errorf("deleting fan-out %s: %w", fanOut.Name, err)
-	}
-	return nil
+	return reconcile.Result{}, r.deleteThis(ctx, fanOut, metav1.DeletePropagationBackground)
 }

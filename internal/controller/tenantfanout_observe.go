@@ -15,9 +15,6 @@ import (
 	"github.com/tenantry/tenantry/internal/schedule"
 )
 
-// aroundTheWorld is how long a civil time takes from the first clock of the world to the last.
-const aroundTheWorld = 26 * time.Hour
-
 // fanOutView is what is known of a fan-out in one round.
 type fanOutView struct {
 	fanout.Observed
@@ -118,7 +115,7 @@ func (r *tenantFanOutReconciler) end(ctx context.Context, fanOut *v1alpha1.Tenan
 		return "", time.Time{}, err
 	}
 	if fanout.OnTenantsClock(fanOut) {
-		from := tick.Add(aroundTheWorld)
+		from := tick.Add(schedule.AroundTheWorld)
 		if spread := fanOut.Spec.SpreadSeconds; spread != nil {
 			from = from.Add(time.Duration(*spread) * time.Second)
 		}
@@ -147,9 +144,10 @@ func (r *tenantFanOutReconciler) hasLaterTick(
 	return false, err
 }
 
-func (r *tenantFanOutReconciler) fanOutsOf(ctx context.Context, ts types.UID) ([]v1alpha1.TenantFanOut, error) {
+// fanOutsOf are the fan-outs of a schedule in the cache, for reading only.
+func (d deps) fanOutsOf(ctx context.Context, ts types.UID) ([]v1alpha1.TenantFanOut, error) {
 	var list v1alpha1.TenantFanOutList
-	if err := r.List(ctx, &list, client.MatchingFields{indexTicks: string(ts)}, client.UnsafeDisableDeepCopy); err != nil {
+	if err := d.List(ctx, &list, client.MatchingFields{indexTicks: string(ts)}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing TenantFanOuts from the cache: %w", err)
 	}
 	return list.Items, nil

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
-	_ "time/tzdata" // the same zones on every machine
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -181,7 +179,7 @@ func (r *tenantFanOutReconciler) request(ctx context.Context, fanOut *v1alpha1.T
 	for i := range tenants {
 		t := fanout.TenantOf(&tenants[i])
 		if tick, _ := fanout.Tick(fanOut); fanout.OnTenantsClock(fanOut) {
-			t.NotBefore = schedule.TenantTime(tick, r.zones.get(tenants[i].TimeZone()))
+			t.NotBefore = schedule.TenantTime(tick, zoneOf(&tenants[i]))
 		}
 		request.Tenants = append(request.Tenants, t)
 	}
@@ -250,18 +248,11 @@ func isPlanned(fanOut *v1alpha1.TenantFanOut) bool {
 	return meta.IsStatusConditionTrue(fanOut.Status.Conditions, v1alpha1.ConditionPlanned)
 }
 
-// zoneCache holds time zones, which take long to load.
-type zoneCache struct{ loaded sync.Map }
-
-// get returns a zone, UTC for one that there is not.
-func (z *zoneCache) get(name string) *time.Location {
-	if zone, ok := z.loaded.Load(name); ok {
-		return zone.(*time.Location)
+// zoneOf is a tenant's time zone, UTC for one that there is not.
+func zoneOf(t *v1alpha1.Tenant) *time.Location {
+	zone, err := schedule.LoadZone(t.TimeZone())
+	if err != nil {
+		return time.UTC
 	}
-	zone, err := time.LoadLocation(name)
-	if err != nil || name == "Local" {
-		zone = time.UTC
-	}
-	z.loaded.Store(name, zone)
 	return zone
 }

@@ -105,9 +105,9 @@ func (r *tenantJobReconciler) act(ctx context.Context, o *job.Observed, d job.De
 	case job.ActionStart:
 		return r.start(ctx, o, d, now)
 	case job.ActionStop:
-		return d, r.remove(ctx, o.Job, metav1.DeletePropagationForeground)
+		return d, r.deleteThis(ctx, o.Job, metav1.DeletePropagationForeground)
 	case job.ActionRemove:
-		return d, r.remove(ctx, o.TenantJob, metav1.DeletePropagationBackground)
+		return d, r.deleteThis(ctx, o.TenantJob, metav1.DeletePropagationBackground)
 	}
 	ends := d.Status == metav1.ConditionTrue || d.Status == metav1.ConditionFalse || o.TenantJob.DeletionTimestamp != nil
 	if o.Job == nil && !ends && !job.IsOver(o.TenantJob) {
@@ -222,15 +222,6 @@ func (r *tenantJobReconciler) label(ctx context.Context, tj *v1alpha1.TenantJob,
 	}
 	tj.Labels, tj.ResourceVersion = labelled.Labels, labelled.ResourceVersion
 	return true, nil
-}
-
-// remove deletes this very object, never another of its name.
-func (r *tenantJobReconciler) remove(ctx context.Context, obj client.Object, propagation metav1.DeletionPropagation) error {
-	err := r.Delete(ctx, obj, client.PropagationPolicy(propagation), client.Preconditions{UID: new(obj.GetUID())})
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return fmt.Errorf("deleting %T %s: %w", obj, keyOf(obj), err)
-	}
-	return nil
 }
 
 // announce counts a run that has ended, and emits an event when that was otherwise than well.

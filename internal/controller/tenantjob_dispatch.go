@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -85,7 +84,7 @@ func waited(status *v1alpha1.TenantJobStatus, now time.Time) time.Duration {
 
 // childOutcome is what came of a TenantJob that is over for the fan-out that it is the child of. Nil when it is nobody's.
 func childOutcome(tj *v1alpha1.TenantJob) *ChildOutcome {
-	owner := fanOutOf(tj)
+	owner := job.FanOutOf(tj)
 	c := meta.FindStatusCondition(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
 	// One in another tenant's namespace is nobody's child, whatever it says of its owner.
 	if owner == nil || c == nil || c.Reason == v1alpha1.ReasonTenantMismatch {
@@ -94,13 +93,4 @@ func childOutcome(tj *v1alpha1.TenantJob) *ChildOutcome {
 	return &ChildOutcome{
 		FanOut: owner.Name, UID: owner.UID, Tenant: tj.Spec.TenantRef.Name, Outcome: fanout.OutcomeOf(c.Status, c.Reason, c.Message),
 	}
-}
-
-// fanOutOf is the fan-out that a TenantJob is the child of. Nil when it is nobody's: one of another name only says so.
-func fanOutOf(tj *v1alpha1.TenantJob) *metav1.OwnerReference {
-	owner := metav1.GetControllerOf(tj)
-	if owner == nil || owner.Kind != "TenantFanOut" || owner.Name != tj.Name {
-		return nil
-	}
-	return owner
 }

@@ -47,7 +47,7 @@ func (r *tenantJobReconciler) isHushed(o job.Observed, now time.Time) bool {
 
 // observeTemplate reads what a TenantJob runs: its template as it is, or as its fan-out has sealed it.
 func (r *tenantJobReconciler) observeTemplate(ctx context.Context, o *job.Observed) (err error) {
-	owner := fanOutOf(o.TenantJob)
+	owner := job.FanOutOf(o.TenantJob)
 	if owner == nil {
 		o.Template, _ = r.templates.get(types.NamespacedName{Name: o.TenantJob.Spec.TemplateRef.Name})
 		return nil

@@ -36,6 +36,7 @@ func setupTenantJob(mgr manager.Manager, d deps) error {
 	}
 	return builder.ControllerManagedBy(mgr).
 		Named("tenantjob").
+		// This only names the kind: what is watched has priorities of its own.
 		For(&v1alpha1.TenantJob{}, builder.WithPredicates(predicate.NewPredicateFuncs(func(client.Object) bool { return false }))).
 		Watches(&v1alpha1.TenantJob{}, handler.Funcs{CreateFunc: r.created, UpdateFunc: r.updated}).
 		Owns(&batchv1.Job{}, builder.WithPredicates(predicate.Funcs{CreateFunc: r.isNews})).

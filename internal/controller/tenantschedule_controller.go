@@ -137,10 +137,9 @@ func (r *tenantScheduleReconciler) clean(ctx context.Context, o observedSchedule
 			after = schedule.LookAgainAfter
 			continue
 		}
-		fanOut := &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: run.Name}}
-		err = r.Delete(ctx, fanOut, client.PropagationPolicy(metav1.DeletePropagationBackground), client.Preconditions{UID: &run.UID})
-		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-			return after, fmt.Errorf("deleting TenantFanOut %s: %w", run.Name, err)
+		fanOut := &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: run.Name, UID: run.UID}}
+		if err := r.deleteThis(ctx, fanOut, metav1.DeletePropagationBackground); err != nil {
+			return after, err
 		}
 	}
 	return after, nil

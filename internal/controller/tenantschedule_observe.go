@@ -55,14 +55,13 @@ func (r *tenantScheduleReconciler) observe(ctx context.Context, ts *v1alpha1.Ten
 
 // runs are the schedule's fan-outs in the cache.
 func (r *tenantScheduleReconciler) runs(ctx context.Context, ts *v1alpha1.TenantSchedule) ([]schedule.Run, error) {
-	var fanOuts v1alpha1.TenantFanOutList
-	err := r.List(ctx, &fanOuts, client.MatchingFields{indexTicks: string(ts.UID)}, client.UnsafeDisableDeepCopy)
+	fanOuts, err := r.fanOutsOf(ctx, ts.UID)
 	if err != nil {
-		return nil, fmt.Errorf("listing the fan-outs of TenantSchedule %s: %w", ts.Name, err)
+		return nil, err
 	}
-	runs := make([]schedule.Run, 0, len(fanOuts.Items))
-	for i := range fanOuts.Items {
-		if run, ok := schedule.RunOf(ts, &fanOuts.Items[i]); ok {
+	runs := make([]schedule.Run, 0, len(fanOuts))
+	for i := range fanOuts {
+		if run, ok := schedule.RunOf(ts, &fanOuts[i]); ok {
 			runs = append(runs, run)
 		}
 	}

@@ -38,15 +38,26 @@ func Labels(r Run, values Values) map[string]string {
 			labels[v1alpha1.TagPrefix+p.Name] = value
 		}
 	}
-	for _, key := range []string{v1alpha1.LabelFanOut, v1alpha1.LabelSchedule} {
-		if value, set := r.TenantJob.Labels[key]; set {
-			labels[key] = value
+	if owner := FanOutOf(r.TenantJob); owner != nil {
+		labels[v1alpha1.LabelFanOut] = owner.Name
+		if schedule, scheduled := r.TenantJob.Labels[v1alpha1.LabelSchedule]; scheduled {
+			labels[v1alpha1.LabelSchedule] = schedule
 		}
 	}
 	labels[v1alpha1.LabelTenant] = r.Tenant.Name
 	labels[v1alpha1.LabelTemplate] = r.Template.Name
 	labels[v1alpha1.LabelQueue] = r.Template.QueueName()
 	return labels
+}
+
+// FanOutOf is the fan-out that a TenantJob is the child of. Nil when it is nobody's, whatever its labels say: one of another
+// name only says so, too.
+func FanOutOf(tj *v1alpha1.TenantJob) *metav1.OwnerReference {
+	owner := metav1.GetControllerOf(tj)
+	if owner == nil || owner.Kind != "TenantFanOut" || owner.Name != tj.Name {
+		return nil
+	}
+	return owner
 }
 
 // Build returns the Job of a run. What the operator sets wins over what the template says.

@@ -76,15 +76,15 @@ func TestBuild(t *testing.T) {
 		"tags, fan-out and schedule come down, other labels of the TenantJob do not": {
 			run: func(r Run) {
 				r.TenantJob.Labels = map[string]string{
-					"tag.tenantry.dev/payment": "8231", "tenantry.dev/fan-out": "check-29334560", "tenantry.dev/schedule": "check",
-					"tenantry.dev/tenant": "globex", "team": "billing",
+					"tag.tenantry.dev/payment": "8231", "tenantry.dev/schedule": "check", "tenantry.dev/tenant": "globex", "team": "billing",
 				}
+				r.TenantJob.OwnerReferences = ownedByFanOut("report-8231")
 				r.TenantJob.Annotations = map[string]string{"tenantry.dev/template-generation": "9", "note": "x"}
 				r.Template.Spec.QueueRef = &v1alpha1.LabelReference{Name: "payment-checks"}
 			},
 			want: plain(func(j *batchv1.Job) {
 				more := map[string]string{
-					"tag.tenantry.dev/payment": "8231", "tenantry.dev/fan-out": "check-29334560", "tenantry.dev/schedule": "check",
+					"tag.tenantry.dev/payment": "8231", "tenantry.dev/fan-out": "report-8231", "tenantry.dev/schedule": "check",
 					"tenantry.dev/queue": "payment-checks",
 				}
 				j.Labels, j.Spec.Template.Labels = with(j.Labels, more), with(j.Spec.Template.Labels, more)
@@ -93,8 +93,15 @@ func TestBuild(t *testing.T) {
 					all["tenantry.dev/tenant"], all["tenantry.dev/template"] = "acme", "report"
 				}
 				env := j.Spec.Template.Spec.Containers[0].Env
-				env[8].Value, env[9].Value = "payment-checks", "check-29334560"
+				env[8].Value, env[9].Value = "payment-checks", "report-8231"
 			}),
+		},
+		"fan-out and schedule of one that only says so": {
+			run: func(r Run) {
+				r.TenantJob.Labels = map[string]string{"tenantry.dev/fan-out": "check-29334560", "tenantry.dev/schedule": "check"}
+				r.TenantJob.OwnerReferences = ownedByFanOut("check-29334560")
+			},
+			want: plain(nil),
 		},
 		"a parameter that is a tag": {
 			run: func(r Run) {

@@ -129,9 +129,12 @@ func notBefore(d time.Duration) change {
 }
 
 func fanOutChild(o *Observed) {
-	o.TenantJob.Labels = map[string]string{v1alpha1.LabelFanOut: "check-29334560"}
-	o.TenantJob.OwnerReferences = []metav1.OwnerReference{{Kind: "TenantFanOut", Name: "check-29334560", Controller: new(true)}}
+	o.TenantJob.OwnerReferences = ownedByFanOut(o.TenantJob.Name)
 	o.FanOut = &FanOut{}
+}
+
+func ownedByFanOut(name string) []metav1.OwnerReference {
+	return []metav1.OwnerReference{{Kind: "TenantFanOut", Name: name, Controller: new(true)}}
 }
 
 func maxWait(own, templates *int32) change {

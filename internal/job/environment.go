@@ -60,6 +60,10 @@ func ParameterVariable(p v1alpha1.Parameter) string {
 // environment is what every container of a run gets before its own variables. All of the operator's are set, if only to
 // nothing, so that no envFrom can supply one.
 func environment(r Run, values Values) []corev1.EnvVar {
+	fanOut := ""
+	if owner := FanOutOf(r.TenantJob); owner != nil {
+		fanOut = owner.Name
+	}
 	vars := []corev1.EnvVar{
 		literal(VarTenantID, r.Tenant.ExternalID()),
 		literal(VarTenantName, r.Tenant.Name),
@@ -70,7 +74,7 @@ func environment(r Run, values Values) []corev1.EnvVar {
 		literal(VarJobUID, string(r.TenantJob.UID)),
 		literal(VarTemplate, r.Template.Name),
 		literal(VarQueue, r.Template.QueueName()),
-		literal(VarFanOut, r.TenantJob.Labels[v1alpha1.LabelFanOut]),
+		literal(VarFanOut, fanOut),
 		literal(VarScheduledTime, r.TenantJob.Annotations[v1alpha1.AnnotationScheduledTime]),
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Tenant.Spec.Attributes)) {

@@ -57,17 +57,21 @@ func TestEnvironment(t *testing.T) {
 				r.Tenant.Spec.TimeZone = "America/New_York"
 				r.Tenant.Spec.Attributes = attributes{"plan": "gold", "billing.day": "3", "a-b": "c"}
 				r.Template.Spec.QueueRef = &v1alpha1.LabelReference{Name: "payment-checks"}
-				r.TenantJob.Labels = map[string]string{v1alpha1.LabelFanOut: "check-29334560"}
+				r.TenantJob.OwnerReferences = ownedByFanOut("report-8231")
 				r.TenantJob.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: "2026-11-24T02:00:00Z"}
 			},
 			want: append(operators(map[string]string{
 				"TENANT_ID": "9f1c0c1e", "TENANTRY_TIME_ZONE": "America/New_York", "TENANTRY_QUEUE": "payment-checks",
-				"TENANTRY_FAN_OUT": "check-29334560", "TENANTRY_SCHEDULED_TIME": "2026-11-24T02:00:00Z",
+				"TENANTRY_FAN_OUT": "report-8231", "TENANTRY_SCHEDULED_TIME": "2026-11-24T02:00:00Z",
 			}),
 				corev1.EnvVar{Name: "TENANTRY_ATTRIBUTE_A_B", Value: "c"},
 				corev1.EnvVar{Name: "TENANTRY_ATTRIBUTE_BILLING_DAY", Value: "3"},
 				corev1.EnvVar{Name: "TENANTRY_ATTRIBUTE_PLAN", Value: "gold"},
 			),
+		},
+		"labelled as a fan-out's child by hand": {
+			run:  func(r Run) { r.TenantJob.Labels = map[string]string{v1alpha1.LabelFanOut: "check-29334560"} },
+			want: operators(nil),
 		},
 		"parameters in the order of the template, without those that are not set": {
 			run:    parameters("paymentID", "note", "graceDays"),

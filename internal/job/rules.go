@@ -350,12 +350,6 @@ func isOver(tj *v1alpha1.TenantJob) bool {
 // IsOver says whether a TenantJob has its outcome.
 func IsOver(tj *v1alpha1.TenantJob) bool { return isOver(tj) }
 
-// HasCompleted says whether a Job has ended well.
-func HasCompleted(j *batchv1.Job) bool {
-	condition := finalCondition(j)
-	return condition != nil && condition.Type == batchv1.JobComplete
-}
-
 // IsLive says whether a Job holds its slot: it has not ended, or its pods have not.
 func IsLive(j *batchv1.Job) bool {
 	return finalCondition(j) == nil || terminating(j) > 0

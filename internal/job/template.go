@@ -153,13 +153,12 @@ func Specimen(t *v1alpha1.TenantJobTemplate, namespace string) (Run, Values) {
 		}
 	}
 	uid := types.UID("00000000-0000-0000-0000-000000000000")
+	name := "specimen-" + strings.Repeat("x", 63-len("specimen-"))
 	return Run{
 		TenantJob: &v1alpha1.TenantJob{ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace, Name: "specimen-" + strings.Repeat("x", 63-len("specimen-")), UID: uid,
-			Labels: map[string]string{
-				v1alpha1.LabelFanOut:   strings.Repeat("x", 63),
-				v1alpha1.LabelSchedule: strings.Repeat("x", 40),
-			},
+			Namespace: namespace, Name: name, UID: uid,
+			Labels:          map[string]string{v1alpha1.LabelSchedule: strings.Repeat("x", 40)},
+			OwnerReferences: []metav1.OwnerReference{{Kind: "TenantFanOut", Name: name, UID: uid, Controller: new(true)}},
 		}},
 		Tenant:   &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: strings.Repeat("x", 40), UID: uid}},
 		Template: t,

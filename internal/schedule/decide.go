@@ -143,7 +143,7 @@ type pass struct {
 func (in Input) pass() pass {
 	p := pass{expression: in.Expression, zone: orUTC(in.Zone), limit: 1, since: in.NotBefore, made: map[int64]bool{}}
 	if in.TimeZoneFrom == v1alpha1.TimeZoneFromTenant {
-		p.zone, p.lasts = world, aroundTheWorld
+		p.zone, p.lasts = world, AroundTheWorld
 	}
 	if in.CatchUpLimit != nil {
 		p.limit = min(max(int(*in.CatchUpLimit), 0), maxCatchUp)

@@ -7,8 +7,8 @@ import (
 const (
 	// eastmost is how far ahead of UTC the first clock of the world is, that of Kiritimati.
 	eastmost = 14 * time.Hour
-	// aroundTheWorld is how long a civil time takes from there to the last clock, twelve hours behind UTC.
-	aroundTheWorld = 26 * time.Hour
+	// AroundTheWorld is how long a civil time takes from there to the last clock, twelve hours behind UTC.
+	AroundTheWorld = 26 * time.Hour
 )
 
 // world is the clock on which the ticks of a schedule with timeZoneFrom: Tenant are found.

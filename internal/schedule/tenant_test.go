@@ -39,8 +39,8 @@ func TestTenantTime(t *testing.T) {
 			if want := at(t, tc.want); !got.Equal(want) {
 				t.Errorf("it comes at %s, want %s", got, want)
 			}
-			if got.Before(tick) || got.After(tick.Add(aroundTheWorld)) {
-				t.Errorf("it comes at %s, the tick lasts from %s to %s", got, tick, tick.Add(aroundTheWorld))
+			if got.Before(tick) || got.After(tick.Add(AroundTheWorld)) {
+				t.Errorf("it comes at %s, the tick lasts from %s to %s", got, tick, tick.Add(AroundTheWorld))
 			}
 		})
 	}
@@ -58,7 +58,7 @@ func TestTenantTimeIsTheCivilTime(t *testing.T) {
 			if n := e.Count(got.Add(-time.Second), got, clock); n != 1 {
 				t.Fatalf("%s: %s is not a tick there", name, got)
 			}
-			if got.Before(tick) || got.After(tick.Add(aroundTheWorld)) {
+			if got.Before(tick) || got.After(tick.Add(AroundTheWorld)) {
 				t.Fatalf("%s: %s comes at %s", name, tick, got)
 			}
 			civil, shown, before := wall(tick, world), wall(got, clock), wall(got.Add(-time.Minute), clock)

@@ -36,14 +36,14 @@ func benchCronJobs(b *testing.B, name string, e *environment, n int, flags ...st
 	})
 	seen, stop := watchJobs(b, e.c)
 	defer stop()
-	before := k.requests(b)
+	before, cpu := k.requests(b), e.spent(b, k)
 	if time.Until(tick) < time.Second {
 		b.Fatalf("making %d CronJobs took until their tick", n)
 	}
 	time.Sleep(time.Until(tick))
 
 	seen.await(b, n)
-	f := figures{name: name, n: n, starts: seen.after(tick)}
+	f := figures{name: name, n: n, starts: seen.after(tick), cpu: e.spent(b, k).since(cpu)}
 	k.quiet(b)
 	f.starting = since(before, k.requests(b))
 	// The calls are the same whatever the limits, and with the default ones they take minutes.

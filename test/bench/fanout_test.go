@@ -36,6 +36,8 @@ type figures struct {
 	name string
 	n    int
 	starts
+	// cpu is what was spent from the beginning to the last start.
+	cpu spent
 	// starting are the requests until all n runs had started and all about it was written down, whole those until they
 	// were over, too.
 	starting, whole map[string]float64
@@ -118,10 +120,11 @@ func benchBare(b *testing.B, e *environment, n int) (pairs, jobs figures) {
 	measure := func(name string, calls int, do func(i int) error) figures {
 		seen, stop := watchJobs(b, e.c)
 		defer stop()
-		began := time.Now()
+		cpu, began := e.spent(b, nil), time.Now()
 		inParallel(b, 0, n, do)
 		seen.await(b, n)
-		return figures{name: name, n: n, starts: seen.after(began), starting: map[string]float64{http.MethodPost: float64(calls * n)}}
+		cpu = e.spent(b, nil).since(cpu)
+		return figures{name: name, n: n, starts: seen.after(began), cpu: cpu, starting: map[string]float64{http.MethodPost: float64(calls * n)}}
 	}
 	makeJob := func(i int) error { return e.c.Create(b.Context(), job.Build(runs[i], values[i])) }
 	pairs = measure("bare pair, 32 clients", 2, func(i int) error {
@@ -155,12 +158,12 @@ func benchFanOut(b *testing.B, e *environment, m *process, n int) (figures, [][]
 		},
 	}
 	served := e.apiServer.served(b)
-	before, began := m.requests(b), time.Now()
+	before, cpu, began := m.requests(b), e.spent(b, m), time.Now()
 	if err := e.c.Create(b.Context(), fanOut); err != nil {
 		b.Fatal(err)
 	}
 	seen.await(b, n)
-	f := figures{name: "TenantFanOut", n: n, starts: seen.after(began)}
+	f := figures{name: "TenantFanOut", n: n, starts: seen.after(began), cpu: e.spent(b, m).since(cpu)}
 	m.quiet(b)
 	f.starting = since(before, m.requests(b))
 	peakOfStarting := m.peakMiB(b)
@@ -262,10 +265,10 @@ func benchQueue(b *testing.B, e *environment, m *process, n int) figures {
 	m.quiet(b)
 	seen, stop := watchJobs(b, e.c)
 	defer stop()
-	before, began := m.requests(b), time.Now()
+	before, cpu, began := m.requests(b), e.spent(b, m), time.Now()
 	e.suspend(b, false)
 	seen.await(b, n)
-	f := figures{name: "TenantQueue, let go", n: n, starts: seen.after(began)}
+	f := figures{name: "TenantQueue, let go", n: n, starts: seen.after(began), cpu: e.spent(b, m).since(cpu)}
 	m.quiet(b)
 	f.starting = since(before, m.requests(b))
 	e.clear(b)
@@ -295,11 +298,12 @@ func compare(bare, cronJobs figures, all []figures) {
 	for _, f := range all {
 		rows = append(rows, []string{
 			fmt.Sprintf("%s: %d", f.name, f.n), seconds(f.first), seconds(f.median), seconds(f.last), rate(f.between), rate(f.overall),
-			ratio(f.overall, bare.overall), ratio(f.overall, cronJobs.overall), per(f.starting, f.n), per(f.whole, f.n),
+			ratio(f.overall, bare.overall), ratio(f.overall, cronJobs.overall), f.cpu.per(f.n), per(f.starting, f.n), per(f.whole, f.n),
 		})
 	}
 	table([]string{
 		"runs", "first start", "median", "last", "first to last", "overall",
-		"overall / bare pair", "overall / " + cronJobs.name, "calls per run until started", "until completed",
+		"overall / bare pair", "overall / " + cronJobs.name, "CPU per run: API server + controller + benchmark",
+		"calls per run until started", "until completed",
 	}, rows)
 }

@@ -83,10 +83,13 @@ func newTenantJob(template *v1alpha1.TenantJobTemplate, tenant int, name string)
 	}
 }
 
-// newRun is a TenantJob with the labels of a fan-out's child, and what its Job is built from.
+// newRun is a TenantJob like a fan-out's child, and what its Job is built from.
 func newRun(template *v1alpha1.TenantJobTemplate, tenant int, name string) (job.Run, job.Values, error) {
 	tj := newTenantJob(template, tenant, name)
-	tj.Labels = map[string]string{v1alpha1.LabelFanOut: name}
+	tj.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(
+		&v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: name, UID: "00000000-0000-4000-8000-000000000000"}},
+		v1alpha1.GroupVersion.WithKind("TenantFanOut"),
+	)}
 	run := job.Run{
 		TenantJob: tj,
 		Tenant: &v1alpha1.Tenant{

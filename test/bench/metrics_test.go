@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -93,4 +95,33 @@ func (e endpoint) served(b *testing.B) map[string]float64 {
 		}
 	}
 	return counts
+}
+
+// spent is CPU time, in seconds. Etcd's is not in it.
+type spent struct{ apiServer, controller, benchmark float64 }
+
+// spent by the API server, a controller if there is one, and this process, since they were started.
+func (e *environment) spent(b *testing.B, controller *process) spent {
+	b.Helper()
+	const series = "process_cpu_seconds_total"
+	s := spent{apiServer: e.apiServer.scrape(b)[series]}
+	if controller != nil {
+		s.controller = controller.metrics.scrape(b)[series]
+	}
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	s.benchmark = time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
+	return s
+}
+
+func (s spent) since(before spent) spent {
+	return spent{s.apiServer - before.apiServer, s.controller - before.controller, s.benchmark - before.benchmark}
+}
+
+// per run of n, in milliseconds.
+func (s spent) per(n int) string {
+	ms := func(seconds float64) float64 { return seconds * 1000 / float64(n) }
+	return fmt.Sprintf("%.2f + %.2f + %.2f ms", ms(s.apiServer), ms(s.controller), ms(s.benchmark))
 }
