@@ -80,7 +80,15 @@ func ratio(ours, theirs float64) string {
 	if ours == 0 || theirs == 0 {
 		return "–"
 	}
-	return fmt.Sprintf("%.2f", ours/theirs)
+	return times(ours / theirs)
+}
+
+// times is a ratio. There is none where something was not measured.
+func times(ratio float64) string {
+	if ratio == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f", ratio)
 }
 
 // table prints figures as the docs have them, with a row's first cell as its name.

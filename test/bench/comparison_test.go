@@ -1,0 +1,85 @@
+package bench
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+)
+
+// round is what was measured once in each way, one after the other.
+type round struct {
+	// cronJobs are only measured with some numbers of tenants.
+	pairs, jobs, cronJobs, fanOut, queue figures
+	// facts about the fan-out that are no rates.
+	facts [][]string
+}
+
+// comparison is of rounds.
+type comparison struct {
+	rounds []round
+	// rest is what was measured beside them.
+	rest []figures
+}
+
+func (c *comparison) add(r round) { c.rounds = append(c.rounds, r) }
+
+// median over the rounds of the ratio of two rates. Zero when one was not measured.
+func (c *comparison) median(ours, theirs func(round) figures) float64 {
+	ratios := make([]float64, 0, len(c.rounds))
+	for _, r := range c.rounds {
+		if theirs(r).overall == 0 {
+			return 0
+		}
+		ratios = append(ratios, ours(r).overall/theirs(r).overall)
+	}
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2]
+}
+
+func pairsOf(r round) figures    { return r.pairs }
+func cronJobsOf(r round) figures { return r.cronJobs }
+func fanOutOf(r round) figures   { return r.fanOut }
+func queueOf(r round) figures    { return r.queue }
+
+// print what was measured, with the ratios of each round, and their medians.
+func (c *comparison) print(n int) {
+	var rows [][]string
+	for i, r := range c.rounds {
+		for _, f := range []figures{r.pairs, r.jobs, r.cronJobs, r.fanOut, r.queue} {
+			if f.n > 0 {
+				rows = append(rows, f.row(fmt.Sprintf("%d: %s", i+1, f.name), r))
+			}
+		}
+	}
+	for _, f := range c.rest {
+		rows = append(rows, f.row(f.name, round{}))
+	}
+	table([]string{
+		fmt.Sprintf("runs for %d tenants, by round", n), "first start", "median", "last", "overall", "of the bare pairs", "of CronJob",
+		"CPU per run: API server + controller + benchmark", "calls per run until started", "until completed",
+	}, rows)
+	table([]string{fmt.Sprintf("%d tenants, median of the rounds", n), "of the bare pairs", "of CronJob, 50 workers"}, [][]string{
+		{"TenantFanOut", times(c.median(fanOutOf, pairsOf)), times(c.median(fanOutOf, cronJobsOf))},
+		{"TenantQueue, let go", times(c.median(queueOf, pairsOf)), times(c.median(queueOf, cronJobsOf))},
+	})
+	table([]string{fmt.Sprintf("fan-out over %d tenants, last round", n), ""}, c.rounds[len(c.rounds)-1].facts)
+}
+
+// report the medians as the benchmark's own figures.
+func (c *comparison) report(b *testing.B) {
+	b.Helper()
+	last := c.rounds[len(c.rounds)-1].fanOut
+	b.ReportMetric(c.median(fanOutOf, pairsOf), "starts/barePair")
+	if ratio := c.median(fanOutOf, cronJobsOf); ratio > 0 {
+		b.ReportMetric(ratio, "starts/cronJob")
+	}
+	b.ReportMetric(writes(last.whole)/float64(last.n), "writes/run")
+}
+
+// row of a table, compared with others of the same round.
+func (f figures) row(name string, r round) []string {
+	return []string{
+		name, seconds(f.first), seconds(f.median), seconds(f.last), rate(f.overall),
+		ratio(f.overall, r.pairs.overall), ratio(f.overall, r.cronJobs.overall), f.cpu.per(f.n), per(f.starting, f.n), per(f.whole, f.n),
+	}
+}
