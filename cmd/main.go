@@ -117,7 +117,6 @@ func run(ctx context.Context, f flags) error {
 		Client:                              controller.ClientOptions(),
 		Metrics:                             metricsOptions(f),
 		HealthProbeBindAddress:              f.probeAddress,
-		PprofBindAddress:                    os.Getenv("PPROF"),
 		LeaderElection:                      f.leaderElect,
 		LeaderElectionResourceLockInterface: lease,
 		LeaseDuration:                       new(controller.LeaseDuration),

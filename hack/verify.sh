@@ -4,20 +4,22 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 failed=0
-# expect_nothing WHAT COMMAND... runs a command that prints what is wrong.
+fresh=$(mktemp -d)
+trap 'rm -rf "$fresh"' EXIT
+
+# expect_nothing WHAT COMMAND... runs a command that fails or prints what is wrong. What it says on the side, as that it
+# downloads a module, is shown only when something is.
 expect_nothing() {
 	local what=$1 output
 	shift
-	if output=$("$@" 2>&1) && [[ -z $output ]]; then
+	if output=$("$@" 2>"$fresh/stderr") && [[ -z $output ]]; then
 		printf 'ok    %s\n' "$what"
 	else
-		printf 'FAIL  %s\n%s\n\n' "$what" "$(head -n 60 <<<"$output")"
+		printf 'FAIL  %s\n%s\n\n' "$what" "$({ printf '%s\n' "$output"; cat "$fresh/stderr"; } | grep -v '^go: downloading ' | head -n 60)"
 		failed=1
 	fi
 }
 
-fresh=$(mktemp -d)
-trap 'rm -rf "$fresh"' EXIT
 make --no-print-directory manifests generate OUT="$fresh" >/dev/null
 
 stale() {
