@@ -17,8 +17,10 @@ const (
 	// is that of the queue and not that of the work queue, and a limit that is lowered finds few that are on their way.
 	callsAtOnce = 64
 	callLasts   = time.Second
-	// startsOfRush is how many starts in two seconds are a rush.
+	// startsOfRush is how many starts in two seconds are a rush, and rushLasts how long it lasts after that: the starts of a
+	// fan-out come in bursts, each when its ledger was written.
 	startsOfRush = 50
+	rushLasts    = 2 * flushInterval
 	// firstRetryAfter and lastRetryAfter are when a tenant is tried again after a start that was refused.
 	firstRetryAfter = 2 * time.Second
 	lastRetryAfter  = 5 * time.Minute
@@ -56,8 +58,8 @@ type Dispatcher struct {
 	slots map[types.UID]*slot
 	// calls are the slots of those that were called and have not begun, and when they were.
 	calls map[types.UID]time.Time
-	// made are the TenantJobs that this process has started and whose status does not say so yet, and when.
-	made map[types.UID]time.Time
+	// made are the TenantJobs that this process has started and whose status does not say so yet.
+	made map[types.UID]started
 	// verdicts on TenantJobs that are to end.
 	verdicts map[types.UID]Verdict
 	tenants  map[string]queue.Tenant
@@ -118,7 +120,7 @@ func NewDispatcher(c clock.PassiveClock, live client.Reader, leads func() bool) 
 	d := &Dispatcher{
 		clock: c, live: live, leads: leads,
 		state: queue.New(c.Now()), unheard: map[types.UID]struct{}{}, heard: map[types.UID]struct{}{},
-		slots: map[types.UID]*slot{}, calls: map[types.UID]time.Time{}, made: map[types.UID]time.Time{}, verdicts: map[types.UID]Verdict{},
+		slots: map[types.UID]*slot{}, calls: map[types.UID]time.Time{}, made: map[types.UID]started{}, verdicts: map[types.UID]Verdict{},
 		tenants: map[string]queue.Tenant{}, closed: map[string]bool{}, inFlight: map[string]int{}, refusals: map[string]refusal{},
 		fanOuts: map[string]*openFanOut{}, children: map[string]map[types.UID]child{},
 		wake: make(chan struct{}, 1),
@@ -225,11 +227,11 @@ func (d *Dispatcher) Made(uid types.UID) bool {
 // that it should, or that there is none.
 func (d *Dispatcher) Settles(uid types.UID) time.Duration {
 	defer d.lock()()
-	at, made := d.made[uid]
+	s, made := d.made[uid]
 	if !made {
 		return 0
 	}
-	return max(0, at.Add(job.SettleAfter).Sub(d.clock.Now()))
+	return max(0, s.at.Add(job.SettleAfter).Sub(d.clock.Now()))
 }
 
 // Replaced says whether a TenantJob that runs is to be stopped for a later run of its schedule.
@@ -284,10 +286,13 @@ func (d *Dispatcher) Waiting(tenant string) int {
 	return d.state.Waiting(tenant)
 }
 
-// Busy says whether so many start just now that what can wait should: words about those that have.
+// Busy says whether so many start just now that what can wait should: words about those that have. Those are looked at
+// again when it is over.
 func (d *Dispatcher) Busy() bool {
 	defer d.lock()()
-	return d.rush.on(d.clock.Now())
+	busy := d.rush.on(d.clock.Now())
+	d.rush.hushes = d.rush.hushes || busy
+	return busy
 }
 
 // Close shuts a tenant's door and waits for its starts in flight: when it returns, whoever lists the tenant's Jobs finds

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -248,4 +249,43 @@ func TestDispatcherReview(t *testing.T) {
 	if a := d.Ask(d.run("acme/1"), said); a.Hold.Words() != "queue q is suspended (`spec.suspend`)" {
 		t.Errorf("it still says %q", a.Hold.Words())
 	}
+}
+
+// TestDispatcherRush: words about those that have started wait while many start, through the pauses between bursts, and
+// are asked for as soon as it is over.
+func TestDispatcherRush(t *testing.T) {
+	t.Parallel()
+	d := newOpenDesk(t)
+	burst := func(of string) {
+		for _, name := range many(of, startsOfRush) {
+			d.starts(d.run(name))
+		}
+		d.called = nil
+	}
+	busy := func(want bool) {
+		t.Helper()
+		if d.Busy() != want {
+			t.Errorf("busy: %v, want %v", !want, want)
+		}
+	}
+	d.starts(d.run("globex/0"))
+	busy(false)
+	burst("acme")
+	busy(true)
+	d.clock.Step(rushLasts - time.Second)
+	burst("globex")
+	d.clock.Step(rushLasts - time.Second)
+	busy(true)
+	d.review()
+	d.calls()
+
+	d.Forget("acme/1", false)
+	d.tenantJobDeleted(tenantJobOf(d.run("acme/2")))
+	d.called = nil
+	d.clock.Step(time.Second)
+	d.review()
+	d.calls(slices.Concat(many("acme", startsOfRush)[2:], many("globex", startsOfRush), []string{"globex/0"})...)
+	busy(false)
+	d.review()
+	d.calls()
 }

@@ -143,6 +143,12 @@ func (d *Dispatcher) review() {
 	if !d.open {
 		return
 	}
+	if d.rush.hushes && !d.rush.on(d.clock.Now()) {
+		d.rush.hushes = false
+		for _, s := range d.made {
+			d.remind(s.NamespacedName)
+		}
+	}
 	for _, told := range d.state.Review(reviewAtOnce, tellAtOnce, job.SettleAfter) {
 		d.remind(told.Job.Key)
 	}

@@ -30,21 +30,30 @@ type slot struct {
 	jobUID types.UID
 }
 
+// started is which TenantJob was started, and when.
+type started struct {
+	types.NamespacedName
+	at time.Time
+}
+
 // rush counts the starts of this second and of the one before.
 type rush struct {
 	second       int64
 	now, earlier int
+	// until is when it is over if no more start.
+	until time.Time
+	// hushes means that somebody has kept silent for it.
+	hushes bool
 }
 
 func (r *rush) add(at time.Time) {
 	r.turn(at)
-	r.now++
+	if r.now++; r.now+r.earlier >= startsOfRush {
+		r.until = at.Add(rushLasts)
+	}
 }
 
-func (r *rush) on(at time.Time) bool {
-	r.turn(at)
-	return r.now+r.earlier >= startsOfRush
-}
+func (r *rush) on(at time.Time) bool { return at.Before(r.until) }
 
 func (r *rush) turn(at time.Time) {
 	switch second := at.Unix(); second - r.second {
@@ -109,7 +118,7 @@ func (d *Dispatcher) end(uid types.UID, o Outcome, why string) {
 		d.rush.add(d.clock.Now())
 		delete(d.refusals, tenant)
 		if !s.orphaned {
-			d.made[uid] = d.clock.Now()
+			d.made[uid] = started{s.job.NamespacedName, d.clock.Now()}
 		}
 	case Unsure:
 		s.unsure = true

@@ -22,6 +22,12 @@ func lingering(o *v1alpha1.TenantJobTemplate) {
 	metav1.SetMetaDataAnnotation(&o.Spec.JobTemplate.Spec.Template.ObjectMeta, annotationLingers, "true")
 }
 
+// awaitRunning waits until a pod runs: before it is bound, it would go at once when it is deleted.
+func awaitRunning(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, pod).Status.Phase).To(gomega.Equal(corev1.PodRunning)) })
+}
+
 func letGo(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
 	patch(t, pod, func(o *corev1.Pod) { delete(o.Annotations, annotationLingers) })
@@ -51,6 +57,7 @@ func TestTenantSuspension(t *testing.T) {
 	straggler := barePod(tenant, "straggler", nil)
 	straggler.Annotations = map[string]string{annotationLingers: "true"}
 	create(t, straggler)
+	awaitRunning(t, straggler)
 
 	patch(t, tenant, suspend)
 	awaitCondition(t, tenant, v1alpha1.ConditionSuspended, metav1.ConditionUnknown, v1alpha1.ReasonStoppingJobs, running.Name)
@@ -135,10 +142,8 @@ func TestTenantSuspensionStopsWhatNobodyStandsBehind(t *testing.T) {
 			create(t, orphan)
 			bare, foreign := create(t, barePod(tenant, "bare", ours)), create(t, barePod(tenant, "foreign", nil))
 			finished := create(t, barePod(tenant, "finished", ours))
-			eventually(t, func(g gomega.Gomega) {
-				g.Expect(get(t, g, finished).Status.Phase).To(gomega.Equal(corev1.PodRunning))
-				g.Expect(get(t, g, foreign).Status.Phase).To(gomega.Equal(corev1.PodRunning))
-			})
+			awaitRunning(t, finished)
+			awaitRunning(t, foreign)
 			endPod(t, finished, corev1.PodSucceeded)
 			patch(t, tenant, suspend)
 			awaitCondition(t, tenant, v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "")
@@ -160,7 +165,7 @@ func TestTenantSuspensionIsVerified(t *testing.T) {
 	verifying(t)
 	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
 	early := create(t, barePod(tenant, "early", nil))
-	eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, early).Status.Phase).To(gomega.Equal(corev1.PodRunning)) })
+	awaitRunning(t, early)
 	endPod(t, early, corev1.PodSucceeded)
 	patch(t, tenant, suspend)
 	awaitCondition(t, tenant, v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "")

@@ -64,15 +64,14 @@ func TestTenantFanOutIsDeleted(t *testing.T) {
 	t.Parallel()
 	tenants := newReadyTenants(t, 2)
 	fanOut := newFanOut(t, newReadyTemplate(t, nil).Name, tenants, nil)
-	awaitRunningPod(t, childIn(tenants[0], fanOut))
-	first := awaitRunningPod(t, childIn(tenants[1], fanOut))
+	stays, goes := awaitRunningPod(t, childIn(tenants[0], fanOut)), awaitRunningPod(t, childIn(tenants[1], fanOut))
 	ledger := ledgerOf(fanOut)
 	template, name := fanOut.Spec.TemplateRef.Name, fanOut.Name
 	lingers := patch(t, childIn(tenants[0], fanOut), func(o *v1alpha1.TenantJob) { o.Finalizers = []string{"test.example.com/lingers"} })
 	remove(t, fanOut)
 	awaitGone(t, ledger)
 	awaitGone(t, childIn(tenants[1], fanOut))
-	awaitGone(t, first)
+	awaitGone(t, goes)
 	eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, lingers).DeletionTimestamp).NotTo(gomega.BeNil()) })
 	// The name can be used again at once, and what is left of the first one is waited for.
 	again := newFanOut(t, template, tenants, func(o *v1alpha1.TenantFanOut) { o.Name = name })
@@ -81,6 +80,7 @@ func TestTenantFanOutIsDeleted(t *testing.T) {
 	endPod(t, pod, corev1.PodSucceeded)
 	awaitCounts(t, again, v1alpha1.FanOutCounts{Total: 2, Waiting: 1, Succeeded: 1})
 	patch(t, lingers, func(o *v1alpha1.TenantJob) { o.Finalizers = nil })
+	awaitGone(t, stays)
 	eventually(t, func(g gomega.Gomega) {
 		child := get(t, g, childIn(tenants[0], again))
 		g.Expect(metav1.IsControlledBy(child, again)).To(gomega.BeTrue())

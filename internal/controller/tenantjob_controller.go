@@ -43,12 +43,16 @@ type tenantJobReconciler struct {
 }
 
 // Reconcile brings one TenantJob a step further.
-func (r *tenantJobReconciler) Reconcile(ctx context.Context, tj *v1alpha1.TenantJob) (reconcile.Result, error) {
+func (r *tenantJobReconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	cached, exists := r.tenantJobs.get(req.NamespacedName)
+	if !exists {
+		return reconcile.Result{}, nil
+	}
 	now := r.opts.Clock.Now()
-	if after := r.dispatcher.Settles(tj.UID); after > 0 && r.jobs.get(keyOf(tj)) == nil {
+	if after := r.dispatcher.Settles(cached.UID); after > 0 && r.jobs.get(req.NamespacedName) == nil {
 		return reconcile.Result{RequeueAfter: after, Priority: new(startedLater)}, nil // Its Job is on its way into the cache.
 	}
-	base := tj.DeepCopy()
+	tj, base := cached.DeepCopy(), *cached
 	observed, err := r.observe(ctx, tj, now)
 	if err != nil {
 		return reconcile.Result{}, err
@@ -58,26 +62,23 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, tj *v1alpha1.Tenant
 		return reconcile.Result{}, err
 	}
 	if decision.Status == metav1.ConditionUnknown && r.isHushed(observed, now) {
-		decision = job.Decision{After: hushAgain}
+		decision = job.Decision{After: hushFor - now.Sub(observed.Job.CreationTimestamp.Time)}
 	}
 	base.Labels, base.ResourceVersion = tj.Labels, tj.ResourceVersion // It may have been labelled.
 	recordRun(tj, observed, decision, now)
 	r.tell(observed)
-	if err := patchStatus(ctx, r.Client, tj, base); err != nil {
+	if err := patchStatus(ctx, r.Client, tj, &base); err != nil {
 		return retryStale(err)
 	}
-	if r.isWrittenDown(base, observed) {
-		r.dispatcher.Forget(tj.UID, job.IsOver(base))
+	if r.isWrittenDown(&base, observed) {
+		r.dispatcher.Forget(tj.UID, job.IsOver(&base))
 	}
-	r.announce(base, tj, observed, decision)
+	r.announce(&base, tj, observed, decision)
 	return reconcile.Result{RequeueAfter: decision.After, Priority: new(startedLater)}, nil
 }
 
-// In a rush of starts the first words about a run wait for at most hushFor after its own.
-const (
-	hushFor   = 30 * time.Second
-	hushAgain = 5 * time.Second
-)
+// hushFor is how long the first words about a run wait in a rush of starts, at most.
+const hushFor = 30 * time.Second
 
 // tell the dispatcher how a TenantJob stands that does not ask: before its status is written, since another may start as
 // soon as that is.

@@ -45,7 +45,7 @@ func setupTenantJob(mgr manager.Manager, d deps) error {
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.ofTemplate), builder.WithPredicates(changed(templateMatters))).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.inNamespace), builder.WithPredicates(changed(namespaceMatters))).
 		WithOptions(d.opts.forController()).
-		Complete(reconcile.AsReconciler(d.Client, r))
+		Complete(r)
 }
 
 // isNews says whether a Job that the cache did not have tells its TenantJob anything. Whoever has just made it looks at it
