@@ -8,10 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"runtime/debug"
-	"runtime/metrics"
 	"strings"
-	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -57,7 +54,7 @@ func main() {
 	flag.IntVar(&f.metricsTenants, "metrics-tenants", 1000, "How many tenants have metrics of their own; the others share the tenant label _other.")
 	f.zap.BindFlags(flag.CommandLine)
 	flag.Parse()
-	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&f.zap)))
+	ctrl.SetLogger(newLogger(&f.zap))
 
 	if os.Getenv("GOGC") == "" {
 		go boundGarbage()
@@ -65,26 +62,6 @@ func main() {
 	if err := run(ctrl.SetupSignalHandler(), f); err != nil {
 		ctrl.Log.Error(err, "Stopped")
 		os.Exit(1)
-	}
-}
-
-// boundGarbage has the heap collected when it has grown by a set amount and not, as is the default, by as much as lives on
-// it, which is mostly caches: ten thousand TenantJobs then cost what they weigh, and a small installation, whose heap
-// would be collected several times a second while thousands of jobs start, has room for that.
-func boundGarbage() {
-	const (
-		room  = 64 << 20
-		least = 25
-		most  = 400
-	)
-	live, set := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}, uint64(100)
-	for ; ; time.Sleep(time.Second) {
-		metrics.Read(live)
-		percent := min(max(room*100/max(1, live[0].Value.Uint64()), least), most)
-		if percent*10 < set*9 || percent*10 > set*11 {
-			debug.SetGCPercent(int(percent))
-			set = percent
-		}
 	}
 }
 
