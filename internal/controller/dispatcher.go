@@ -21,6 +21,8 @@ const (
 	// fan-out come in bursts, each when its ledger was written.
 	startsOfRush = 50
 	rushLasts    = 2 * flushInterval
+	// hushFor is how long the first words about a run wait in a rush, at most.
+	hushFor = 30 * time.Second
 	// firstRetryAfter and lastRetryAfter are when a tenant is tried again after a start that was refused.
 	firstRetryAfter = 2 * time.Second
 	lastRetryAfter  = 5 * time.Minute
@@ -59,7 +61,7 @@ type Dispatcher struct {
 	// calls are the slots of those that were called and have not begun, and when they were.
 	calls map[types.UID]time.Time
 	// made are the TenantJobs that this process has started and whose status does not say so yet.
-	made map[types.UID]started
+	made map[types.UID]*started
 	// verdicts on TenantJobs that are to end.
 	verdicts map[types.UID]Verdict
 	tenants  map[string]queue.Tenant
@@ -120,7 +122,7 @@ func NewDispatcher(c clock.PassiveClock, live client.Reader, leads func() bool) 
 	d := &Dispatcher{
 		clock: c, live: live, leads: leads,
 		state: queue.New(c.Now()), unheard: map[types.UID]struct{}{}, heard: map[types.UID]struct{}{},
-		slots: map[types.UID]*slot{}, calls: map[types.UID]time.Time{}, made: map[types.UID]started{}, verdicts: map[types.UID]Verdict{},
+		slots: map[types.UID]*slot{}, calls: map[types.UID]time.Time{}, made: map[types.UID]*started{}, verdicts: map[types.UID]Verdict{},
 		tenants: map[string]queue.Tenant{}, closed: map[string]bool{}, inFlight: map[string]int{}, refusals: map[string]refusal{},
 		fanOuts: map[string]*openFanOut{}, children: map[string]map[types.UID]child{},
 		wake: make(chan struct{}, 1),
@@ -286,13 +288,16 @@ func (d *Dispatcher) Waiting(tenant string) int {
 	return d.state.Waiting(tenant)
 }
 
-// Busy says whether so many start just now that what can wait should: words about those that have. Those are looked at
-// again when it is over.
-func (d *Dispatcher) Busy() bool {
+// Hush says whether the words about a TenantJob that this process has started are to wait: in a rush, starts come first. It
+// is looked at again when that is over, or after hushFor.
+func (d *Dispatcher) Hush(uid types.UID) bool {
 	defer d.lock()()
-	busy := d.rush.on(d.clock.Now())
-	d.rush.hushes = d.rush.hushes || busy
-	return busy
+	s, now := d.made[uid], d.clock.Now()
+	if s == nil || !d.rush.on(now) || now.Sub(s.at) >= hushFor {
+		return false
+	}
+	s.hushed = true
+	return true
 }
 
 // Close shuts a tenant's door and waits for its starts in flight: when it returns, whoever lists the tenant's Jobs finds

@@ -1,11 +1,12 @@
 package controller
 
 import (
-	"slices"
+	"fmt"
 	"testing"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/job"
@@ -251,41 +252,60 @@ func TestDispatcherReview(t *testing.T) {
 	}
 }
 
-// TestDispatcherRush: words about those that have started wait while many start, through the pauses between bursts, and
-// are asked for as soon as it is over.
+// TestDispatcherRush: words about those that have started wait while many start, through the pauses between bursts. They
+// are asked for as soon as that is over, and after a while if it goes on.
 func TestDispatcherRush(t *testing.T) {
 	t.Parallel()
 	d := newOpenDesk(t)
-	burst := func(of string) {
-		for _, name := range many(of, startsOfRush) {
-			d.starts(d.run(name))
+	bursts := 0
+	burst := func() {
+		bursts++
+		for i := range startsOfRush {
+			d.starts(d.run(fmt.Sprintf("acme/%d-%d", bursts, i)))
 		}
 		d.called = nil
 	}
-	busy := func(want bool) {
+	hush := func(want bool, names ...string) {
 		t.Helper()
-		if d.Busy() != want {
-			t.Errorf("busy: %v, want %v", !want, want)
+		for _, name := range names {
+			if d.Hush(types.UID(name)) != want {
+				t.Errorf("%s is hushed: %v, want %v", name, !want, want)
+			}
 		}
 	}
-	d.starts(d.run("globex/0"))
-	busy(false)
-	burst("acme")
-	busy(true)
+	d.starts(d.run("globex/1"))
+	hush(false, "globex/1")
+	burst()
+	hush(true, "acme/1-0", "acme/1-1", "acme/1-2", "acme/1-3")
+	hush(false, "acme/of another process")
 	d.clock.Step(rushLasts - time.Second)
-	burst("globex")
+	burst()
 	d.clock.Step(rushLasts - time.Second)
-	busy(true)
+	hush(true, "acme/2-0")
 	d.review()
 	d.calls()
 
-	d.Forget("acme/1", false)
-	d.tenantJobDeleted(tenantJobOf(d.run("acme/2")))
+	d.Forget("acme/1-0", false)
+	d.tenantJobDeleted(tenantJobOf(d.run("acme/1-1")))
 	d.called = nil
 	d.clock.Step(time.Second)
 	d.review()
-	d.calls(slices.Concat(many("acme", startsOfRush)[2:], many("globex", startsOfRush), []string{"globex/0"})...)
-	busy(false)
+	d.calls("acme/1-2", "acme/1-3", "acme/2-0")
+	hush(false, "acme/1-2", "acme/2-0")
 	d.review()
 	d.calls()
+
+	burst()
+	hush(true, "acme/3-0")
+	for began := d.clock.Now(); ; {
+		d.clock.Step(rushLasts / 2)
+		burst()
+		d.review()
+		if d.clock.Since(began) >= hushFor {
+			break
+		}
+		d.calls()
+	}
+	d.calls("acme/3-0")
+	hush(false, "acme/3-0")
 }

@@ -143,9 +143,10 @@ func (d *Dispatcher) review() {
 	if !d.open {
 		return
 	}
-	if d.rush.hushes && !d.rush.on(d.clock.Now()) {
-		d.rush.hushes = false
-		for _, s := range d.made {
+	now := d.clock.Now()
+	for _, s := range d.made {
+		if s.hushed && (!d.rush.on(now) || now.Sub(s.at) >= hushFor) {
+			s.hushed = false
 			d.remind(s.NamespacedName)
 		}
 	}

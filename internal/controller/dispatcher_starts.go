@@ -34,6 +34,8 @@ type slot struct {
 type started struct {
 	types.NamespacedName
 	at time.Time
+	// hushed means that the words about it wait.
+	hushed bool
 }
 
 // rush counts the starts of this second and of the one before.
@@ -42,8 +44,6 @@ type rush struct {
 	now, earlier int
 	// until is when it is over if no more start.
 	until time.Time
-	// hushes means that somebody has kept silent for it.
-	hushes bool
 }
 
 func (r *rush) add(at time.Time) {
@@ -118,7 +118,7 @@ func (d *Dispatcher) end(uid types.UID, o Outcome, why string) {
 		d.rush.add(d.clock.Now())
 		delete(d.refusals, tenant)
 		if !s.orphaned {
-			d.made[uid] = started{s.job.NamespacedName, d.clock.Now()}
+			d.made[uid] = &started{NamespacedName: s.job.NamespacedName, at: d.clock.Now()}
 		}
 	case Unsure:
 		s.unsure = true

@@ -58,8 +58,8 @@ func (h *inHand) withoutPutOff(indexes []int, now time.Time) []int {
 func (r *tenantFanOutReconciler) makeChild(ctx context.Context, h *inHand, i int, view fanOutView) error {
 	fanOut := view.FanOut
 	name := h.plan.Entries[i].Tenant
-	tenant := view.tenants[name]
-	child := fanout.BuildChild(fanOut, h.plan, i, tenant.NamespaceName())
+	namespace := view.Tenants[name].Namespace
+	child := fanout.BuildChild(fanOut, h.plan, i, namespace)
 	err := r.Create(ctx, child, client.FieldOwner(FieldManager))
 	now := r.opts.Clock.Now()
 	switch {
@@ -67,7 +67,7 @@ func (r *tenantFanOutReconciler) makeChild(ctx context.Context, h *inHand, i int
 		h.noteChild(name, r.childOf(child, fanOut.UID), now)
 		return nil
 	case apierrors.IsAlreadyExists(err):
-		return r.lookAt(ctx, fanOut, h, name, tenant.NamespaceName())
+		return r.lookAt(ctx, fanOut, h, name, namespace)
 	case !isAboutTenant(err):
 		return fmt.Errorf("creating TenantJob %s: %w", keyOf(child), err)
 	}
@@ -88,10 +88,10 @@ func (r *tenantFanOutReconciler) makeChild(ctx context.Context, h *inHand, i int
 // check asks the API server for a child that the cache does not have, and for its tenant if the cache does not have that.
 func (r *tenantFanOutReconciler) check(ctx context.Context, h *inHand, i int, view fanOutView) error {
 	name := h.plan.Entries[i].Tenant
-	tenant := view.tenants[name]
-	if tenant == nil {
-		var err error
-		if tenant, err = found(ctx, r.live, types.NamespacedName{Name: name}, &v1alpha1.Tenant{}); err != nil {
+	namespace := view.Tenants[name].Namespace
+	if namespace == "" {
+		tenant, err := found(ctx, r.live, types.NamespacedName{Name: name}, &v1alpha1.Tenant{})
+		if err != nil {
 			return err
 		}
 		if tenant == nil {
@@ -100,8 +100,9 @@ func (r *tenantFanOutReconciler) check(ctx context.Context, h *inHand, i int, vi
 			return nil
 		}
 		h.noteTenant(tenant)
+		namespace = tenant.NamespaceName()
 	}
-	return r.lookAt(ctx, view.FanOut, h, name, tenant.NamespaceName())
+	return r.lookAt(ctx, view.FanOut, h, name, namespace)
 }
 
 // lookAt notes what has a child's name.

@@ -18,57 +18,51 @@ import (
 // fanOutView is what is known of a fan-out in one round.
 type fanOutView struct {
 	fanout.Observed
-	tenants map[string]*v1alpha1.Tenant
 	// endsAt is when a later tick ends it, if that is to come.
 	endsAt time.Time
 }
 
 // observe gathers everything that the decision about a fan-out needs.
 func (r *tenantFanOutReconciler) observe(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, now time.Time) (fanOutView, error) {
-	view := fanOutView{
-		Observed: fanout.Observed{FanOut: fanOut, Ledger: h.ledger.Load()},
-		tenants:  r.allTenants(),
+	ledger := h.ledger.Load()
+	unseen := len(h.plan.Entries) - ledger.Seen()
+	view := fanOutView{Observed: fanout.Observed{
+		FanOut: fanOut, Ledger: ledger,
+		Tenants: make(map[string]fanout.Tenant, unseen), Children: make(map[string]fanout.Child, ledger.Undecided()-unseen),
+	}}
+	said := h.saidOfTenants()
+	for i, e := range h.plan.Entries {
+		if ledger.Outcome(i).Decided() {
+			continue
+		}
+		t := said[e.Tenant]
+		if t == nil {
+			t, _ = r.tenants.get(types.NamespacedName{Name: e.Tenant})
+		}
+		if child, known := r.cachedChild(fanOut, e.Tenant, t); known {
+			view.Children[e.Tenant] = child
+		} else if t != nil {
+			view.Tenants[e.Tenant] = fanout.TenantOf(t)
+		}
 	}
-	h.overlayTenants(view.tenants)
-	view.Tenants = make(map[string]fanout.Tenant, len(view.tenants))
-	for name, t := range view.tenants {
-		view.Tenants[name] = fanout.TenantOf(t)
-	}
-	view.Children = r.children(fanOut, h.plan, view.tenants)
 	h.overlayChildren(view.Children, now)
 	var err error
 	view.End, view.endsAt, err = r.end(ctx, fanOut, now)
 	return view, err
 }
 
-// allTenants are those that the cache has, by name.
-func (r *tenantFanOutReconciler) allTenants() map[string]*v1alpha1.Tenant {
-	cached := r.tenants.List()
-	all := make(map[string]*v1alpha1.Tenant, len(cached))
-	for _, obj := range cached {
-		t := obj.(*v1alpha1.Tenant)
-		all[t.Name] = t
+// cachedChild is a tenant's child, if the cache has it. One that is not in its tenant's namespace is none, whatever it says
+// of its owner: who may make TenantJobs for one tenant has no say about another.
+func (r *tenantFanOutReconciler) cachedChild(fanOut *v1alpha1.TenantFanOut, tenant string, t *v1alpha1.Tenant) (fanout.Child, bool) {
+	if t == nil {
+		// Whatever was in its namespace went first.
+		t = &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: tenant}}
 	}
-	return all
-}
-
-// children are those that the cache has, by tenant. One that is not in its tenant's namespace is none, whatever it says of
-// its owner: who may make TenantJobs for one tenant has no say about another.
-func (r *tenantFanOutReconciler) children(fanOut *v1alpha1.TenantFanOut, plan *fanout.Plan, tenants map[string]*v1alpha1.Tenant) map[string]fanout.Child {
-	children := make(map[string]fanout.Child, len(plan.Entries))
-	for _, e := range plan.Entries {
-		t := tenants[e.Tenant]
-		if t == nil {
-			// Whatever was in its namespace went first.
-			t = &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: e.Tenant}}
-		}
-		key := types.NamespacedName{Namespace: t.NamespaceName(), Name: fanOut.Name}
-		tj, known := r.tenantJobs.get(key)
-		if known && controllerUID(tj, "TenantFanOut") == fanOut.UID && tj.Spec.TenantRef.Name == e.Tenant {
-			children[e.Tenant] = r.childOf(tj, fanOut.UID)
-		}
+	tj, known := r.tenantJobs.get(types.NamespacedName{Namespace: t.NamespaceName(), Name: fanOut.Name})
+	if !known || controllerUID(tj, "TenantFanOut") != fanOut.UID || tj.Spec.TenantRef.Name != tenant {
+		return fanout.Child{}, false
 	}
-	return children
+	return r.childOf(tj, fanOut.UID), true
 }
 
 func (r *tenantFanOutReconciler) childOf(tj *v1alpha1.TenantJob, fanOut types.UID) fanout.Child {
@@ -79,11 +73,11 @@ func (r *tenantFanOutReconciler) childOf(tj *v1alpha1.TenantJob, fanOut types.UI
 	return child
 }
 
-// overlayTenants puts what the API server has said in this turn over what the cache has.
-func (h *inHand) overlayTenants(tenants map[string]*v1alpha1.Tenant) {
+// saidOfTenants are those of which the API server has said something in this turn, which the cache may not know.
+func (h *inHand) saidOfTenants() map[string]*v1alpha1.Tenant {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	maps.Copy(tenants, h.tenants)
+	return maps.Clone(h.tenants)
 }
 
 // overlayChildren adds what the API server has said of those that the cache does not have. What the cache has by now needs
@@ -155,7 +149,7 @@ func (d deps) fanOutsOf(ctx context.Context, ts types.UID) ([]v1alpha1.TenantFan
 
 // controllerUID is the UID of the object of a kind that an object belongs to. Empty when there is none.
 func controllerUID(obj client.Object, kind string) types.UID {
-	if owner := metav1.GetControllerOf(obj); owner != nil && owner.Kind == kind {
+	if owner := metav1.GetControllerOfNoCopy(obj); owner != nil && owner.Kind == kind {
 		return owner.UID
 	}
 	return ""

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -61,8 +62,9 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, req reconcile.Reque
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if decision.Status == metav1.ConditionUnknown && r.isHushed(observed, now) {
-		decision = job.Decision{After: hushFor - now.Sub(observed.Job.CreationTimestamp.Time)}
+	if decision.Status == metav1.ConditionUnknown && r.isHushed(observed) {
+		r.tell(observed)
+		return reconcile.Result{}, nil
 	}
 	base.Labels, base.ResourceVersion = tj.Labels, tj.ResourceVersion // It may have been labelled.
 	recordRun(tj, observed, decision, now)
@@ -76,9 +78,6 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, req reconcile.Reque
 	r.announce(&base, tj, observed, decision)
 	return reconcile.Result{RequeueAfter: decision.After, Priority: new(startedLater)}, nil
 }
-
-// hushFor is how long the first words about a run wait in a rush of starts, at most.
-const hushFor = 30 * time.Second
 
 // tell the dispatcher how a TenantJob stands that does not ask: before its status is written, since another may start as
 // soon as that is.
@@ -207,16 +206,14 @@ func refusedJob(o job.Observed, err error, why string) (job.Decision, error) {
 
 // label puts the operator's labels on a TenantJob that lacks some, and says whether it did.
 func (r *tenantJobReconciler) label(ctx context.Context, tj *v1alpha1.TenantJob, labels map[string]string) (bool, error) {
-	labelled := tj.DeepCopy()
-	changed := false
-	for key, value := range labels {
-		if labelled.Labels[key] != value {
-			metav1.SetMetaDataLabel(&labelled.ObjectMeta, key, value)
-			changed = true
-		}
-	}
-	if !changed {
+	missing := maps.Clone(labels)
+	maps.DeleteFunc(missing, func(key, value string) bool { return tj.Labels[key] == value })
+	if len(missing) == 0 {
 		return false, nil
+	}
+	labelled := tj.DeepCopy()
+	for key, value := range missing {
+		metav1.SetMetaDataLabel(&labelled.ObjectMeta, key, value)
 	}
 	if err := r.Patch(ctx, labelled, client.MergeFrom(tj), client.FieldOwner(FieldManager)); err != nil {
 		return false, fmt.Errorf("labelling TenantJob %s: %w", keyOf(tj), err)

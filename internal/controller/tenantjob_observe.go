@@ -32,7 +32,7 @@ func (r *tenantJobReconciler) observe(ctx context.Context, tj *v1alpha1.TenantJo
 	if o.Job, err = r.job(ctx, tj); err != nil {
 		return o, err
 	}
-	if job.NeedsPods(o, now) && !r.isHushed(o, now) {
+	if job.NeedsPods(o, now) && !r.isHushed(o) {
 		o.Pods, err = r.pods(ctx, o.Job)
 	}
 	return o, err
@@ -40,9 +40,9 @@ func (r *tenantJobReconciler) observe(ctx context.Context, tj *v1alpha1.TenantJo
 
 // isHushed says whether the first words about a run that has started are left for later, because many others start just
 // now: those come first, and short runs are over by then.
-func (r *tenantJobReconciler) isHushed(o job.Observed, now time.Time) bool {
+func (r *tenantJobReconciler) isHushed(o job.Observed) bool {
 	return o.Job != nil && o.TenantJob.Status.JobRef == nil && o.Tenant != nil && !o.Tenant.Suspended() &&
-		now.Sub(o.Job.CreationTimestamp.Time) < hushFor && r.dispatcher.Busy()
+		r.dispatcher.Hush(o.TenantJob.UID)
 }
 
 // observeTemplate reads what a TenantJob runs: its template as it is, or as its fan-out has sealed it.

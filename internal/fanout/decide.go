@@ -49,7 +49,7 @@ type Child struct {
 
 // ChildOf is what is known of a child from the object that has its name.
 func ChildOf(tj *v1alpha1.TenantJob, fanOut types.UID) Child {
-	if owner := metav1.GetControllerOf(tj); owner == nil || owner.UID != fanOut {
+	if owner := metav1.GetControllerOfNoCopy(tj); owner == nil || owner.UID != fanOut {
 		return Child{Presence: Stranger}
 	}
 	c := Child{Presence: Ours, Status: metav1.ConditionUnknown, Started: tj.Status.JobRef != nil}
@@ -69,11 +69,11 @@ type Observed struct {
 	FanOut *v1alpha1.TenantFanOut
 	// Ledger as it is stored: read from the API server, not from a cache or an earlier decision.
 	Ledger *Ledger
-	// Children by tenant: what the cache has of them and, where it has nothing, what the API server has answered since this
+	// Children by tenant, of those that have no outcome: what the cache has of them and, where it has nothing, what the API server has answered since this
 	// very Ledger was stored; a child that was just made is Ours. Older answers may be to what another leader has done
 	// since.
 	Children map[string]Child
-	// Tenants by name, all there are.
+	// Tenants by name, all there are, but for those whose child is known to be Ours or which have their outcome.
 	Tenants map[string]Tenant
 	// End is ReasonSuperseded when a later tick of the schedule ends what still waits, ReasonCancelled when a person
 	// does. Empty otherwise.

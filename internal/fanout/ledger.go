@@ -98,7 +98,7 @@ func (l *Ledger) Record(i int, o Outcome) bool {
 }
 
 // Complete says whether every tenant has an outcome.
-func (l *Ledger) Complete() bool { return l.undecided() == 0 }
+func (l *Ledger) Complete() bool { return l.Undecided() == 0 }
 
 func (l *Ledger) keepMessage(i int, o Outcome) {
 	n := len(o.Message)
@@ -174,7 +174,8 @@ func (l *Ledger) Seen() int {
 	return len(l.marks) - l.marked[markNone] - l.marked[markAnnounced]
 }
 
-func (l *Ledger) undecided() int {
+// Undecided is how many tenants have no outcome.
+func (l *Ledger) Undecided() int {
 	return l.marked[markNone] + l.marked[markAnnounced] + l.marked[markCreated]
 }
 

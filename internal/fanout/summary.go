@@ -23,7 +23,7 @@ const (
 // counts are the counters of the status. Each tenant is in one.
 func (l *Ledger) counts(running int) *v1alpha1.FanOutCounts {
 	counts := v1alpha1.FanOutCounts{
-		Total: count(len(l.marks)), Waiting: count(l.undecided() - running), Running: count(running),
+		Total: count(len(l.marks)), Waiting: count(l.Undecided() - running), Running: count(running),
 	}
 	for mark, k := range l.kinds {
 		n := count(l.marked[mark])

@@ -27,10 +27,11 @@ const (
 
 // Tenant is what a fan-out has to know of a Tenant.
 type Tenant struct {
-	Name   string
-	UID    types.UID
-	Labels map[string]string
-	State  State
+	Name      string
+	UID       types.UID
+	Namespace string
+	Labels    map[string]string
+	State     State
 	// NotBefore is when its run is due, for a schedule that is read on the tenant's own clock. Zero means when the
 	// fan-out starts.
 	NotBefore time.Time
@@ -38,7 +39,7 @@ type Tenant struct {
 
 // TenantOf is what a fan-out has to know of t.
 func TenantOf(t *v1alpha1.Tenant) Tenant {
-	return Tenant{Name: t.Name, UID: t.UID, Labels: t.Labels, State: stateOf(t)}
+	return Tenant{Name: t.Name, UID: t.UID, Namespace: t.NamespaceName(), Labels: t.Labels, State: stateOf(t)}
 }
 
 func stateOf(t *v1alpha1.Tenant) State {

@@ -168,7 +168,16 @@ func (l *leader) observed() (Observed, int) {
 	}
 	children := maps.Clone(l.overlay)
 	maps.Copy(children, l.cached)
-	return Observed{FanOut: w.fanOut, Ledger: ledger, Children: children, Tenants: w.tenants, End: w.end}, w.ledgerVersion
+	tenants := maps.Clone(w.tenants)
+	for i, e := range l.plan.Entries {
+		if ledger.decided(i) {
+			delete(children, e.Tenant)
+			delete(tenants, e.Tenant)
+		} else if children[e.Tenant].Presence == Ours {
+			delete(tenants, e.Tenant)
+		}
+	}
+	return Observed{FanOut: w.fanOut, Ledger: ledger, Children: children, Tenants: tenants, End: w.end}, w.ledgerVersion
 }
 
 // look asks the API server.
