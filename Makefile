@@ -103,7 +103,7 @@ test-e2e: ## Run the end-to-end suite on the cluster of KUBECONFIG, or on a loca
 .PHONY: bench
 bench: export KUBEBUILDER_ASSETS ?= $(CONTROLPLANE)
 bench: ## Run the benchmarks, peers side by side.
-	go test ./test/bench/... -run '^$$' -bench . -benchtime 1x -timeout 2h
+	go test ./test/bench/... -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 ##@ Build
 

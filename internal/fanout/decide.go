@@ -69,9 +69,9 @@ type Observed struct {
 	FanOut *v1alpha1.TenantFanOut
 	// Ledger as it is stored: read from the API server, not from a cache or an earlier decision.
 	Ledger *Ledger
-	// Children by tenant, of those that have no outcome: what the cache has of them and, where it has nothing, what the API server has answered since this
-	// very Ledger was stored; a child that was just made is Ours. Older answers may be to what another leader has done
-	// since.
+	// Children by tenant, of those that have no outcome: what the cache has of them and, where it has nothing, what the API
+	// server has answered since this very Ledger was stored; a child that was just made is Ours. Older answers may be to
+	// what another leader has done since.
 	Children map[string]Child
 	// Tenants by name, all there are, but for those whose child is known to be Ours or which have their outcome.
 	Tenants map[string]Tenant
