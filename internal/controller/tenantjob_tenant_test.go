@@ -6,6 +6,7 @@ import (
 	"github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -95,18 +96,23 @@ func TestTenantJobTenantIsSuspended(t *testing.T) {
 	})
 	t.Run("a fan-out's child does not wait", func(t *testing.T) {
 		t.Parallel()
-		tenant := newReadyTenant(t, v1alpha1.TenantSpec{Suspend: new(true)})
-		owner := create(t, &v1alpha1.TenantFanOut{
-			ObjectMeta: metav1.ObjectMeta{Name: "fan-out-" + tenant.Name},
-			Spec:       v1alpha1.TenantFanOutSpec{TemplateRef: v1alpha1.LabelReference{Name: template.Name}, Tenants: v1alpha1.TenantSelection{Names: []v1alpha1.TenantName{"nobody"}}},
+		tenants := newReadyTenants(t, 2)
+		fanOut := newFanOut(t, template.Name, tenants, func(o *v1alpha1.TenantFanOut) {
+			o.Spec.Strategy = &v1alpha1.FanOutStrategy{MaxConcurrent: new(intstr.FromInt32(1))}
 		})
-		tj := newRun(t, tenant, template, func(o *v1alpha1.TenantJob) {
-			o.Name = owner.Name
-			o.Labels = map[string]string{v1alpha1.LabelFanOut: owner.Name}
-			o.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, v1alpha1.GroupVersion.WithKind("TenantFanOut"))}
+		var waits *v1alpha1.Tenant
+		eventually(t, func(g gomega.Gomega) {
+			for i, tenant := range tenants {
+				if get(t, g, childIn(tenant, fanOut)).Status.JobRef != nil {
+					waits = tenants[1-i]
+				}
+			}
+			g.Expect(waits).NotTo(gomega.BeNil())
 		})
-		awaitSaid(t, tj, isFalse, v1alpha1.ReasonTenantSuspended, "tenant "+tenant.Name+" is suspended")
-		gomega.NewWithT(t).Expect(conditionOf(tj.Status.Conditions, v1alpha1.ConditionStalled)).To(gomega.BeZero())
+		patch(t, waits, suspend)
+		child := childIn(waits, fanOut)
+		awaitSaid(t, child, isFalse, v1alpha1.ReasonTenantSuspended, "tenant "+waits.Name+" is suspended")
+		gomega.NewWithT(t).Expect(conditionOf(child.Status.Conditions, v1alpha1.ConditionStalled)).To(gomega.BeZero())
 	})
 	t.Run("StoppedBySuspension", func(t *testing.T) {
 		t.Parallel()
