@@ -86,12 +86,12 @@ func benchRound(b *testing.B, e *environment, n int, withCronJobs bool) round {
 	if withCronJobs {
 		r.cronJobs = benchCronJobs(b, "CronJob, 50 workers", e, n, unlimited...)
 	}
-	r.before, _ = benchBare(b, e, n)
+	r.before = benchPairs(b, e, n)
 	m := e.startManager(b)
 	r.fanOut, r.facts = benchFanOut(b, e, m, n)
 	r.queue = benchQueue(b, e, m, n)
 	m.stop()
-	r.after, r.jobs = benchBare(b, e, n)
+	r.after, r.jobs = benchPairs(b, e, n), benchJobs(b, e, n)
 	return r
 }
 
@@ -115,40 +115,49 @@ func (e *environment) growTo(b *testing.B, n int) {
 	m.settle(b)
 }
 
-// benchBare makes the TenantJobs and Jobs of a fan-out with nobody around who would look at them, and then the Jobs once
-// more, alone.
-func benchBare(b *testing.B, e *environment, n int) (pairs, jobs figures) {
+// benchPairs makes the TenantJobs and Jobs of a fan-out with nobody around who would look at them.
+func benchPairs(b *testing.B, e *environment, n int) figures {
+	b.Helper()
+	return benchBare(b, e, n, "bare pair, 32 clients", "")
+}
+
+// benchJobs makes the Jobs alone.
+func benchJobs(b *testing.B, e *environment, n int) figures {
+	b.Helper()
+	return benchBare(b, e, n, "bare Job, 32 clients", "00000000-0000-4000-8000-000000000000")
+}
+
+// benchBare makes the Jobs of TenantJobs with a UID, and the TenantJobs before if it is empty.
+func benchBare(b *testing.B, e *environment, n int, name string, uid types.UID) figures {
 	b.Helper()
 	runs := make([]job.Run, n)
 	values := make([]job.Values, n)
+	calls := 1
+	if uid == "" {
+		calls = 2
+	}
 	for i := range n {
 		var err error
 		if runs[i], values[i], err = newRun(e.template, i, "bare"); err != nil {
 			b.Fatal(err)
 		}
+		runs[i].TenantJob.UID = uid
 	}
-	measure := func(name string, calls int, do func(i int) error) figures {
-		seen, stop := watchJobs(b, e.c)
-		defer stop()
-		cpu, began := e.spent(b, nil), time.Now()
-		inParallel(b, 0, n, do)
-		seen.await(b, n)
-		cpu = e.spent(b, nil).since(cpu)
-		return figures{name: name, n: n, starts: seen.after(began), cpu: cpu, starting: map[string]float64{http.MethodPost: float64(calls * n)}}
-	}
-	makeJob := func(i int) error { return e.c.Create(b.Context(), job.Build(runs[i], values[i])) }
-	pairs = measure("bare pair, 32 clients", 2, func(i int) error {
+	seen, stop := watchJobs(b, e.c)
+	defer stop()
+	cpu, began := e.spent(b, nil), time.Now()
+	inParallel(b, 0, n, func(i int) error {
 		if tj := runs[i].TenantJob; tj.UID == "" {
 			if err := e.c.Create(b.Context(), tj); err != nil {
 				return err
 			}
 		}
-		return makeJob(i)
+		return e.c.Create(b.Context(), job.Build(runs[i], values[i]))
 	})
-	remove(b, e.c, &batchv1.JobList{})
-	jobs = measure("bare Job, 32 clients", 1, makeJob)
+	seen.await(b, n)
+	cpu = e.spent(b, nil).since(cpu)
 	e.clear(b)
-	return pairs, jobs
+	return figures{name: name, n: n, starts: seen.after(began), cpu: cpu, starting: map[string]float64{http.MethodPost: float64(calls * n)}}
 }
 
 // benchFanOut measures a TenantFanOut over all tenants from its creation until it has succeeded.
