@@ -24,8 +24,9 @@ const (
 	// fan-out starts at once.
 	flushInterval = 2 * time.Second
 	flushBurst    = 5
-	// manyMade is how many children are worth a write of their own.
-	manyMade = 100
+	// manyMade is how many children that were made are worth a write at any time, lastMade how many are when there are no
+	// others to make for now.
+	manyMade, lastMade = 500, 100
 	// trustMade is how long the API server's word that a child is there stands, until the cache has it.
 	trustMade = 5 * time.Second
 	// staleAfter is when to look again after another leader was found to be at work, or a cache to be behind.
@@ -119,7 +120,7 @@ func (r *tenantFanOutReconciler) store(
 	ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, d fanout.Decision, now time.Time,
 ) (bool, error) {
 	first := h.version == ""
-	if !first && (!d.Changed || !h.pace.take(now) && !d.Urgent && !isLastMade(h.ledger.Load(), d)) {
+	if !first && (!d.Changed || !h.pace.take(now) && !d.Urgent && !isWorthAWrite(h.ledger.Load(), d)) {
 		return false, nil
 	}
 	cm := d.Ledger.ConfigMap(fanOut, r.opts.OperatorNamespace)
@@ -142,10 +143,14 @@ func (r *tenantFanOutReconciler) store(
 	return true, nil
 }
 
-// isLastMade says whether the last children that there are to make for now were made, and the stored ledger lacks many of
-// them: nothing else is going on, and none of them starts before it has them.
-func isLastMade(stored *fanout.Ledger, d fanout.Decision) bool {
-	return len(d.Create)+len(d.Announced) == 0 && d.Ledger.Seen() >= stored.Seen()+manyMade
+// isWorthAWrite says whether the stored ledger lacks so many children that it is stored at once: none of them starts before
+// it has them. Few are enough when nothing else is going on.
+func isWorthAWrite(stored *fanout.Ledger, d fanout.Decision) bool {
+	enough := manyMade
+	if len(d.Create)+len(d.Announced) == 0 {
+		enough = lastMade
+	}
+	return d.Ledger.Seen() >= stored.Seen()+enough
 }
 
 // confirm makes sure that the ledger in hand is still the stored one.

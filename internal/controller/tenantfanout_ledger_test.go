@@ -2,12 +2,16 @@ package controller
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tenantry/tenantry/internal/fanout"
 )
 
 // TestPace: a burst, then one every two seconds, whatever the clock does.
@@ -97,6 +101,36 @@ func TestWidth(t *testing.T) {
 				if n := done[i].Load(); n > 1 {
 					t.Errorf("%d was done %d times", i, n)
 				}
+			}
+		})
+	}
+}
+
+// TestIsWorthAWrite: many that were made are worth a write at any time, few when there are no others to make.
+func TestIsWorthAWrite(t *testing.T) {
+	tenants := make([]string, 2*manyMade)
+	for i := range tenants {
+		tenants[i] = fmt.Sprint("t", i)
+	}
+	made := func(n int) *fanout.Ledger {
+		return ledgerWith(t, strings.Repeat("+", n)+strings.Repeat(".", len(tenants)-n), nil, tenants...)
+	}
+	others := []int{0}
+	for name, tc := range map[string]struct {
+		stored int
+		d      fanout.Decision
+		want   bool
+	}{
+		"many":                         {10, fanout.Decision{Ledger: made(10 + manyMade), Create: others}, true},
+		"not so many":                  {10, fanout.Decision{Ledger: made(9 + manyMade), Create: others}, false},
+		"others are to be announced":   {0, fanout.Decision{Ledger: made(lastMade), Announced: others}, false},
+		"the last ones":                {0, fanout.Decision{Ledger: made(lastMade)}, true},
+		"few last ones":                {1, fanout.Decision{Ledger: made(lastMade)}, false},
+		"none, and nothing to be made": {manyMade, fanout.Decision{Ledger: made(manyMade)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := isWorthAWrite(made(tc.stored), tc.d); got != tc.want {
+				t.Errorf("%v, want %v", got, tc.want)
 			}
 		})
 	}
