@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -53,11 +54,14 @@ const (
 
 type tenantReconciler struct {
 	deps
-	jobs jobShelf
+	tenants shelf[*v1alpha1.Tenant]
+	jobs    jobShelf
 	// due are the names of Tenants whose namespace is to be compared with the spec object by object.
 	due sync.Map
-	// counting are the names of those that wait for their count of running jobs to be brought up to date.
-	counting sync.Map
+	// counts are those that wait for their count of running jobs to be brought up to date.
+	counts countLine
+	// asked brings Tenants that are to be looked at though nothing about them has changed.
+	asked chan event.GenericEvent
 }
 
 // seen is everything that is known about a Tenant when it is decided about.
@@ -112,7 +116,6 @@ func (r *tenantReconciler) Reconcile(ctx context.Context, t *v1alpha1.Tenant) (r
 func (r *tenantReconciler) observe(ctx context.Context, t *v1alpha1.Tenant) (seen, error) {
 	s := seen{}
 	_, s.verify = r.due.LoadAndDelete(t.Name)
-	r.counting.Delete(t.Name)
 	var err error
 	if s.namespace, err = r.namespace(ctx, t.NamespaceName()); err != nil {
 		return s, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"golang.org/x/time/rate"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -26,47 +25,53 @@ import (
 )
 
 const (
-	// countAfter is how far status.running may be behind, so that jobs that are over by then cost no write.
-	countAfter = 15 * time.Second
-	// countsPerSecond and countsAtOnce bound how many of them are brought up to date, so that a fan-out over thousands of
-	// tenants does not cost each of them a write: it may be over by then.
-	countsPerSecond, countsAtOnce = 10, 100
 	// verifyAgain is how many turns pass at least before the same Tenant's is verified again.
 	verifyAgain = 5
 )
 
 func setupTenant(mgr manager.Manager, d deps) error {
-	jobs, err := openJobShelf(mgr.GetCache())
-	if err != nil {
+	r := &tenantReconciler{deps: d, asked: make(chan event.GenericEvent)}
+	var err error
+	if r.tenants, err = openShelf[*v1alpha1.Tenant](mgr.GetCache(), &v1alpha1.Tenant{}, nil); err != nil {
 		return err
 	}
-	r := &tenantReconciler{deps: d, jobs: jobs}
-	due := make(chan event.GenericEvent)
-	verify := func(ctx context.Context, t *v1alpha1.Tenant) {
-		r.due.Store(t.Name, true)
-		select {
-		case due <- event.GenericEvent{Object: t}:
-		case <-ctx.Done():
-		}
+	if r.jobs, err = openJobShelf(mgr.GetCache()); err != nil {
+		return err
 	}
-	if err := mgr.Add(&verifier{d.Client, d.opts.Clock, d.opts.VerifyInterval, verify}); err != nil {
+	if err := mgr.Add(&verifier{d.Client, d.opts.Clock, d.opts.VerifyInterval, r.verify}); err != nil {
+		return err
+	}
+	if err := mgr.Add(manager.RunnableFunc(r.keepCounts)); err != nil {
 		return err
 	}
 	forgetDeleted := predicate.Funcs{DeleteFunc: func(e event.DeleteEvent) bool {
 		d.metrics.ForgetTenant(e.Object.GetName())
-		r.counting.Delete(e.Object.GetName())
 		return true
 	}}
 	return builder.ControllerManagedBy(mgr).
 		Named("tenant").
 		For(&v1alpha1.Tenant{}, builder.WithPredicates(changed(tenantSaysAnew), forgetDeleted)).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOf)).
-		Watches(&batchv1.Job{}, r.countJobs()).
+		Watches(&batchv1.Job{}, r.jobsChange()).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.everyTenant),
 			builder.WithPredicates(memberDispatchChanged)).
-		WatchesRawSource(source.Channel(due, &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(source.Channel(r.asked, &handler.EnqueueRequestForObject{})).
 		WithOptions(d.opts.forController()).
 		Complete(reconcile.AsReconciler(d.Client, r))
+}
+
+// look has a Tenant looked at. It waits until the watch of the Tenants takes that.
+func (r *tenantReconciler) look(ctx context.Context, t *v1alpha1.Tenant) {
+	select {
+	case r.asked <- event.GenericEvent{Object: t}:
+	case <-ctx.Done():
+	}
+}
+
+// verify has a Tenant's namespace compared with its spec object by object.
+func (r *tenantReconciler) verify(ctx context.Context, t *v1alpha1.Tenant) {
+	r.due.Store(t.Name, true)
+	r.look(ctx, t)
 }
 
 // tenantSaysAnew is what a Tenant is reconciled for: not its status, which is written here.
@@ -111,37 +116,33 @@ func listTenants(ctx context.Context, reader client.Reader) []v1alpha1.Tenant {
 	return tenants.Items
 }
 
-// countJobs enqueues the tenant of a Job that has begun or ended: at once if somebody waits for that, else when the
-// count has to be brought up to date.
-func (r *tenantReconciler) countJobs() handler.EventHandler {
-	pace := rate.NewLimiter(countsPerSecond, countsAtOnce)
+// jobsChange enqueues the tenant of a Job that has begun or ended, if somebody waits for that. Else it is counted later.
+func (r *tenantReconciler) jobsChange() handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-	enqueue := func(ctx context.Context, j client.Object, q queue) {
+	enqueue := func(j client.Object, q queue) {
 		request := tenantRequest(j)
-		t := &v1alpha1.Tenant{}
-		if err := r.Get(ctx, request.NamespacedName, t); err != nil {
-			return
-		}
-		if t.Suspended() || t.DeletionTimestamp != nil {
+		switch t, exists := r.tenants.get(request.NamespacedName); {
+		case !exists:
+		case t.Suspended(), t.DeletionTimestamp != nil:
 			q.Add(request)
-		} else if _, awaited := r.counting.LoadOrStore(t.Name, true); !awaited {
-			q.AddAfter(request, countAfter+pace.Reserve().Delay())
+		default:
+			r.counts.add(t.Name, r.opts.Clock.Now())
 		}
 	}
 	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
 			if job.IsLive(e.Object.(*cachedJob).job()) {
-				enqueue(ctx, e.Object, q)
+				enqueue(e.Object, q)
 			}
 		},
-		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
 			if job.IsLive(e.ObjectOld.(*cachedJob).job()) && !job.IsLive(e.ObjectNew.(*cachedJob).job()) {
-				enqueue(ctx, e.ObjectNew, q)
+				enqueue(e.ObjectNew, q)
 			}
 		},
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
 			if job.IsLive(e.Object.(*cachedJob).job()) {
-				enqueue(ctx, e.Object, q)
+				enqueue(e.Object, q)
 			}
 		},
 	}
