@@ -214,14 +214,14 @@ func running(o Observed, now time.Time) *Decision {
 }
 
 // lookAgain is when to look again at the pods of a Job that is still starting: the longer that takes, the later, so that
-// thousands of pods that find no node cost little.
+// thousands of pods that find no node cost little. Before the Job controller has got to it there is nothing to look at, and
+// the Job's status tells when it has.
 func lookAgain(j *batchv1.Job, now time.Time) time.Duration {
 	const longest = 5 * time.Minute
-	began := j.CreationTimestamp
-	if j.Status.StartTime != nil {
-		began = *j.Status.StartTime
+	if j.Status.StartTime == nil {
+		return 0
 	}
-	age := now.Sub(began.Time)
+	age := now.Sub(j.Status.StartTime.Time)
 	after := min(max(LookAgainAfter, age/4), longest)
 	if left := RefusedAfter - age; left > 0 {
 		after = min(after, left)
