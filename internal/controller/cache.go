@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unique"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -105,7 +106,16 @@ func slim(m *metav1.ObjectMeta, keep func(annotation string) bool) {
 		o.APIVersion, o.Kind, o.Name, o.UID = shared(o.APIVersion), shared(o.Kind), shared(o.Name), types.UID(shared(string(o.UID)))
 		o.Controller, o.BlockOwnerDeletion = sharedFlag(o.Controller), sharedFlag(o.BlockOwnerDeletion)
 	}
+	if last := lastOwners.Load(); last != nil && slices.Equal(*last, m.OwnerReferences) {
+		m.OwnerReferences = *last
+	} else {
+		lastOwners.Store(&m.OwnerReferences)
+	}
 }
+
+// lastOwners are the owner references that were last seen. The children of a fan-out, which come one after the other, share
+// theirs.
+var lastOwners atomic.Pointer[[]metav1.OwnerReference]
 
 // pool has maps of strings that several objects share, so nobody may change them: readers of the cache get copies, and
 // those who want none only read.
