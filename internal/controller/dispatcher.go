@@ -21,8 +21,8 @@ const (
 	// fan-out come in bursts, each when its ledger was written.
 	startsOfRush = 50
 	rushLasts    = 2 * flushInterval
-	// hushFor is how long the first words about a run wait in a rush, at most.
-	hushFor = 30 * time.Second
+	// hushFor is how long the first words about a run wait in a rush. After that they come slowly, as long as it lasts.
+	hushFor = time.Minute
 	// firstRetryAfter and lastRetryAfter are when a tenant is tried again after a start that was refused.
 	firstRetryAfter = 2 * time.Second
 	lastRetryAfter  = 5 * time.Minute
@@ -289,15 +289,21 @@ func (d *Dispatcher) Waiting(tenant string) int {
 }
 
 // Hush says whether the words about a TenantJob that this process has started are to wait: in a rush, starts come first. It
-// is looked at again when that is over, or after hushFor.
+// is looked at again when that is over, or some time after hushFor.
 func (d *Dispatcher) Hush(uid types.UID) bool {
 	defer d.lock()()
-	s, now := d.made[uid], d.clock.Now()
-	if s == nil || !d.rush.on(now) || now.Sub(s.at) >= hushFor {
+	s := d.made[uid]
+	if s == nil || s.overdue || !d.rush.on(d.clock.Now()) {
 		return false
 	}
 	s.hushed = true
 	return true
+}
+
+// Rushes says whether so many start just now that all else had better wait.
+func (d *Dispatcher) Rushes() bool {
+	defer d.lock()()
+	return d.rush.on(d.clock.Now())
 }
 
 // Close shuts a tenant's door and waits for its starts in flight: when it returns, whoever lists the tenant's Jobs finds

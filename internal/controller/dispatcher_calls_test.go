@@ -295,17 +295,29 @@ func TestDispatcherRush(t *testing.T) {
 	d.review()
 	d.calls()
 
+	// While it goes on for long, a few are looked at each time, the first to start first.
 	burst()
-	hush(true, "acme/3-0")
-	for began := d.clock.Now(); ; {
+	began := d.clock.Now()
+	var old []string
+	for i := range 2 * tellAtOnce / startsOfRush {
+		for j := range startsOfRush {
+			old = append(old, fmt.Sprintf("acme/%d-%d", bursts+i, j))
+		}
+	}
+	for range len(old)/startsOfRush - 1 {
+		d.clock.Step(time.Millisecond)
+		burst()
+	}
+	hush(true, old...)
+	for d.clock.Since(began) < hushFor {
+		d.review()
+		d.calls()
 		d.clock.Step(rushLasts / 2)
 		burst()
-		d.review()
-		if d.clock.Since(began) >= hushFor {
-			break
-		}
-		d.calls()
 	}
-	d.calls("acme/3-0")
-	hush(false, "acme/3-0")
+	for _, due := range [][]string{old[:tellAtOnce], old[tellAtOnce:], nil} {
+		d.review()
+		d.calls(due...)
+		hush(false, due...)
+	}
 }

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -143,15 +144,29 @@ func (d *Dispatcher) review() {
 	if !d.open {
 		return
 	}
-	now := d.clock.Now()
-	for _, s := range d.made {
-		if s.hushed && (!d.rush.on(now) || now.Sub(s.at) >= hushFor) {
-			s.hushed = false
-			d.remind(s.NamespacedName)
-		}
-	}
+	d.endHush(d.clock.Now())
 	for _, told := range d.state.Review(reviewAtOnce, tellAtOnce, job.SettleAfter) {
 		d.remind(told.Job.Key)
+	}
+}
+
+// endHush has those looked at that were hushed: all when the rush is over; before that few at a time of those for which it
+// has lasted long, the first to start first.
+func (d *Dispatcher) endHush(now time.Time) {
+	rush := d.rush.on(now)
+	var due []*started
+	for _, s := range d.made {
+		if s.hushed && (!rush || now.Sub(s.at) >= hushFor) {
+			due = append(due, s)
+		}
+	}
+	if rush && len(due) > tellAtOnce {
+		slices.SortFunc(due, func(a, b *started) int { return a.at.Compare(b.at) })
+		due = due[:tellAtOnce]
+	}
+	for _, s := range due {
+		s.hushed, s.overdue = false, rush
+		d.remind(s.NamespacedName)
 	}
 }
 

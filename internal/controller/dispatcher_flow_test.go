@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
 )
 
 // throughQueue has a template's runs wait in a queue.
@@ -407,4 +408,37 @@ func version(t *testing.T, obj metav1.Object) int {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// TestDispatcherStartsBeforeItSpeaks: in a rush of starts nothing is written about those that have started, which else would
+// be after SettleAfter, but when it is over.
+func TestDispatcherStartsBeforeItSpeaks(t *testing.T) {
+	tenant, template := newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, nil)
+	withoutOperator(t)
+	all := make([]*v1alpha1.TenantJob, 3*startsOfRush)
+	for i := range all {
+		all[i] = newTenantJob(t, tenant, template)
+	}
+	var mu sync.Mutex
+	var lastStart, firstWord time.Time
+	a := &another{through: func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		mu.Lock()
+		switch now := time.Now(); {
+		case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, tenant.NamespaceName()+"/jobs"):
+			lastStart = now
+		case firstWord.IsZero() && strings.Contains(r.URL.Path, tenant.NamespaceName()+"/tenantjobs/") && strings.HasSuffix(r.URL.Path, "/status"):
+			firstWord = now
+		}
+		mu.Unlock()
+		return next.RoundTrip(r)
+	}}
+	a.start(t)
+	for _, tj := range all {
+		eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, tj).Status.JobRef).NotTo(gomega.BeNil()) })
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if after := firstWord.Sub(lastStart); after <= job.SettleAfter {
+		t.Errorf("the first word came %s after the last start", after)
+	}
 }

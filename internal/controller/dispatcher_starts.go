@@ -34,8 +34,8 @@ type slot struct {
 type started struct {
 	types.NamespacedName
 	at time.Time
-	// hushed means that the words about it wait.
-	hushed bool
+	// hushed means that the words about it wait, overdue that they have waited for long enough.
+	hushed, overdue bool
 }
 
 // rush counts the starts of this second and of the one before.

@@ -62,7 +62,7 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, req reconcile.Reque
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if decision.Status == metav1.ConditionUnknown && r.isHushed(observed) {
+	if goesOn(decision) && r.isHushed(observed) {
 		r.tell(observed)
 		return reconcile.Result{}, nil
 	}
@@ -77,6 +77,11 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, req reconcile.Reque
 	}
 	r.announce(&base, tj, observed, decision)
 	return reconcile.Result{RequeueAfter: decision.After, Priority: new(startedLater)}, nil
+}
+
+// goesOn says whether a decision is to do nothing and to wait.
+func goesOn(d job.Decision) bool {
+	return d.Action == job.ActionNone && (d.Reason == "" || d.Status == metav1.ConditionUnknown)
 }
 
 // tell the dispatcher how a TenantJob stands that does not ask: before its status is written, since another may start as

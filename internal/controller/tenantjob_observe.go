@@ -41,8 +41,9 @@ func (r *tenantJobReconciler) observe(ctx context.Context, tj *v1alpha1.TenantJo
 // isHushed says whether the first words about a run that has started are left for later, because many others start just
 // now: those come first, and short runs are over by then.
 func (r *tenantJobReconciler) isHushed(o job.Observed) bool {
-	return o.Job != nil && o.TenantJob.Status.JobRef == nil && o.Tenant != nil && !o.Tenant.Suspended() &&
-		r.dispatcher.Hush(o.TenantJob.UID)
+	tj := o.TenantJob
+	return o.Job != nil && tj.Status.JobRef == nil && !job.IsOver(tj) && tj.DeletionTimestamp == nil &&
+		o.Tenant != nil && !o.Tenant.Suspended() && r.dispatcher.Hush(tj.UID)
 }
 
 // observeTemplate reads what a TenantJob runs: its template as it is, or as its fan-out has sealed it.
