@@ -11,8 +11,8 @@ import (
 // would be collected several times a second while thousands of jobs start, has room for that.
 func boundGarbage() {
 	const (
-		room  = 40 << 20
-		least = 25
+		room  = 32 << 20
+		least = 15
 		most  = 400
 	)
 	live, set := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}, uint64(100)
