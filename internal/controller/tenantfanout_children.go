@@ -50,7 +50,7 @@ func (h *inHand) withoutPutOff(indexes []int, now time.Time) []int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(indexes), func(i int) bool {
-		return now.Before(h.putOff[h.plan.Entries[i].Tenant])
+		return now.Before(h.putOff[h.plan.Entries[i].Tenant].at)
 	})
 }
 
@@ -78,7 +78,7 @@ func (r *tenantFanOutReconciler) makeChild(ctx context.Context, h *inHand, i int
 		return lookErr
 	case hindered:
 	case mayPass(err):
-		h.putOffUntil(name, now.Add(putOffFor))
+		h.notePutOff(name, err.Error(), now.Add(putOffFor))
 	default:
 		h.noteChild(name, fanout.Child{Presence: fanout.Refused, Message: err.Error()}, now)
 	}
@@ -115,7 +115,7 @@ func (r *tenantFanOutReconciler) lookAt(ctx context.Context, fanOut *v1alpha1.Te
 	case tj == nil:
 		h.noteChild(tenant, fanout.Child{Presence: fanout.Gone}, now)
 	case isLeftOver(tj, fanOut):
-		h.putOffUntil(tenant, now.Add(time.Second))
+		h.notePutOff(tenant, fmt.Sprintf("one of the last fan-out %s is still being deleted", fanOut.Name), now.Add(time.Second))
 	default:
 		h.noteChild(tenant, r.childOf(tj, fanOut.UID), now)
 	}

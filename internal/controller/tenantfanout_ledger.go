@@ -51,8 +51,14 @@ type inHand struct {
 	answers map[string]answer
 	// tenants as the API server has them, in this turn.
 	tenants map[string]*v1alpha1.Tenant
-	// putOff says when to try again to make a child that the API server would not take, by tenant.
-	putOff map[string]time.Time
+	// putOff are the tenants whose child the API server would not take when it was last asked.
+	putOff map[string]putOff
+}
+
+// putOff says why a child can't be made for now, and when to try again.
+type putOff struct {
+	why string
+	at  time.Time
 }
 
 // answer is what the API server has said of a child, and when.
@@ -72,6 +78,7 @@ func (h *inHand) noteChild(tenant string, child fanout.Child, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.answers[tenant] = answer{child, now}
+	delete(h.putOff, tenant)
 }
 
 func (h *inHand) noteTenant(t *v1alpha1.Tenant) {
@@ -80,10 +87,10 @@ func (h *inHand) noteTenant(t *v1alpha1.Tenant) {
 	h.tenants[t.Name] = t
 }
 
-func (h *inHand) putOffUntil(tenant string, at time.Time) {
+func (h *inHand) notePutOff(tenant, why string, at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.putOff[tenant] = at
+	h.putOff[tenant] = putOff{why, at}
 }
 
 // nextLook is when the first of what is remembered has to be looked at again. Zero means never.
@@ -94,11 +101,9 @@ func (h *inHand) nextLook(now time.Time) time.Time {
 	for _, a := range h.answers {
 		t.wakeAt(a.at.Add(trustMade))
 	}
-	for tenant, at := range h.putOff {
-		if at.After(now) {
-			t.wakeAt(at)
-		} else {
-			delete(h.putOff, tenant)
+	for _, p := range h.putOff {
+		if p.at.After(now) {
+			t.wakeAt(p.at)
 		}
 	}
 	return t.wake

@@ -46,6 +46,7 @@ func (r *tenantFanOutReconciler) observe(ctx context.Context, fanOut *v1alpha1.T
 		}
 	}
 	h.overlayChildren(view.Children, now)
+	view.PutOff = h.saidOfPutOff()
 	var err error
 	view.End, view.endsAt, err = r.end(ctx, fanOut, now)
 	return view, err
@@ -78,6 +79,17 @@ func (h *inHand) saidOfTenants() map[string]*v1alpha1.Tenant {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return maps.Clone(h.tenants)
+}
+
+// saidOfPutOff is why there is no child yet, of those whose child the API server would not take.
+func (h *inHand) saidOfPutOff() map[string]string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	said := make(map[string]string, len(h.putOff))
+	for tenant, p := range h.putOff {
+		said[tenant] = p.why
+	}
+	return said
 }
 
 // overlayChildren adds what the API server has said of those that the cache does not have. What the cache has by now needs

@@ -70,7 +70,7 @@ func (r *tenantFanOutReconciler) takeUp(ctx context.Context, fanOut *v1alpha1.Te
 	}
 	h := &inHand{
 		uid: fanOut.UID, plan: plan, version: version,
-		answers: map[string]answer{}, tenants: map[string]*v1alpha1.Tenant{}, putOff: map[string]time.Time{},
+		answers: map[string]answer{}, tenants: map[string]*v1alpha1.Tenant{}, putOff: map[string]putOff{},
 	}
 	h.ledger.Store(ledger)
 	r.known.put(fanOut.Name, h)

@@ -56,7 +56,7 @@ func TestTenantFanOutTenantsChange(t *testing.T) {
 	g.Expect(planOf(t, fanOut).Entries).To(gomega.HaveLen(5))
 }
 
-// TestTenantFanOutFullQuota: a tenant whose quota takes no TenantJob waits, and nobody else does.
+// TestTenantFanOutFullQuota: a tenant whose quota takes no TenantJob waits, and nobody else does. The fan-out says so.
 func TestTenantFanOutFullQuota(t *testing.T) {
 	t.Parallel()
 	tenants := newReadyTenants(t, 3)
@@ -77,6 +77,8 @@ func TestTenantFanOutFullQuota(t *testing.T) {
 	finishChildren(t, tenants)
 	fanOut := newFanOut(t, newReadyTemplate(t, nil).Name, tenants, nil)
 	awaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 3, Waiting: 1, Succeeded: 2})
+	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, unknown, v1alpha1.ReasonRunning, "the TenantJob of tenant "+full.Name+" can't be made yet")
+	awaitFanOut(t, fanOut, v1alpha1.ConditionReconciling, isTrue, v1alpha1.ReasonRunning, "exceeded quota: tenant-quota")
 	patch(t, full, func(o *v1alpha1.Tenant) { o.Spec.Quota = nil })
 	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "3 of 3")
 }

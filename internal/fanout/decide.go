@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -75,6 +76,8 @@ type Observed struct {
 	Children map[string]Child
 	// Tenants by name, all there are, but for those whose child is known to be Ours or which have their outcome.
 	Tenants map[string]Tenant
+	// PutOff is what the API server said of children that it would not take for now, by tenant. It is asked again.
+	PutOff map[string]string
 	// End is ReasonSuperseded when a later tick of the schedule ends what still waits, ReasonCancelled when a person
 	// does. Empty otherwise.
 	End string
@@ -94,6 +97,8 @@ type Decision struct {
 	Check []int
 	// Running is how many children have started and have no outcome.
 	Running int
+	// PutOff says of one tenant why it has no child yet, when there are such. Empty otherwise.
+	PutOff string
 	// Gate for the children, by what is known now. When Ledger is stored, NewGate makes the one that knows that too.
 	Gate Gate
 	// Remove says that the fan-out has outlived its ttlSecondsAfterFinished.
@@ -115,6 +120,7 @@ func Decide(o Observed, now time.Time) Decision {
 	p.d.Ledger = p.ledger
 	p.d.Changed = !p.ledger.equal(o.Ledger)
 	p.d.Gate = p.gate()
+	p.d.PutOff = p.putOff()
 	return p.d
 }
 
@@ -190,8 +196,8 @@ func (p *pass) endEarly() {
 	if p.o.End == "" {
 		return
 	}
-	for i, mark := range p.ledger.marks {
-		if mark == markNone || mark == markAnnounced {
+	for i := range p.ledger.marks {
+		if p.ledger.awaitsChild(i) {
 			p.ledger.Record(i, endOf(p.o.End))
 		}
 	}
@@ -228,7 +234,7 @@ func (p *pass) openWave(wave int) {
 	var ready []int
 	for i, e := range l.plan.Entries {
 		switch {
-		case e.Wave != wave, l.marks[i] != markNone && l.marks[i] != markAnnounced:
+		case e.Wave != wave, !l.awaitsChild(i):
 			continue
 		case e.NotBefore.After(p.now.Add(Lead)):
 			p.wakeAt(e.NotBefore.Add(-Lead))
@@ -283,6 +289,22 @@ func (p *pass) inOrder(indexes []int) {
 	slices.SortFunc(indexes, func(a, b int) int {
 		return cmp.Or(entries[a].NotBefore.Compare(entries[b].NotBefore), a-b)
 	})
+}
+
+// putOff speaks of the first tenant in the plan whose child the API server would not take.
+func (p *pass) putOff() string {
+	first := -1
+	for tenant := range p.o.PutOff {
+		i, planned := p.ledger.plan.Find(tenant)
+		if planned && p.ledger.awaitsChild(i) && (first < 0 || i < first) {
+			first = i
+		}
+	}
+	if first < 0 {
+		return ""
+	}
+	tenant := p.ledger.plan.Entries[first].Tenant
+	return fmt.Sprintf("the TenantJob of tenant %s can't be made yet: %s", tenant, p.o.PutOff[tenant])
 }
 
 // finish notes the end, and when the fan-out has outlived it.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -146,6 +147,32 @@ func TestDecideMakesChildrenInOrder(t *testing.T) {
 	}
 	if d = Decide(o, testTime); len(d.Create) != 0 || len(d.Announced) != 10 {
 		t.Errorf("%d made, %d announced when the window is free again", len(d.Create), len(d.Announced))
+	}
+}
+
+// A person reads why somebody has no child yet: of the first in the plan, and of nobody who has one or an outcome.
+func TestSaysWhoIsPutOff(t *testing.T) {
+	fanOut := givenFanOut()
+	l := NewLedger(givenPlan(t, fanOut, givenTenants(5)))
+	l.Record(0, failedWith(v1alpha1.ReasonJobFailed))
+	l.setMark(1, markCreated)
+	l.setMark(2, markAnnounced)
+	o := Observed{FanOut: fanOut, Ledger: l, Tenants: index(givenTenants(5)), Children: map[string]Child{"tenant-00001": {Presence: Ours}}}
+	said := func() string {
+		c := meta.FindStatusCondition(Decide(o, testTime).Status(testTime).Conditions, v1alpha1.ConditionSucceeded)
+		return c.Reason + ": " + c.Message
+	}
+	const going = "Running: its tenants may start"
+	if got := said(); got != going {
+		t.Errorf("with nobody put off: %s", got)
+	}
+	o.PutOff = map[string]string{"tenant-00000": "has failed", "tenant-00001": "is made", "stranger": "is in no plan"}
+	if got := said(); got != going {
+		t.Errorf("when those that were put off need no child: %s", got)
+	}
+	o.PutOff["tenant-00003"], o.PutOff["tenant-00002"] = "quota", "exceeded quota"
+	if got := said(); got != going+"; the TenantJob of tenant tenant-00002 can't be made yet: exceeded quota" {
+		t.Errorf("with two: %s", got)
 	}
 }
 

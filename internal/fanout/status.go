@@ -106,6 +106,9 @@ func (d Decision) progress() verdict {
 	} else if len(d.Ledger.plan.Waves) == 0 {
 		message = "its tenants may start"
 	}
+	if d.PutOff != "" {
+		message += "; " + d.PutOff
+	}
 	return verdict{metav1.ConditionUnknown, v1alpha1.ReasonRunning, message}
 }
 
