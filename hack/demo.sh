@@ -4,9 +4,13 @@
 # that KUBECONFIG names, else on a local one of its own.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=hack/cache.sh
+source hack/cache.sh
 
 KUBECTL=${KUBECTL:-kubectl}
-own_cluster=$([[ -n ${KUBECONFIG:-} ]] && echo false || echo true)
+# The demo itself says to export the local cluster's.
+local_kubeconfig=${TENANTRY_CLUSTER_DIR:-$cache/clusters}/${TENANTRY_CLUSTER:-tenantry}/kubeconfig
+own_cluster=$([[ ${KUBECONFIG:-$local_kubeconfig} == "$local_kubeconfig" ]] && echo true || echo false)
 tenants=(acme globex hooli soylent initech)
 suspended=initech
 failing=globex
