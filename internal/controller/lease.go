@@ -35,10 +35,10 @@ type Lease struct {
 	heldUntil atomic.Int64
 }
 
-// NewLease returns the lock of a manager.
+// NewLease returns the lock of a manager. The config stays as it is.
 func NewLease(config *rest.Config, namespace, name string) (*Lease, error) {
-	config = rest.AddUserAgent(config, "leader-election")
-	// One request that hangs must not cost the lease.
+	config = rest.AddUserAgent(rest.CopyConfig(config), "leader-election")
+	// One request that hangs must not cost the lease. A watch, with this timeout, would end every few seconds.
 	config.Timeout = RenewDeadline / 2
 	c, err := coordinationv1client.NewForConfig(config)
 	if err != nil {

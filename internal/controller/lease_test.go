@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	clocktesting "k8s.io/utils/clock/testing"
 )
@@ -21,6 +22,18 @@ func (l lockOf) Identity() string { return "me" }
 func (l lockOf) Create(context.Context, resourcelock.LeaderElectionRecord) error { return l.write() }
 
 func (l lockOf) Update(context.Context, resourcelock.LeaderElectionRecord) error { return l.write() }
+
+// TestLeaseHasItsOwnConfig: its timeout is not the manager's, whose watches it would end again and again.
+func TestLeaseHasItsOwnConfig(t *testing.T) {
+	t.Parallel()
+	config := &rest.Config{Host: "https://192.0.2.1"}
+	if _, err := NewLease(config, "tenantry-system", "tenantry.dev"); err != nil {
+		t.Fatal(err)
+	}
+	if config.Timeout != 0 || config.UserAgent != "" {
+		t.Errorf("the manager's config has a timeout of %v and the user agent %q", config.Timeout, config.UserAgent)
+	}
+}
 
 func TestLeaseLeads(t *testing.T) {
 	t.Parallel()
