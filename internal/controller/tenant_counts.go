@@ -49,13 +49,18 @@ func (l *countLine) add(tenant string, now time.Time) {
 	l.line = append(l.line, countDue{tenant, now})
 }
 
-// take out those that came before a time, until there are enough of those whose count is wrong, which are returned.
-func (l *countLine) take(before time.Time, most int, wrong func(tenant string) bool) []string {
+// take out those that have waited for long enough, until there are countsAtOnce of those whose count is wrong, which are
+// returned.
+func (l *countLine) take(now time.Time, rush bool, wrong func(tenant string) bool) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	before := now.Add(-countAfter)
+	if rush {
+		before = now.Add(-countAfterInRush)
+	}
 	var found []string
 	next := 0
-	for ; next < len(l.line) && len(found) < most && !l.line[next].since.After(before); next++ {
+	for ; next < len(l.line) && len(found) < countsAtOnce && !l.line[next].since.After(before); next++ {
 		tenant := l.line[next].tenant
 		delete(l.known, tenant)
 		if wrong(tenant) {
@@ -78,11 +83,7 @@ func (r *tenantReconciler) keepCounts(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		after := countAfter
-		if r.dispatcher.Rushes() {
-			after = countAfterInRush
-		}
-		for _, name := range r.counts.take(r.opts.Clock.Now().Add(-after), countsAtOnce, r.isMiscounted) {
+		for _, name := range r.counts.take(r.opts.Clock.Now(), r.dispatcher.Rushes(), r.isMiscounted) {
 			r.look(ctx, &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: name}})
 		}
 	}

@@ -1,13 +1,15 @@
 package controller
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestCountLine: who came first is counted first, once, and not before its time; those whose count is right cost nothing.
+// TestCountLine: who came first is counted first, once, and not before its time, which is later in a rush; few at once, and
+// those whose count is right cost nothing.
 func TestCountLine(t *testing.T) {
 	start := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
@@ -15,28 +17,37 @@ func TestCountLine(t *testing.T) {
 	for i, tenant := range []string{"acme", "right", "globex", "acme", "initech", "right too", "umbrella"} {
 		l.add(tenant, at(i))
 	}
+	var many []string
+	for i := range countsAtOnce + 2 {
+		many = append(many, fmt.Sprintf("many-%d", i))
+		l.add(many[i], at(30))
+	}
 	wrong := func(tenant string) bool { return tenant != "right" && tenant != "right too" }
 	for _, take := range []struct {
-		before, most int
-		want         []string
+		now  int
+		rush bool
+		want []string
 	}{
-		{-1, 9, nil},
-		{0, 9, []string{"acme"}},
-		{5, 2, []string{"globex", "initech"}},
-		{5, 2, nil},
-		{9, 0, nil},
-		{9, 9, []string{"umbrella"}},
-		{9, 9, nil},
+		{now: 14},
+		{now: 15, want: []string{"acme"}},
+		{now: 15},
+		{now: 59, rush: true},
+		{now: 64, rush: true, want: []string{"globex", "initech"}},
+		{now: 40, want: []string{"umbrella"}},
+		{now: 89, rush: true},
+		{now: 90, rush: true, want: many[:countsAtOnce]},
+		{now: 91, want: many[countsAtOnce:]},
+		{now: 999},
 	} {
-		if diff := cmp.Diff(take.want, l.take(at(take.before), take.most, wrong)); diff != "" {
-			t.Errorf("taken before %d s (-want +got):\n%s", take.before, diff)
+		if diff := cmp.Diff(take.want, l.take(at(take.now), take.rush, wrong)); diff != "" {
+			t.Errorf("after %d s, in a rush: %v (-want +got):\n%s", take.now, take.rush, diff)
 		}
 	}
 	if len(l.line)+len(l.known) > 0 {
 		t.Errorf("still in line: %v, %v", l.line, l.known)
 	}
-	l.add("acme", at(20))
-	if diff := cmp.Diff([]string{"acme"}, l.take(at(20), 1, wrong)); diff != "" {
+	l.add("acme", at(1000))
+	if diff := cmp.Diff([]string{"acme"}, l.take(at(1015), false, wrong)); diff != "" {
 		t.Errorf("in line again (-want +got):\n%s", diff)
 	}
 }
