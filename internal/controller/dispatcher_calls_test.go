@@ -262,6 +262,7 @@ func TestDispatcherRush(t *testing.T) {
 		bursts++
 		for i := range startsOfRush {
 			d.starts(d.run(fmt.Sprintf("acme/%d-%d", bursts, i)))
+			d.clock.Step(time.Millisecond)
 		}
 		d.called = nil
 	}
@@ -295,29 +296,36 @@ func TestDispatcherRush(t *testing.T) {
 	d.review()
 	d.calls()
 
-	// While it goes on for long, a few are looked at each time, the first to start first.
+	// While it goes on for long, a few are looked at each time, the first to start first: one for every five that start.
+	const most = startsOfRush / 2 / startsPerWord
 	burst()
 	began := d.clock.Now()
-	var old []string
-	for i := range 2 * tellAtOnce / startsOfRush {
-		for j := range startsOfRush {
-			old = append(old, fmt.Sprintf("acme/%d-%d", bursts+i, j))
-		}
-	}
-	for range len(old)/startsOfRush - 1 {
-		d.clock.Step(time.Millisecond)
-		burst()
+	old := []string{}
+	for i := range most {
+		old = append(old, fmt.Sprintf("acme/%d-%d", bursts, i))
 	}
 	hush(true, old...)
+	d.clock.Step(time.Second)
+	burst()
+	for i := range startsOfRush {
+		old = append(old, fmt.Sprintf("acme/%d-%d", bursts, i))
+	}
+	hush(true, old[most:]...)
 	for d.clock.Since(began) < hushFor {
 		d.review()
 		d.calls()
 		d.clock.Step(rushLasts / 2)
 		burst()
 	}
-	for _, due := range [][]string{old[:tellAtOnce], old[tellAtOnce:], nil} {
+	d.clock.Step(rushLasts / 2)
+	burst()
+	for len(old) > 0 {
+		due := old[:most]
 		d.review()
 		d.calls(due...)
 		hush(false, due...)
+		old = old[most:]
 	}
+	d.review()
+	d.calls()
 }

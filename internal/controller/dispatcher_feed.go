@@ -160,9 +160,9 @@ func (d *Dispatcher) endHush(now time.Time) {
 			due = append(due, s)
 		}
 	}
-	if rush && len(due) > tellAtOnce {
+	if most := d.rush.words(now); rush && len(due) > most {
 		slices.SortFunc(due, func(a, b *started) int { return a.at.Compare(b.at) })
-		due = due[:tellAtOnce]
+		due = due[:most]
 	}
 	for _, s := range due {
 		s.hushed, s.overdue = false, rush

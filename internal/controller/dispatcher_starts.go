@@ -55,6 +55,12 @@ func (r *rush) add(at time.Time) {
 
 func (r *rush) on(at time.Time) bool { return at.Before(r.until) }
 
+// words is about how many something may be said in a second of the rush.
+func (r *rush) words(at time.Time) int {
+	r.turn(at)
+	return max(1, (r.now+r.earlier)/2/startsPerWord)
+}
+
 func (r *rush) turn(at time.Time) {
 	switch second := at.Unix(); second - r.second {
 	case 0:
