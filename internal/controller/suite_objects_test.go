@@ -20,10 +20,13 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
+// patience is how long a test waits for a state. It only has to be more than a slow machine needs that has other work to do.
+const patience = 4 * time.Minute
+
 // eventually waits until all that is expected holds.
 func eventually(t *testing.T, holds func(g gomega.Gomega)) {
 	t.Helper()
-	gomega.NewWithT(t).Eventually(holds).WithTimeout(time.Minute).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
+	gomega.NewWithT(t).Eventually(holds).WithTimeout(patience).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
 }
 
 // read reads an object anew: decoding alone would leave the labels that it no longer has.

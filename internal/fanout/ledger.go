@@ -170,7 +170,9 @@ func (l *Ledger) decided(i int) bool {
 }
 
 // awaitsChild says whether a tenant has neither a TenantJob that was seen nor an outcome.
-func (l *Ledger) awaitsChild(i int) bool { return l.marks[i] == markNone || l.marks[i] == markAnnounced }
+func (l *Ledger) awaitsChild(i int) bool {
+	return l.marks[i] == markNone || l.marks[i] == markAnnounced
+}
 
 // Seen is how many tenants have a TenantJob that was seen, or an outcome.
 func (l *Ledger) Seen() int {
