@@ -84,15 +84,22 @@ func benchRound(b *testing.B, e *environment, n int, withCronJobs bool) round {
 	b.Helper()
 	var r round
 	if withCronJobs {
-		r.cronJobs = benchCronJobs(b, "CronJob, 50 workers", e, n, unlimited...)
+		r.cronJobs = told(benchCronJobs(b, "CronJob, 50 workers", e, n, unlimited...))
 	}
-	r.before = benchPairs(b, e, n)
+	r.before = told(benchPairs(b, e, n))
 	m := e.startManager(b)
 	r.fanOut, r.facts = benchFanOut(b, e, m, n)
-	r.queue = benchQueue(b, e, m, n)
+	told(r.fanOut)
+	r.queue = told(benchQueue(b, e, m, n))
 	m.stop()
-	r.after, r.jobs = benchPairs(b, e, n), benchJobs(b, e, n)
+	r.after, r.jobs = told(benchPairs(b, e, n)), told(benchJobs(b, e, n))
 	return r
+}
+
+// told is a part, of which it tells whoever waits for the table, an hour perhaps.
+func told(f figures) figures {
+	fmt.Printf("%s: %d runs, %s\n", f.name, f.n, rate(f.overall))
+	return f
 }
 
 // startManager starts the operator with as many workers, and as much leave to ask, as the CronJob controller gets.
