@@ -24,7 +24,7 @@ const (
 	// hushFor is how long the first words about a run wait in a rush. After that they come slowly, as long as it lasts: one
 	// for every startsPerWord starts, so that they take little of whatever the API server can do.
 	hushFor       = time.Minute
-	startsPerWord = 5
+	startsPerWord = 10
 	// firstRetryAfter and lastRetryAfter are when a tenant is tried again after a start that was refused.
 	firstRetryAfter = 2 * time.Second
 	lastRetryAfter  = 5 * time.Minute

@@ -296,7 +296,7 @@ func TestDispatcherRush(t *testing.T) {
 	d.review()
 	d.calls()
 
-	// While it goes on for long, a few are looked at each time, the first to start first: one for every five that start.
+	// While it goes on for long, a few are looked at each time, the first to start first: one for every ten that start.
 	const most = startsOfRush / 2 / startsPerWord
 	burst()
 	began := d.clock.Now()

@@ -17,9 +17,10 @@ const (
 	countAfter       = 15 * time.Second
 	countAfterInRush = time.Minute
 	// countEvery and countsAtOnce bound how many of them are brought up to date, so that a fan-out over thousands of
-	// tenants does not cost each of them a write: it may be over by then.
-	countEvery   = time.Second
-	countsAtOnce = 10
+	// tenants does not cost each of them a write: it may be over by then. In a rush they are countsAtOnceInRush.
+	countEvery         = time.Second
+	countsAtOnce       = 10
+	countsAtOnceInRush = 2
 )
 
 // countLine are the Tenants that have had a Job begin or end since their running jobs were counted, in this order.
@@ -49,18 +50,17 @@ func (l *countLine) add(tenant string, now time.Time) {
 	l.line = append(l.line, countDue{tenant, now})
 }
 
-// take out those that have waited for long enough, until there are countsAtOnce of those whose count is wrong, which are
-// returned.
+// take out those that have waited for long enough, until there are enough of those whose count is wrong, which are returned.
 func (l *countLine) take(now time.Time, rush bool, wrong func(tenant string) bool) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	before := now.Add(-countAfter)
+	before, most := now.Add(-countAfter), countsAtOnce
 	if rush {
-		before = now.Add(-countAfterInRush)
+		before, most = now.Add(-countAfterInRush), countsAtOnceInRush
 	}
 	var found []string
 	next := 0
-	for ; next < len(l.line) && len(found) < countsAtOnce && !l.line[next].since.After(before); next++ {
+	for ; next < len(l.line) && len(found) < most && !l.line[next].since.After(before); next++ {
 		tenant := l.line[next].tenant
 		delete(l.known, tenant)
 		if wrong(tenant) {

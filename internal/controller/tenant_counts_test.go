@@ -35,8 +35,8 @@ func TestCountLine(t *testing.T) {
 		{now: 64, rush: true, want: []string{"globex", "initech"}},
 		{now: 40, want: []string{"umbrella"}},
 		{now: 89, rush: true},
-		{now: 90, rush: true, want: many[:countsAtOnce]},
-		{now: 91, want: many[countsAtOnce:]},
+		{now: 90, rush: true, want: many[:countsAtOnceInRush]},
+		{now: 91, want: many[countsAtOnceInRush:]},
 		{now: 999},
 	} {
 		if diff := cmp.Diff(take.want, l.take(at(take.now), take.rush, wrong)); diff != "" {

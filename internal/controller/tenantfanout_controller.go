@@ -28,8 +28,12 @@ import (
 const (
 	// mostRounds is how often a Reconcile decides: to announce, to make, to write down that it was made.
 	mostRounds = 3
-	// longestTurn is how long it goes on making children before it writes down what it has made.
-	longestTurn = 500 * time.Millisecond
+	// shortTurn is how long it goes on making children before it writes down what it has made, as long as none may start.
+	// Afterwards it is turnPerTenant longer for each that is planned, since every turn is a pass over all of them, and
+	// longestTurn at most: what a person changes is seen when a turn begins.
+	shortTurn     = 500 * time.Millisecond
+	turnPerTenant = 50 * time.Microsecond
+	longestTurn   = flushInterval
 )
 
 type tenantFanOutReconciler struct {
@@ -100,7 +104,7 @@ func (t *turn) result(now time.Time) reconcile.Result {
 func (r *tenantFanOutReconciler) advance(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand) (turn, error) {
 	var t turn
 	snapshot := fanOut.DeepCopy()
-	until := r.opts.Clock.Now().Add(longestTurn)
+	until := r.opts.Clock.Now().Add(h.turnLasts())
 	h.newTurn()
 	for range mostRounds {
 		now := r.opts.Clock.Now()

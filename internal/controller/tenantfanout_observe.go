@@ -39,9 +39,13 @@ func (r *tenantFanOutReconciler) observe(ctx context.Context, fanOut *v1alpha1.T
 		if t == nil {
 			t, _ = r.tenants.get(types.NamespacedName{Name: e.Tenant})
 		}
-		if child, known := r.cachedChild(fanOut, e.Tenant, t); known {
-			view.Children[e.Tenant] = child
-		} else if t != nil {
+		if !ledger.Untouched(i) {
+			if child, known := r.cachedChild(fanOut, e.Tenant, t); known {
+				view.Children[e.Tenant] = child
+				continue
+			}
+		}
+		if t != nil {
 			view.Tenants[e.Tenant] = fanout.TenantOf(t)
 		}
 	}

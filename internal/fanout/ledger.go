@@ -174,6 +174,10 @@ func (l *Ledger) awaitsChild(i int) bool {
 	return l.marks[i] == markNone || l.marks[i] == markAnnounced
 }
 
+// Untouched says whether nothing has been done about the tenant at an index of the plan: it has no TenantJob of this
+// fan-out, since none is made that has not been announced.
+func (l *Ledger) Untouched(i int) bool { return l.marks[i] == markNone }
+
 // Seen is how many tenants have a TenantJob that was seen, or an outcome.
 func (l *Ledger) Seen() int {
 	return len(l.marks) - l.marked[markNone] - l.marked[markAnnounced]
