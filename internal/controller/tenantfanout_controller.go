@@ -104,7 +104,7 @@ func (t *turn) result(now time.Time) reconcile.Result {
 func (r *tenantFanOutReconciler) advance(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand) (turn, error) {
 	var t turn
 	snapshot := fanOut.DeepCopy()
-	until := r.opts.Clock.Now().Add(h.turnLasts())
+	until := r.opts.Clock.Now().Add(turnLasts(len(h.plan.Entries), h.ledger.Load().Seen()))
 	h.newTurn()
 	for range mostRounds {
 		now := r.opts.Clock.Now()
@@ -137,6 +137,14 @@ func (r *tenantFanOutReconciler) advance(ctx context.Context, fanOut *v1alpha1.T
 	}
 	t.wakeAt(r.opts.Clock.Now())
 	return t, nil
+}
+
+// turnLasts is how long a turn of a fan-out goes on making children, with so many tenants planned and so many of them seen.
+func turnLasts(planned, seen int) time.Duration {
+	if seen == 0 {
+		return shortTurn
+	}
+	return min(shortTurn+time.Duration(planned)*turnPerTenant, longestTurn)
 }
 
 // report writes the status, once the ledger is stored that it speaks of: what a person has read must not be forgotten. It

@@ -67,14 +67,6 @@ type answer struct {
 	at    time.Time
 }
 
-// turnLasts is how long the next turn goes on making children.
-func (h *inHand) turnLasts() time.Duration {
-	if h.ledger.Load().Seen() == 0 {
-		return shortTurn
-	}
-	return min(shortTurn+time.Duration(len(h.plan.Entries))*turnPerTenant, longestTurn)
-}
-
 // newTurn forgets what is only good for one turn.
 func (h *inHand) newTurn() {
 	h.mu.Lock()

@@ -49,6 +49,24 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// TestTurnLasts: the first children may start soon, and a large plan is passed over less often, but not seldom.
+func TestTurnLasts(t *testing.T) {
+	for _, tc := range []struct {
+		planned, seen int
+		want          time.Duration
+	}{
+		{planned: 10, want: 500 * time.Millisecond},
+		{planned: 10, seen: 1, want: 500500 * time.Microsecond},
+		{planned: 10_000, want: 500 * time.Millisecond},
+		{planned: 10_000, seen: 1, want: time.Second},
+		{planned: 1_000_000, seen: 1, want: 2 * time.Second},
+	} {
+		if got := turnLasts(tc.planned, tc.seen); got != tc.want {
+			t.Errorf("with %d planned and %d seen: %v instead of %v", tc.planned, tc.seen, got, tc.want)
+		}
+	}
+}
+
 // TestWidth: it starts slowly, never does too many at once, and stops after what went wrong or when it is enough.
 func TestWidth(t *testing.T) {
 	broken := errors.New("broken")
