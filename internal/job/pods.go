@@ -145,9 +145,13 @@ func joined(reason, message string) string {
 // Ended says whether a Job has an outcome.
 func Ended(j *batchv1.Job) bool { return finalCondition(j) != nil }
 
-// CompletionTime is when a run ended: when its Job did, else now.
+// CompletionTime is when a run ended: when its Job did, else now. A Job that failed has no completion time of its own, only
+// a condition; where there are both, the Job controller may have written them a second apart.
 func CompletionTime(j *batchv1.Job, now time.Time) *metav1.Time {
 	if j != nil {
+		if j.Status.CompletionTime != nil {
+			return j.Status.CompletionTime.DeepCopy()
+		}
 		if condition := finalCondition(j); condition != nil {
 			return condition.LastTransitionTime.DeepCopy()
 		}

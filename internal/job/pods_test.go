@@ -220,12 +220,16 @@ func TestIsLive(t *testing.T) {
 func TestCompletionTime(t *testing.T) {
 	done := newJob()
 	final(done, batchv1.JobComplete, "", "")
+	done.Status.CompletionTime = agoPtr(2 * time.Second)
+	failed := newJob()
+	final(failed, batchv1.JobFailed, "", "")
 	cases := map[string]struct {
 		job  *batchv1.Job
 		want metav1.Time
 	}{
 		"no Job":       {nil, ago(0)},
-		"a Job's own":  {done, ago(time.Second)},
+		"a Job's own":  {done, ago(2 * time.Second)},
+		"a failed one": {failed, ago(time.Second)},
 		"Job not over": {newJob(), ago(0)},
 	}
 	for name, tc := range cases {
