@@ -228,15 +228,18 @@ func (p *pass) open() {
 	}
 }
 
-// openWave makes the children of a wave whose time has come.
+// openWave makes the children of a wave whose time has come. When the last of them is there, none waits for others to be
+// written down with it: that is once a wave.
 func (p *pass) openWave(wave int) {
 	l := p.ledger
 	var ready []int
+	allMade := true
 	for i, e := range l.plan.Entries {
-		switch {
-		case e.Wave != wave, !l.awaitsChild(i):
+		if e.Wave != wave || !l.awaitsChild(i) {
 			continue
-		case e.NotBefore.After(p.now.Add(Lead)):
+		}
+		allMade = false
+		if e.NotBefore.After(p.now.Add(Lead)) {
 			p.wakeAt(e.NotBefore.Add(-Lead))
 			continue
 		}
@@ -254,6 +257,9 @@ func (p *pass) openWave(wave int) {
 		default:
 			ready = append(ready, i)
 		}
+	}
+	if allMade && l.Seen() > p.o.Ledger.Seen() {
+		p.d.Urgent = true
 	}
 	p.inOrder(p.d.Create)
 	p.announce(ready)

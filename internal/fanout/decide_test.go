@@ -150,6 +150,41 @@ func TestDecideMakesChildrenInOrder(t *testing.T) {
 	}
 }
 
+// The last of a wave that are made are written down at once, and only then: nobody else is made with whom they could wait.
+func TestLastOfAWaveAreUrgent(t *testing.T) {
+	first := []v1alpha1.Wave{{Name: "first", Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"number": "0"}}}}
+	for name, tc := range map[string]struct {
+		// marks of the tenants as stored, the first of which is the first wave, and what is made by now.
+		marks  string
+		made   []string
+		delay  time.Duration
+		urgent bool
+	}{
+		"the last two":                      {marks: "0+::", made: []string{"tenant-00001", "tenant-00002", "tenant-00003"}, urgent: true},
+		"all but one":                       {marks: "0+::", made: []string{"tenant-00001", "tenant-00002"}},
+		"all but one that is to be made":    {marks: "0+:.", made: []string{"tenant-00001", "tenant-00002"}},
+		"all but one whose time is to come": {marks: "0+:.", made: []string{"tenant-00001", "tenant-00002"}, delay: time.Hour},
+		"all, and it is written down":       {marks: "0+++", made: []string{"tenant-00001", "tenant-00002", "tenant-00003"}},
+		"the last of the first wave":        {marks: ":...", made: []string{"tenant-00000"}, urgent: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fanOut := givenFanOut(withWaves(first...))
+			l := NewLedger(givenPlan(t, fanOut, givenTenants(4)))
+			for i, mark := range []byte(tc.marks) {
+				l.setMark(i, mark)
+			}
+			l.plan.Entries[3].NotBefore = l.plan.Entries[3].NotBefore.Add(tc.delay)
+			o := Observed{FanOut: fanOut, Ledger: l, Tenants: index(givenTenants(4)), Children: map[string]Child{}}
+			for _, tenant := range tc.made {
+				o.Children[tenant] = Child{Presence: Ours}
+			}
+			if d := Decide(o, testTime); d.Urgent != tc.urgent {
+				t.Errorf("urgent is %v with the ledger %s, want %v", d.Urgent, d.Ledger.marks, tc.urgent)
+			}
+		})
+	}
+}
+
 // A person reads why somebody has no child yet: of the first in the plan, and of nobody who has one or an outcome.
 func TestSaysWhoIsPutOff(t *testing.T) {
 	fanOut := givenFanOut()
