@@ -5,8 +5,10 @@ import (
 	"sync/atomic"
 )
 
-// mostAtOnce is how many requests for a fan-out's children are under way at once.
-const mostAtOnce = 32
+// mostAtOnce is how many requests for a fan-out's children are under way at once, at most. On a machine with full cores
+// many at once are cheaper, since less goes into changing between processes: by turns on one control plane, 64 made a tenth
+// more starts a second than 32, these a tenth more than 12, and 128 next to none more. The Job controller has up to 500.
+const mostAtOnce = 64
 
 // width is how many requests the API server is trusted with at once: one at first, twice as many each time that all went
 // well, up to mostAtOnce, and one again when something went wrong. So an API server in trouble gets few. It follows
