@@ -1,6 +1,7 @@
 package v1alpha1
 
 // LocalReference names an object. Where it is looked for is said by the field that holds the reference.
+// +structType=atomic
 type LocalReference struct {
 	// name of the object: a DNS-1123 subdomain.
 	// +required
@@ -11,6 +12,7 @@ type LocalReference struct {
 }
 
 // LabelReference names an object whose name is also put into a label, and so is at most 63 characters long.
+// +structType=atomic
 type LabelReference struct {
 	// name of the object: a DNS-1123 label.
 	// +required
@@ -21,6 +23,7 @@ type LabelReference struct {
 }
 
 // TenantReference names a Tenant.
+// +structType=atomic
 type TenantReference struct {
 	// name of the Tenant: a DNS-1123 label of at most 40 characters.
 	// +required

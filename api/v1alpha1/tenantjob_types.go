@@ -47,6 +47,7 @@ type TenantJobSpec struct {
 
 	// parameters for the template, by name. Immutable.
 	// +optional
+	// +mapType=atomic
 	// +kubebuilder:validation:MaxProperties=32
 	Parameters map[string]ParameterValue `json:"parameters,omitempty"`
 
