@@ -200,7 +200,7 @@ func TestReferencesHaveOneOwner(t *testing.T) {
 	var owned struct {
 		Spec map[string]any `json:"f:spec"`
 	}
-	if err := json.Unmarshal(tj.GetManagedFields()[0].FieldsV1.Raw, &owned); err != nil {
+	if err := json.Unmarshal(tj.GetManagedFields()[0].FieldsV1.GetRawBytes(), &owned); err != nil {
 		t.Fatal(err)
 	}
 	whole := map[string]any{}
