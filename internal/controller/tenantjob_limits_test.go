@@ -124,7 +124,6 @@ func TestTenantJobExpires(t *testing.T) {
 	t.Run("by its own word", func(t *testing.T) {
 		t.Parallel()
 		tj := newRun(t, tenant, newReadyTemplate(t, nil), func(o *v1alpha1.TenantJob) { o.Spec.MaxWaitSeconds = new(int32(4)) })
-		awaitSaid(t, tj, unknown, v1alpha1.ReasonQueued, "")
 		awaitSaid(t, tj, isFalse, v1alpha1.ReasonExpired, "did not start within 4 seconds: tenant "+tenant.Name+" runs at most 1 jobs at once")
 		g := gomega.NewWithT(t)
 		g.Expect(tj.Status.CompletionTime.Time).To(gomega.BeTemporally(">=", tj.CreationTimestamp.Add(4*time.Second)))
