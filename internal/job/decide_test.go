@@ -7,7 +7,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
@@ -17,134 +16,6 @@ const (
 	isFalse = metav1.ConditionFalse
 	unknown = metav1.ConditionUnknown
 )
-
-// The changes that the cases make to a TenantJob that may start.
-type change = func(*Observed)
-
-func all(changes ...change) change {
-	return func(o *Observed) {
-		for _, c := range changes {
-			c(o)
-		}
-	}
-}
-
-// withJob: its Job was made a minute ago, and the status says so.
-func withJob(changes ...func(*batchv1.Job)) change {
-	return func(o *Observed) {
-		o.Job = newJob()
-		o.TenantJob.Status.JobRef = &v1alpha1.LocalReference{Name: o.Job.Name}
-		o.TenantJob.Status.TenantUID = "tenant-uid"
-		for _, c := range changes {
-			c(o.Job)
-		}
-	}
-}
-
-func madeAgo(d time.Duration) func(*batchv1.Job) {
-	return func(j *batchv1.Job) { j.CreationTimestamp, j.Status.StartTime = ago(d), agoPtr(d) }
-}
-
-func podReady(j *batchv1.Job) { j.Status.Ready = new(int32(1)) }
-
-func podless(j *batchv1.Job) { j.Status.Active = 0 }
-
-// beingCounted is how a Job looks for a moment when its pod has ended.
-func beingCounted(j *batchv1.Job) {
-	j.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{Succeeded: []types.UID{"pod-uid"}}
-}
-
-func aboutTo(condition batchv1.JobConditionType) func(*batchv1.Job) {
-	return func(j *batchv1.Job) {
-		final(j, condition, "", "")
-		beingCounted(j)
-	}
-}
-
-func failedOnce(j *batchv1.Job) { j.Status.Active, j.Status.Failed = 0, 1 }
-
-func beingDeleted(j *batchv1.Job) { j.DeletionTimestamp = agoPtr(time.Second) }
-
-func completed(j *batchv1.Job) { final(j, batchv1.JobComplete, "", "") }
-
-func failedWith(reason, message string) func(*batchv1.Job) {
-	return func(j *batchv1.Job) { final(j, batchv1.JobFailed, reason, message) }
-}
-
-func pods(p Pods) change { return func(o *Observed) { o.Pods = &p } }
-
-func gone(o *Observed) {
-	o.Job, o.TenantJob.Status.JobRef = nil, &v1alpha1.LocalReference{Name: "report-8231"}
-}
-
-func said(status metav1.ConditionStatus, reason, message string) change {
-	return func(o *Observed) { outcome(o.TenantJob, status, reason, message) }
-}
-
-func completedAgo(d time.Duration) change {
-	return all(said(isTrue, v1alpha1.ReasonCompleted, ""), func(o *Observed) { o.TenantJob.Status.CompletionTime = agoPtr(d) })
-}
-
-func ttl(seconds int32) change {
-	return func(o *Observed) { o.Template.Spec.TTLSecondsAfterFinished = &seconds }
-}
-
-func cancel(o *Observed) { o.TenantJob.Spec.Cancel = new(true) }
-
-func suspend(policy v1alpha1.SuspendPolicy) change {
-	return func(o *Observed) {
-		o.Tenant.Spec.Suspend, o.Tenant.Spec.SuspendPolicy = new(true), policy
-		o.Namespace.State = v1alpha1.StateSuspended
-	}
-}
-
-func state(s string) change { return func(o *Observed) { o.Namespace.State = s } }
-
-func noTenant(o *Observed) { o.Tenant = nil }
-
-func noNamespace(o *Observed) { o.Namespace = nil }
-
-func noTemplate(o *Observed) { o.Template = nil }
-
-func tenantDeleting(o *Observed) { o.Tenant.DeletionTimestamp = agoPtr(0) }
-
-func tenantReady(status metav1.ConditionStatus, message string) change {
-	return func(o *Observed) {
-		o.Tenant.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: status, Message: message}}
-	}
-}
-
-func templateReady(status metav1.ConditionStatus, generation int64, message string) change {
-	return func(o *Observed) {
-		o.Template.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: status, ObservedGeneration: generation, Message: message}}
-	}
-}
-
-func wrongParameters(o *Observed) {
-	o.TenantJob.Spec.Parameters = map[string]v1alpha1.ParameterValue{"payment": "s3cr3t"}
-}
-
-func notBefore(d time.Duration) change {
-	return func(o *Observed) { o.TenantJob.Spec.NotBeforeTime = new(metav1.NewTime(now.Add(d))) }
-}
-
-func fanOutChild(o *Observed) {
-	o.TenantJob.OwnerReferences = ownedByFanOut(o.TenantJob.Name)
-	o.FanOut = &FanOut{}
-}
-
-func ownedByFanOut(name string) []metav1.OwnerReference {
-	return []metav1.OwnerReference{{Kind: "TenantFanOut", Name: name, Controller: new(true)}}
-}
-
-func maxWait(own, templates *int32) change {
-	return func(o *Observed) { o.TenantJob.Spec.MaxWaitSeconds, o.Template.Spec.MaxWaitSeconds = own, templates }
-}
-
-// queued is for how long a limit alone has held it, before and since it was last queued.
-func queued(before int32, since *metav1.Time) change {
-	return func(o *Observed) { o.TenantJob.Status.QueuedSeconds, o.TenantJob.Status.QueuedTime = before, since }
-}
 
 func TestDecide(t *testing.T) {
 	const day = 24 * time.Hour
@@ -477,10 +348,6 @@ func TestMaxWait(t *testing.T) {
 		})
 	}
 }
-
-func replacedBy(message string) change { return func(o *Observed) { o.Replaced = message } }
-
-func childThat(f FanOut) change { return all(fanOutChild, func(o *Observed) { o.FanOut = &f }) }
 
 func TestNameTaken(t *testing.T) {
 	owned := func(kind, name string) func(*batchv1.Job) {
