@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/tenant"
 )
 
@@ -163,10 +164,10 @@ func (r *tenantReconciler) keep(ctx context.Context, t *v1alpha1.Tenant, s *seen
 		t.Status.Namespace, t.Status.State = nil, ""
 		r.withoutNamespace(t)
 		if s.claim == tenant.Terminating {
-			recordReady(t, metav1.ConditionFalse, reconciling, v1alpha1.ReasonNamespaceTerminating, s.refusal)
+			recordReady(t, metav1.ConditionFalse, conditions.Reconciling, v1alpha1.ReasonNamespaceTerminating, s.refusal)
 			return lookAgain, nil
 		}
-		recordReady(t, metav1.ConditionFalse, stalled, v1alpha1.ReasonNamespaceConflict, s.refusal)
+		recordReady(t, metav1.ConditionFalse, conditions.Stalled, v1alpha1.ReasonNamespaceConflict, s.refusal)
 		return lookForConsent, nil
 	}
 	if err := r.take(ctx, t, s); err != nil {
@@ -214,9 +215,9 @@ func (r *tenantReconciler) patchFinalizers(ctx context.Context, t, base *v1alpha
 }
 
 // recordReady sets Ready and what goes with it.
-func recordReady(t *v1alpha1.Tenant, status metav1.ConditionStatus, p progress, reason, message string) {
-	setCondition(&t.Status.Conditions, t.Generation, v1alpha1.ConditionReady, status, reason, message)
-	setProgress(&t.Status.Conditions, t.Generation, p, reason, message)
+func recordReady(t *v1alpha1.Tenant, status metav1.ConditionStatus, p conditions.Progress, reason, message string) {
+	conditions.Of(&t.Status.Conditions, t.Generation).Set(v1alpha1.ConditionReady, status, reason, message)
+	conditions.Of(&t.Status.Conditions, t.Generation).SetProgress(p, reason, message)
 }
 
 // recordFailure says what is being retried, unless the conditions say what a person has to do. A Tenant that was ready
@@ -227,11 +228,11 @@ func recordFailure(t *v1alpha1.Tenant, err error) {
 		return
 	}
 	message := fmt.Sprintf("retrying: %v", err)
-	if ready := readiness(t.Status.Conditions); ready.Status == "" || ready.ObservedGeneration != t.Generation {
-		recordReady(t, metav1.ConditionUnknown, reconciling, v1alpha1.ReasonProgressing, message)
+	if ready := conditions.Ready(t.Status.Conditions); ready.Status == "" || ready.ObservedGeneration != t.Generation {
+		recordReady(t, metav1.ConditionUnknown, conditions.Reconciling, v1alpha1.ReasonProgressing, message)
 		return
 	}
-	setProgress(&t.Status.Conditions, t.Generation, reconciling, v1alpha1.ReasonProgressing, message)
+	conditions.Of(&t.Status.Conditions, t.Generation).SetProgress(conditions.Reconciling, v1alpha1.ReasonProgressing, message)
 }
 
 // announce emits an event when a Tenant has changed its standing.

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/tenant"
 )
 
@@ -101,13 +102,13 @@ func (r *tenantReconciler) furnish(ctx context.Context, t *v1alpha1.Tenant, s *s
 	var user *userError
 	switch {
 	case s.namespace.DeletionTimestamp != nil, apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		recordReady(t, metav1.ConditionFalse, reconciling, v1alpha1.ReasonNamespaceTerminating,
+		recordReady(t, metav1.ConditionFalse, conditions.Reconciling, v1alpha1.ReasonNamespaceTerminating,
 			fmt.Sprintf("namespace %s is being deleted; it is made again when it is gone", s.namespace.Name))
 		return nil
 	case errors.As(errors.Join(refused, err), &user):
-		recordReady(t, metav1.ConditionFalse, stalled, v1alpha1.ReasonInvalidSpec, errors.Join(refused, err).Error())
+		recordReady(t, metav1.ConditionFalse, conditions.Stalled, v1alpha1.ReasonInvalidSpec, errors.Join(refused, err).Error())
 	case err == nil:
-		recordReady(t, metav1.ConditionTrue, current, v1alpha1.ReasonReady,
+		recordReady(t, metav1.ConditionTrue, conditions.Current, v1alpha1.ReasonReady,
 			fmt.Sprintf("namespace %s is as the spec says", s.namespace.Name))
 	}
 	return err

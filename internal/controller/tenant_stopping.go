@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/job"
 	"github.com/tenantry/tenantry/internal/tenant"
 )
@@ -45,8 +46,8 @@ func (r *tenantReconciler) suspendOrResume(ctx context.Context, t *v1alpha1.Tena
 		setSuspended(t, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "no pod and no live credential is left")
 	case err == nil:
 		setSuspended(t, metav1.ConditionUnknown, wait.Reason, wait.Message)
-		if readiness(t.Status.Conditions).Status == metav1.ConditionTrue {
-			setProgress(&t.Status.Conditions, t.Generation, reconciling, wait.Reason, wait.Message)
+		if conditions.Ready(t.Status.Conditions).Status == metav1.ConditionTrue {
+			conditions.Of(&t.Status.Conditions, t.Generation).SetProgress(conditions.Reconciling, wait.Reason, wait.Message)
 		}
 	}
 	return after, err
@@ -63,7 +64,7 @@ func (r *tenantReconciler) withoutNamespace(t *v1alpha1.Tenant) {
 }
 
 func setSuspended(t *v1alpha1.Tenant, status metav1.ConditionStatus, reason, message string) {
-	setCondition(&t.Status.Conditions, t.Generation, v1alpha1.ConditionSuspended, status, reason, message)
+	conditions.Of(&t.Status.Conditions, t.Generation).Set(v1alpha1.ConditionSuspended, status, reason, message)
 }
 
 // stop brings a tenant to rest, whose namespace says so and whose door is shut: first its Jobs, which the TenantJob
@@ -187,7 +188,7 @@ func (r *tenantReconciler) dismantle(
 		case err != nil:
 			return false, 0, err
 		case !wait.Over():
-			recordReady(t, metav1.ConditionFalse, reconciling, wait.Reason, wait.Message)
+			recordReady(t, metav1.ConditionFalse, conditions.Reconciling, wait.Reason, wait.Message)
 			return false, after, nil
 		case tenant.Retains(s.namespace, t):
 			err := r.release(ctx, t, s)
@@ -203,7 +204,7 @@ func (r *tenantReconciler) dismantle(
 		return err == nil, 0, err
 	}
 	wait := tenant.WaitForNamespace(last)
-	recordReady(t, metav1.ConditionFalse, reconciling, wait.Reason, wait.Message)
+	recordReady(t, metav1.ConditionFalse, conditions.Reconciling, wait.Reason, wait.Message)
 	return false, lookSeldom, nil
 }
 

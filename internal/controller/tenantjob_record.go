@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/job"
 )
 
@@ -33,9 +34,8 @@ func recordRun(tj *v1alpha1.TenantJob, o job.Observed, d job.Decision, now time.
 	if d.Status != metav1.ConditionUnknown && status.CompletionTime == nil {
 		status.CompletionTime = job.CompletionTime(o.Job, now)
 	}
-	setCondition(&status.Conditions, tj.Generation, v1alpha1.ConditionSucceeded, d.Status, d.Reason, d.Message)
-	standing := map[job.Progress]progress{job.Current: current, job.InProgress: reconciling, job.Stalled: stalled}[d.Progress]
-	setProgress(&status.Conditions, tj.Generation, standing, d.Reason, d.Message)
+	conditions.Of(&status.Conditions, tj.Generation).Set(v1alpha1.ConditionSucceeded, d.Status, d.Reason, d.Message)
+	conditions.Of(&status.Conditions, tj.Generation).SetProgress(d.Progress, d.Reason, d.Message)
 }
 
 // recordWaited keeps the clock of maxWaitSeconds, which runs only while limits hold the TenantJob that maxWaitSeconds is

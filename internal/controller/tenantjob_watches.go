@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/job"
 )
 
@@ -157,12 +158,12 @@ func changed(matters func(client.Object) any) predicate.Predicate {
 // tenantMatters is what TenantJobs look at in their Tenant: not how many of them run.
 func tenantMatters(obj client.Object) any {
 	tenant := obj.(*v1alpha1.Tenant)
-	return []any{tenant.Generation, tenant.DeletionTimestamp, tenant.Status.Namespace, readiness(tenant.Status.Conditions)}
+	return []any{tenant.Generation, tenant.DeletionTimestamp, tenant.Status.Namespace, conditions.Ready(tenant.Status.Conditions)}
 }
 
 func templateMatters(obj client.Object) any {
 	template := obj.(*v1alpha1.TenantJobTemplate)
-	return []any{template.Generation, readiness(template.Status.Conditions)}
+	return []any{template.Generation, conditions.Ready(template.Status.Conditions)}
 }
 
 func namespaceMatters(obj client.Object) any {

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/job"
 )
 
@@ -56,7 +57,7 @@ func (r *tenantJobTemplateReconciler) Reconcile(ctx context.Context, template *v
 	if err := patchStatus(ctx, r.Client, template, base); err != nil {
 		return retryStale(err)
 	}
-	if before := readiness(base.Status.Conditions); len(problems) > 0 && before != readiness(template.Status.Conditions) {
+	if before := conditions.Ready(base.Status.Conditions); len(problems) > 0 && before != conditions.Ready(template.Status.Conditions) {
 		r.warn(template, problems[0].Reason, "Validate", problems[0].Message)
 	}
 	return result, nil
@@ -64,19 +65,19 @@ func (r *tenantJobTemplateReconciler) Reconcile(ctx context.Context, template *v
 
 // recordReadiness puts what is wrong with a template into its status.
 func recordReadiness(template *v1alpha1.TenantJobTemplate, problems []job.Problem) reconcile.Result {
-	status, reason, message, standing := metav1.ConditionTrue, v1alpha1.ReasonReady, "the API server accepts its Job and its pod", current
+	status, reason, message, standing := metav1.ConditionTrue, v1alpha1.ReasonReady, "the API server accepts its Job and its pod", conditions.Current
 	result := reconcile.Result{}
 	if len(problems) > 0 {
 		messages := make([]string, 0, len(problems))
 		for _, p := range problems {
 			messages = append(messages, p.Message)
 		}
-		status, reason, message, standing = metav1.ConditionFalse, problems[0].Reason, strings.Join(messages, "; "), stalled
+		status, reason, message, standing = metav1.ConditionFalse, problems[0].Reason, strings.Join(messages, "; "), conditions.Stalled
 		result.RequeueAfter = checkAgainAfter
 	}
 	template.Status.ObservedGeneration = template.Generation
-	setCondition(&template.Status.Conditions, template.Generation, v1alpha1.ConditionReady, status, reason, message)
-	setProgress(&template.Status.Conditions, template.Generation, standing, reason, message)
+	conditions.Of(&template.Status.Conditions, template.Generation).Set(v1alpha1.ConditionReady, status, reason, message)
+	conditions.Of(&template.Status.Conditions, template.Generation).SetProgress(standing, reason, message)
 	return result
 }
 

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/queue"
 )
 
@@ -78,9 +79,9 @@ func recordLimits(q *v1alpha1.TenantQueue) {
 		message = "suspended: nothing starts"
 	}
 	q.Status.ObservedGeneration = q.Generation
-	conditions := &q.Status.Conditions
-	setCondition(conditions, q.Generation, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, message)
-	setProgress(conditions, q.Generation, current, v1alpha1.ReasonReady, message)
+	set := conditions.Of(&q.Status.Conditions, q.Generation)
+	set.Set(v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, message)
+	set.SetProgress(conditions.Current, v1alpha1.ReasonReady, message)
 }
 
 func recordCounts(q *v1alpha1.TenantQueue, counts queue.Counts) {

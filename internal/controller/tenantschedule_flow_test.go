@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/schedule"
 )
 
@@ -225,7 +226,7 @@ func TestTenantScheduleHistory(t *testing.T) {
 	s.turn(t, "2020-08-03 15:00")
 	exist("15:00", "16:00", "13:00", "14:00", "15:00")
 	base := retry.DeepCopy()
-	setCondition(&retry.Status.Conditions, 1, v1alpha1.ConditionPlanned, isTrue, v1alpha1.ReasonSealed, "")
+	conditions.Of(&retry.Status.Conditions, 1).Set(v1alpha1.ConditionPlanned, isTrue, v1alpha1.ReasonSealed, "")
 	if err := kube.Status().Patch(t.Context(), retry, client.MergeFrom(base)); err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 )
 
 // minutes is how these tests write times, in UTC.
@@ -262,7 +263,7 @@ func endFanOut(t *testing.T, name string, status metav1.ConditionStatus, reason 
 	}
 	base := fanOut.DeepCopy()
 	fanOut.Status.CompletionTime = new(metav1.NewTime(completed))
-	setCondition(&fanOut.Status.Conditions, fanOut.Generation, v1alpha1.ConditionSucceeded, status, reason, "2 of 3 tenants")
+	conditions.Of(&fanOut.Status.Conditions, fanOut.Generation).Set(v1alpha1.ConditionSucceeded, status, reason, "2 of 3 tenants")
 	if err := kube.Status().Patch(t.Context(), fanOut, client.MergeFrom(base)); err != nil {
 		t.Fatal(err)
 	}

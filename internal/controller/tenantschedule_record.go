@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/schedule"
 )
 
@@ -27,28 +28,28 @@ func recordSchedule(o observedSchedule, plan schedule.Plan) {
 	recordMissed(status, plan.Missed)
 	before := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionLastRunSucceeded)
 	last := schedule.LastRun(ts.Name, before, o.Runs, status.LastScheduleTime != nil)
-	setCondition(&status.Conditions, ts.Generation, v1alpha1.ConditionLastRunSucceeded, last.Status, last.Reason, last.Message)
+	conditions.Of(&status.Conditions, ts.Generation).Set(v1alpha1.ConditionLastRunSucceeded, last.Status, last.Reason, last.Message)
 }
 
 // recordScheduleReadiness says whether the schedule can make fan-outs. That the API server refuses them stands until it is
 // asked again.
 func recordScheduleReadiness(o observedSchedule, problem string) {
 	ts := o.Schedule
-	status, reason, standing := metav1.ConditionTrue, v1alpha1.ReasonReady, current
+	status, reason, standing := metav1.ConditionTrue, v1alpha1.ReasonReady, conditions.Current
 	message := "makes a TenantFanOut at each tick"
 	ready := meta.FindStatusCondition(ts.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
 	case problem != "":
-		status, reason, message, standing = metav1.ConditionFalse, v1alpha1.ReasonInvalidSchedule, problem, stalled
+		status, reason, message, standing = metav1.ConditionFalse, v1alpha1.ReasonInvalidSchedule, problem, conditions.Stalled
 	case o.Refused != "":
-		status, reason, message, standing = metav1.ConditionFalse, v1alpha1.ReasonInvalidFanOut, o.Refused, stalled
+		status, reason, message, standing = metav1.ConditionFalse, v1alpha1.ReasonInvalidFanOut, o.Refused, conditions.Stalled
 	case !o.asked && ready != nil && ready.Reason == v1alpha1.ReasonInvalidFanOut:
 		return
 	case ts.Spec.Suspend != nil && *ts.Spec.Suspend:
 		message = "makes no TenantFanOuts while `spec.suspend` is true"
 	}
-	setCondition(&ts.Status.Conditions, ts.Generation, v1alpha1.ConditionReady, status, reason, message)
-	setProgress(&ts.Status.Conditions, ts.Generation, standing, reason, message)
+	conditions.Of(&ts.Status.Conditions, ts.Generation).Set(v1alpha1.ConditionReady, status, reason, message)
+	conditions.Of(&ts.Status.Conditions, ts.Generation).SetProgress(standing, reason, message)
 }
 
 func recordMissed(status *v1alpha1.TenantScheduleStatus, missed schedule.Missed) {
@@ -70,7 +71,7 @@ func (r *tenantScheduleReconciler) announceSchedule(before, after *v1alpha1.Tena
 			fmt.Sprintf("ticks that did not run: %d, the last of %s: %s", missed.Count, last, missed.Reason))
 	}
 	ready := meta.FindStatusCondition(after.Status.Conditions, v1alpha1.ConditionReady)
-	if ready.Status == metav1.ConditionFalse && readiness(before.Status.Conditions) != readiness(after.Status.Conditions) {
+	if ready.Status == metav1.ConditionFalse && conditions.Ready(before.Status.Conditions) != conditions.Ready(after.Status.Conditions) {
 		r.warn(after, ready.Reason, "Validate", ready.Message)
 	}
 }

@@ -5,11 +5,11 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 )
 
 // Counter is the counter of a fan-out's status that an outcome is in.
@@ -145,15 +145,7 @@ func shorten(text string, n int) string {
 	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\uFFFD"), func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r)
 	}), " ")
-	if len(text) <= n {
-		return text
-	}
-	const ellipsis = "..."
-	n = max(0, n-len(ellipsis))
-	for n > 0 && !utf8.RuneStart(text[n]) {
-		n--
-	}
-	return strings.TrimSuffix(text[:n], " ") + ellipsis
+	return conditions.Cut(text, n)
 }
 
 func superseded() Outcome {

@@ -4,14 +4,11 @@ import (
 	"fmt"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 )
-
-// maxConditionMessage is how much of a message is kept in a condition.
-const maxConditionMessage = 1024
 
 // Status is the fan-out's status after the decision. It may be written once Decision.Ledger is stored, and not before:
 // what a person has read must not be forgotten.
@@ -30,15 +27,15 @@ func (d Decision) Status(now time.Time) v1alpha1.TenantFanOutStatus {
 		status.CompletionTime = &metav1.Time{Time: l.completionTime}
 	}
 
-	c := conditions{&status.Conditions, fanOut.Generation, now}
-	c.set(v1alpha1.ConditionPlanned, metav1.ConditionTrue, v1alpha1.ReasonSealed, fmt.Sprintf("%d tenants are planned", len(l.plan.Entries)))
-	c.setPaused(d.Gate.pause)
-	verdict := verdictOf(fanOut, l)
+	c := conditions.Setter{List: &status.Conditions, Generation: fanOut.Generation, Now: now}
+	c.Set(v1alpha1.ConditionPlanned, metav1.ConditionTrue, v1alpha1.ReasonSealed, fmt.Sprintf("%d tenants are planned", len(l.plan.Entries)))
+	setPaused(c, d.Gate.pause)
+	end := endedAs(fanOut, l)
 	if !l.Complete() {
-		verdict = d.progress()
+		end = d.progress()
 	}
-	c.set(v1alpha1.ConditionSucceeded, verdict.status, verdict.reason, verdict.message)
-	c.setProgress(d.Gate.pause, verdict)
+	c.Set(v1alpha1.ConditionSucceeded, end.status, end.reason, end.message)
+	c.SetProgress(progressOf(d.Gate.pause, end), end.reason, end.message)
 	return status
 }
 
@@ -46,14 +43,14 @@ func (d Decision) Status(now time.Time) v1alpha1.TenantFanOutStatus {
 func Unplanned(fanOut *v1alpha1.TenantFanOut, why *SealError, now time.Time) v1alpha1.TenantFanOutStatus {
 	status := *fanOut.Status.DeepCopy()
 	status.ObservedGeneration = fanOut.Generation
-	c := conditions{&status.Conditions, fanOut.Generation, now}
-	c.set(v1alpha1.ConditionPlanned, metav1.ConditionFalse, why.Reason, why.Message)
-	c.set(v1alpha1.ConditionSucceeded, metav1.ConditionUnknown, why.Reason, why.Message)
+	c := conditions.Setter{List: &status.Conditions, Generation: fanOut.Generation, Now: now}
+	c.Set(v1alpha1.ConditionPlanned, metav1.ConditionFalse, why.Reason, why.Message)
+	c.Set(v1alpha1.ConditionSucceeded, metav1.ConditionUnknown, why.Reason, why.Message)
+	progress := conditions.Stalled
 	if why.Passing {
-		c.only(v1alpha1.ConditionReconciling, why.Reason, why.Message)
-	} else {
-		c.only(v1alpha1.ConditionStalled, why.Reason, why.Message)
+		progress = conditions.Reconciling
 	}
+	c.SetProgress(progress, why.Reason, why.Message)
 	return status
 }
 
@@ -61,44 +58,44 @@ func Unplanned(fanOut *v1alpha1.TenantFanOut, why *SealError, now time.Time) v1a
 func Lost(fanOut *v1alpha1.TenantFanOut, why string, now time.Time) v1alpha1.TenantFanOutStatus {
 	status := *fanOut.Status.DeepCopy()
 	status.ObservedGeneration = fanOut.Generation
-	c := conditions{&status.Conditions, fanOut.Generation, now}
-	c.set(v1alpha1.ConditionSucceeded, metav1.ConditionUnknown, v1alpha1.ReasonLedgerLost, why)
-	c.only(v1alpha1.ConditionStalled, v1alpha1.ReasonLedgerLost, why)
+	c := conditions.Setter{List: &status.Conditions, Generation: fanOut.Generation, Now: now}
+	c.Set(v1alpha1.ConditionSucceeded, metav1.ConditionUnknown, v1alpha1.ReasonLedgerLost, why)
+	c.SetProgress(conditions.Stalled, v1alpha1.ReasonLedgerLost, why)
 	return status
 }
 
-// verdict is the condition Succeeded.
-type verdict struct {
+// succeeded is the condition Succeeded.
+type succeeded struct {
 	status          metav1.ConditionStatus
 	reason, message string
 }
 
-// verdictOf is how a complete fan-out has ended. True means that everyone who could run has, within the budget; that a
+// endedAs is how a complete fan-out has ended. True means that everyone who could run has, within the budget; that a
 // person accepted failures beyond it does not change that.
-func verdictOf(fanOut *v1alpha1.TenantFanOut, l *Ledger) verdict {
+func endedAs(fanOut *v1alpha1.TenantFanOut, l *Ledger) succeeded {
 	ended := func(reason string) int { return l.marked[l.markOf(Outcome{Counter: Skipped, Reason: reason})] }
 	failed, over := l.failed(), exceeded(fanOut, l.unforgiving())
 	retry := fmt.Sprintf(": read `status.unsuccessfulTenants`, then retry them with `tenants.retryOf.name: %s`", fanOut.Name)
 	switch {
 	case ended(v1alpha1.ReasonSuperseded) > 0:
-		return verdict{metav1.ConditionFalse, v1alpha1.ReasonSuperseded, l.sentence() + "; the next tick came before they all started"}
+		return succeeded{metav1.ConditionFalse, v1alpha1.ReasonSuperseded, l.sentence() + "; the next tick came before they all started"}
 	case over != nil:
-		return verdict{metav1.ConditionFalse, v1alpha1.ReasonTooManyFailed, l.sentence() + "; " + over.message + retry}
+		return succeeded{metav1.ConditionFalse, v1alpha1.ReasonTooManyFailed, l.sentence() + "; " + over.message + retry}
 	case uncovered(fanOut, l):
-		return verdict{metav1.ConditionFalse, v1alpha1.ReasonSomeFailed, l.sentence() + retry}
+		return succeeded{metav1.ConditionFalse, v1alpha1.ReasonSomeFailed, l.sentence() + retry}
 	case ended(v1alpha1.ReasonCancelled) > 0:
-		return verdict{metav1.ConditionFalse, v1alpha1.ReasonCancelled, l.sentence() + "; a person cancelled some"}
+		return succeeded{metav1.ConditionFalse, v1alpha1.ReasonCancelled, l.sentence() + "; a person cancelled some"}
 	case failed > 0:
-		return verdict{metav1.ConditionTrue, v1alpha1.ReasonCompletedWithFailures, l.sentence() + ", within the failure budget"}
+		return succeeded{metav1.ConditionTrue, v1alpha1.ReasonCompletedWithFailures, l.sentence() + ", within the failure budget"}
 	}
-	return verdict{metav1.ConditionTrue, v1alpha1.ReasonCompleted, l.sentence()}
+	return succeeded{metav1.ConditionTrue, v1alpha1.ReasonCompleted, l.sentence()}
 }
 
 // progress is the condition Succeeded before the end. What holds it up is also its reason, since that is the column that
 // a person sees.
-func (d Decision) progress() verdict {
+func (d Decision) progress() succeeded {
 	if p := d.Gate.pause; p.reason != "" {
-		return verdict{metav1.ConditionUnknown, p.reason, p.message}
+		return succeeded{metav1.ConditionUnknown, p.reason, p.message}
 	}
 	message := "the last tenants may start"
 	if wave := d.Ledger.plan.waveName(d.Gate.wave); wave != "" {
@@ -109,50 +106,25 @@ func (d Decision) progress() verdict {
 	if d.PutOff != "" {
 		message += "; " + d.PutOff
 	}
-	return verdict{metav1.ConditionUnknown, v1alpha1.ReasonRunning, message}
+	return succeeded{metav1.ConditionUnknown, v1alpha1.ReasonRunning, message}
 }
 
-// conditions sets conditions of one object, all at the same time.
-type conditions struct {
-	list       *[]metav1.Condition
-	generation int64
-	now        time.Time
-}
-
-func (c conditions) set(conditionType string, status metav1.ConditionStatus, reason, message string) {
-	meta.SetStatusCondition(c.list, metav1.Condition{
-		Type: conditionType, Status: status, Reason: reason, Message: shorten(message, maxConditionMessage),
-		ObservedGeneration: c.generation, LastTransitionTime: metav1.NewTime(c.now),
-	})
-}
-
-func (c conditions) setPaused(p pause) {
+// setPaused sets Paused.
+func setPaused(c conditions.Setter, p pause) {
 	if p.reason != "" {
-		c.set(v1alpha1.ConditionPaused, metav1.ConditionTrue, p.reason, p.message)
+		c.Set(v1alpha1.ConditionPaused, metav1.ConditionTrue, p.reason, p.message)
 		return
 	}
-	c.set(v1alpha1.ConditionPaused, metav1.ConditionFalse, v1alpha1.ReasonActive, "nothing holds it")
+	c.Set(v1alpha1.ConditionPaused, metav1.ConditionFalse, v1alpha1.ReasonActive, "nothing holds it")
 }
 
-// setProgress says what kstatus and Argo CD read: Stalled when only a person can help, Reconciling while it works.
-func (c conditions) setProgress(p pause, v verdict) {
+// progressOf is how a fan-out stands that is paused, or not, and whose condition Succeeded is this.
+func progressOf(p pause, s succeeded) conditions.Progress {
 	switch {
-	case v.status == metav1.ConditionFalse, p.reason == v1alpha1.ReasonFailureBudgetExceeded:
-		c.only(v1alpha1.ConditionStalled, v.reason, v.message)
-	case v.status == metav1.ConditionUnknown && p.reason == "":
-		c.only(v1alpha1.ConditionReconciling, v.reason, v.message)
-	default:
-		c.only("", "", "")
+	case s.status == metav1.ConditionFalse, p.reason == v1alpha1.ReasonFailureBudgetExceeded:
+		return conditions.Stalled
+	case s.status == metav1.ConditionUnknown && p.reason == "":
+		return conditions.Reconciling
 	}
-}
-
-// only sets one of Reconciling and Stalled and takes the other away: they are there only while they are True.
-func (c conditions) only(conditionType, reason, message string) {
-	for _, t := range []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled} {
-		if t == conditionType {
-			c.set(t, metav1.ConditionTrue, reason, message)
-		} else {
-			meta.RemoveStatusCondition(c.list, t)
-		}
-	}
+	return conditions.Current
 }

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 )
 
 const (
@@ -92,18 +93,6 @@ const (
 	ActionRemove Action = "Remove"
 )
 
-// Progress is how a TenantJob stands for kstatus.
-type Progress string
-
-const (
-	// Current: it ended, and nobody has to do anything.
-	Current Progress = "Current"
-	// InProgress: it waits or runs.
-	InProgress Progress = "InProgress"
-	// Stalled: only a person can help.
-	Stalled Progress = "Stalled"
-)
-
 // Decision is what follows from what was observed.
 type Decision struct {
 	Action Action
@@ -111,7 +100,7 @@ type Decision struct {
 	Status   metav1.ConditionStatus
 	Reason   string
 	Message  string
-	Progress Progress
+	Progress conditions.Progress
 	// After is when to look again, if nothing happens before. Zero means never.
 	After time.Duration
 	// Values are the run's parameters, for ActionStart.
@@ -150,9 +139,9 @@ func Queued(limit string) Decision { return waiting(v1alpha1.ReasonQueued, limit
 // EndWith is the decision about a TenantJob that is not to start any more: it has overlapped with an earlier run, has waited
 // for too long, or its fan-out has ended.
 func EndWith(reason, message string) Decision {
-	p := Current
+	p := conditions.Current
 	if reason == v1alpha1.ReasonExpired {
-		p = Stalled
+		p = conditions.Stalled
 	}
 	return *over(reason, p, message)
 }
@@ -165,12 +154,12 @@ func NameTaken(o Observed, other *batchv1.Job) Decision {
 		d.After = SettleAfter
 		return d
 	}
-	return *over(v1alpha1.ReasonNameConflict, Stalled, fmt.Sprintf("there is a Job %s that is not this TenantJob's: delete it, or create the TenantJob under another name", other.Name))
+	return *over(v1alpha1.ReasonNameConflict, conditions.Stalled, fmt.Sprintf("there is a Job %s that is not this TenantJob's: delete it, or create the TenantJob under another name", other.Name))
 }
 
 // Refused is the decision about a TenantJob whose Job the API server does not accept as it is.
 func Refused(message string) Decision {
-	return *over(v1alpha1.ReasonJobFailed, Stalled, "the API server refused the Job: "+message)
+	return *over(v1alpha1.ReasonJobFailed, conditions.Stalled, "the API server refused the Job: "+message)
 }
 
 // NeedsPods says whether the decision needs a look at the Job's pods, which are not cached.

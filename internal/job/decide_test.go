@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 )
 
 const (
@@ -24,16 +25,16 @@ func TestDecide(t *testing.T) {
 		leave  = Decision{}
 		stop   = Decision{Action: ActionStop}
 		stalls = func(reason, message string) Decision {
-			return Decision{Status: isFalse, Reason: reason, Message: message, Progress: Stalled}
+			return Decision{Status: isFalse, Reason: reason, Message: message, Progress: conditions.Stalled}
 		}
 		ends = func(reason, message string) Decision {
-			return Decision{Status: isFalse, Reason: reason, Message: message, Progress: Current}
+			return Decision{Status: isFalse, Reason: reason, Message: message, Progress: conditions.Current}
 		}
 		waits = func(reason, message string) Decision {
-			return Decision{Status: unknown, Reason: reason, Message: message, Progress: InProgress}
+			return Decision{Status: unknown, Reason: reason, Message: message, Progress: conditions.Reconciling}
 		}
 		needs = func(reason, message string) Decision {
-			return Decision{Status: unknown, Reason: reason, Message: message, Progress: Stalled}
+			return Decision{Status: unknown, Reason: reason, Message: message, Progress: conditions.Stalled}
 		}
 		after    = func(d time.Duration, of Decision) Decision { of.After = d; return of }
 		runs     = waits(v1alpha1.ReasonRunning, "a pod is running")
@@ -42,7 +43,7 @@ func TestDecide(t *testing.T) {
 		stopped  = stalls(v1alpha1.ReasonStoppedBySuspension, "tenant acme was suspended; create another TenantJob when it is active again")
 		vanished = stalls(v1alpha1.ReasonDeleted, "the Job was deleted before it finished; create another TenantJob to run it again")
 		cancels  = ends(v1alpha1.ReasonCancelled, "cancelled by `spec.cancel`")
-		success  = Decision{Status: isTrue, Reason: v1alpha1.ReasonCompleted, Message: "the Job completed", Progress: Current}
+		success  = Decision{Status: isTrue, Reason: v1alpha1.ReasonCompleted, Message: "the Job completed", Progress: conditions.Current}
 		unset    *int32
 	)
 	cases := map[string]struct {
@@ -355,9 +356,9 @@ func TestNameTaken(t *testing.T) {
 			j.OwnerReferences = []metav1.OwnerReference{{Kind: kind, Name: name, UID: "other-uid", Controller: new(true)}}
 		}
 	}
-	conflict := Decision{Status: isFalse, Reason: v1alpha1.ReasonNameConflict, Progress: Stalled,
+	conflict := Decision{Status: isFalse, Reason: v1alpha1.ReasonNameConflict, Progress: conditions.Stalled,
 		Message: "there is a Job report-8231 that is not this TenantJob's: delete it, or create the TenantJob under another name"}
-	wait := Decision{Status: unknown, Reason: v1alpha1.ReasonPending, Progress: InProgress, After: SettleAfter,
+	wait := Decision{Status: unknown, Reason: v1alpha1.ReasonPending, Progress: conditions.Reconciling, After: SettleAfter,
 		Message: "the Job of an earlier TenantJob of this name is still being deleted"}
 	cases := map[string]struct {
 		other func(*batchv1.Job)
@@ -381,7 +382,7 @@ func TestNameTaken(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	want := Decision{Status: isFalse, Reason: v1alpha1.ReasonJobFailed, Message: "the API server refused the Job: x", Progress: Stalled}
+	want := Decision{Status: isFalse, Reason: v1alpha1.ReasonJobFailed, Message: "the API server refused the Job: x", Progress: conditions.Stalled}
 	if diff := cmp.Diff(want, Refused("x")); diff != "" {
 		t.Errorf("Refused (-want, +got):\n%s", diff)
 	}

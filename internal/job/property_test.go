@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 )
 
 // FuzzDecide holds every decision to what must never happen, whatever was observed.
@@ -71,8 +72,8 @@ func wrongs(o Observed, d Decision) []string {
 	never(d.After < 0, "looked at again in the past")
 	never(d.Reason != "" && !slices.Contains(statuses[d.Reason], d.Status), "a reason has a status that it never has")
 	never(d.Reason != "" && d.Message == "", "a reason without a message")
-	never(d.Status == unknown && d.Progress == Current, "Current before it is over")
-	never(d.Status == isTrue && d.Progress != Current || d.Status == isFalse && d.Progress == InProgress, "over and in progress")
+	never(d.Status == unknown && d.Progress == conditions.Current, "Current before it is over")
+	never(d.Status == isTrue && d.Progress != conditions.Current || d.Status == isFalse && d.Progress == conditions.Reconciling, "over and in progress")
 	never(strings.Contains(d.Message, "s3cr3t"), "a value is quoted")
 	never(o.Job != nil && Ended(o.Job) && !over && o.TenantJob.DeletionTimestamp == nil && d.Status == unknown, "a finished Job has no outcome")
 	never(o.Job != nil && decided(o.Job) && !Ended(o.Job) && d.Status == isFalse && d.Reason != v1alpha1.ReasonTenantMismatch, "another outcome than the Job is about to have")

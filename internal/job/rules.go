@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 )
 
 func ended(o Observed, now time.Time) *Decision {
@@ -47,9 +48,9 @@ func mismatched(o Observed, _ time.Time) *Decision {
 	want, namespace := o.TenantJob.Spec.TenantRef.Name, o.TenantJob.Namespace
 	switch {
 	case o.Namespace != nil && o.Namespace.Tenant != want:
-		return over(v1alpha1.ReasonTenantMismatch, Stalled, fmt.Sprintf("namespace %s is tenant %s's: `spec.tenantRef.name` must be %s, or the TenantJob in the namespace of %s", namespace, o.Namespace.Tenant, o.Namespace.Tenant, want))
+		return over(v1alpha1.ReasonTenantMismatch, conditions.Stalled, fmt.Sprintf("namespace %s is tenant %s's: `spec.tenantRef.name` must be %s, or the TenantJob in the namespace of %s", namespace, o.Namespace.Tenant, o.Namespace.Tenant, want))
 	case o.Tenant != nil && o.Tenant.NamespaceName() != namespace:
-		return over(v1alpha1.ReasonTenantMismatch, Stalled, fmt.Sprintf("namespace %s is not tenant %s's: create the TenantJob in namespace %s", namespace, want, o.Tenant.NamespaceName()))
+		return over(v1alpha1.ReasonTenantMismatch, conditions.Stalled, fmt.Sprintf("namespace %s is not tenant %s's: create the TenantJob in namespace %s", namespace, want, o.Tenant.NamespaceName()))
 	}
 	return nil
 }
@@ -58,7 +59,7 @@ func cancelled(o Observed, _ time.Time) *Decision {
 	if o.TenantJob.Spec.Cancel == nil || !*o.TenantJob.Spec.Cancel || o.Job != nil && decided(o.Job) {
 		return nil
 	}
-	return over(v1alpha1.ReasonCancelled, Current, "cancelled by `spec.cancel`")
+	return over(v1alpha1.ReasonCancelled, conditions.Current, "cancelled by `spec.cancel`")
 }
 
 // replaced: it runs, and a later run of its schedule takes its place.
@@ -66,7 +67,7 @@ func replaced(o Observed, _ time.Time) *Decision {
 	if o.Replaced == "" || o.Job != nil && decided(o.Job) {
 		return nil
 	}
-	return over(v1alpha1.ReasonReplaced, Current, o.Replaced)
+	return over(v1alpha1.ReasonReplaced, conditions.Current, o.Replaced)
 }
 
 // fanOutEnded: a child that never started, and will not.
@@ -75,9 +76,9 @@ func fanOutEnded(o Observed, _ time.Time) *Decision {
 	case o.FanOut == nil:
 		return nil
 	case o.FanOut.Reason != "":
-		p := Stalled
+		p := conditions.Stalled
 		if o.FanOut.Status == metav1.ConditionTrue || o.FanOut.Skipped {
-			p = Current
+			p = conditions.Current
 		}
 		return &Decision{Status: o.FanOut.Status, Reason: o.FanOut.Reason, Message: o.FanOut.Message, Progress: p}
 	}
@@ -102,9 +103,9 @@ func tenantGone(o Observed, _ time.Time) *Decision {
 	case o.Job != nil && decided(o.Job):
 		return nil
 	case o.Tenant != nil && o.Tenant.DeletionTimestamp != nil:
-		return over(v1alpha1.ReasonTenantDeleted, Current, fmt.Sprintf("tenant %s is being deleted", name))
+		return over(v1alpha1.ReasonTenantDeleted, conditions.Current, fmt.Sprintf("tenant %s is being deleted", name))
 	case o.Tenant == nil && started, o.Tenant != nil && started && o.TenantJob.Status.TenantUID != "" && o.TenantJob.Status.TenantUID != o.Tenant.UID:
-		return over(v1alpha1.ReasonTenantDeleted, Current, fmt.Sprintf("tenant %s was deleted", name))
+		return over(v1alpha1.ReasonTenantDeleted, conditions.Current, fmt.Sprintf("tenant %s was deleted", name))
 	}
 	return nil
 }
@@ -119,7 +120,7 @@ func finished(o Observed, _ time.Time) *Decision {
 		return nil
 	}
 	if condition.Type == batchv1.JobComplete {
-		return &Decision{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompleted, Message: "the Job completed", Progress: Current}
+		return &Decision{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompleted, Message: "the Job completed", Progress: conditions.Current}
 	}
 	reason := v1alpha1.ReasonJobFailed
 	if condition.Reason == batchv1.JobReasonDeadlineExceeded {
@@ -129,7 +130,7 @@ func finished(o Observed, _ time.Time) *Decision {
 	if o.Pods != nil && o.Pods.Exit != "" {
 		message += ": " + o.Pods.Exit
 	}
-	return over(reason, Stalled, message)
+	return over(reason, conditions.Stalled, message)
 }
 
 // ending: the Job controller knows the outcome and will say it as soon as the pods are gone and counted.
@@ -144,9 +145,9 @@ func ending(o Observed, _ time.Time) *Decision {
 func vanished(o Observed, _ time.Time) *Decision {
 	switch {
 	case o.Job != nil && o.Job.DeletionTimestamp != nil:
-		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "the Job is being deleted", Progress: InProgress}
+		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "the Job is being deleted", Progress: conditions.Reconciling}
 	case o.Job == nil && o.TenantJob.Status.JobRef != nil:
-		return over(v1alpha1.ReasonDeleted, Stalled, "the Job was deleted before it finished; create another TenantJob to run it again")
+		return over(v1alpha1.ReasonDeleted, conditions.Stalled, "the Job was deleted before it finished; create another TenantJob to run it again")
 	}
 	return nil
 }
@@ -158,10 +159,10 @@ func suspended(o Observed, _ time.Time) *Decision {
 		return nil
 	}
 	if o.Tenant.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain && o.Pods != nil && drains(o.Job, o.Pods) {
-		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Progress: InProgress, After: LookAgainAfter,
+		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Progress: conditions.Reconciling, After: LookAgainAfter,
 			Message: fmt.Sprintf("tenant %s is being suspended; its running pods may finish", o.Tenant.Name)}
 	}
-	return over(v1alpha1.ReasonStoppedBySuspension, Stalled, fmt.Sprintf("tenant %s was suspended; create another TenantJob when it is active again", o.Tenant.Name))
+	return over(v1alpha1.ReasonStoppedBySuspension, conditions.Stalled, fmt.Sprintf("tenant %s was suspended; create another TenantJob when it is active again", o.Tenant.Name))
 }
 
 // drains says whether a Job may finish with the pods it has: one runs, or all have ended and the Job controller has not
@@ -192,7 +193,7 @@ func refused(o Observed, now time.Time) *Decision {
 	if now.Sub(since) < RefusedAfter {
 		return nil
 	}
-	return over(v1alpha1.ReasonPodsRefused, Stalled, fmt.Sprintf("no pod for two minutes: %s", why))
+	return over(v1alpha1.ReasonPodsRefused, conditions.Stalled, fmt.Sprintf("no pod for two minutes: %s", why))
 }
 
 func running(o Observed, now time.Time) *Decision {
@@ -200,7 +201,7 @@ func running(o Observed, now time.Time) *Decision {
 		return nil
 	}
 	if jobRuns(o.Job) || o.Pods != nil && o.Pods.Running > 0 {
-		return settled(o, now, Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "a pod is running", Progress: InProgress})
+		return settled(o, now, Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "a pod is running", Progress: conditions.Reconciling})
 	}
 	message := "waiting for its pod"
 	switch {
@@ -210,7 +211,7 @@ func running(o Observed, now time.Time) *Decision {
 	case o.Pods.Waiting != "":
 		message = o.Pods.Waiting
 	}
-	return settled(o, now, Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonStarting, Message: message, Progress: InProgress, After: lookAgain(o.Job, now)})
+	return settled(o, now, Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonStarting, Message: message, Progress: conditions.Reconciling, After: lookAgain(o.Job, now)})
 }
 
 // lookAgain is when to look again at the pods of a Job that is still starting: the longer that takes, the later, so that
@@ -241,7 +242,7 @@ func badTemplate(o Observed, _ time.Time) *Decision {
 	name := o.TenantJob.Spec.TemplateRef.Name
 	if o.Template == nil {
 		d := waiting(v1alpha1.ReasonTemplateNotFound, fmt.Sprintf("there is no TenantJobTemplate %s: create it, or delete this TenantJob", name))
-		d.Progress = Stalled
+		d.Progress = conditions.Stalled
 		return &d
 	}
 	return nil
@@ -258,10 +259,10 @@ func templateNotReady(o Observed, _ time.Time) *Decision {
 		return &d
 	case ready.Status == metav1.ConditionFalse:
 		d := waiting(v1alpha1.ReasonTemplateNotReady, fmt.Sprintf("TenantJobTemplate %s can't run: %s", o.Template.Name, ready.Message))
-		d.Progress = Stalled
+		d.Progress = conditions.Stalled
 		return &d
 	case len(o.Template.Spec.Credentials) > 0:
-		return over(v1alpha1.ReasonCredentialsFailed, Stalled, fmt.Sprintf("TenantJobTemplate %s needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`", o.Template.Name))
+		return over(v1alpha1.ReasonCredentialsFailed, conditions.Stalled, fmt.Sprintf("TenantJobTemplate %s needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`", o.Template.Name))
 	}
 	return nil
 }
@@ -273,7 +274,7 @@ func badParameters(o Observed, _ time.Time) *Decision {
 		return nil
 	}
 	if _, err := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters); err != nil {
-		return over(v1alpha1.ReasonInvalidParameters, Stalled, err.Error())
+		return over(v1alpha1.ReasonInvalidParameters, conditions.Stalled, err.Error())
 	}
 	return nil
 }
@@ -294,7 +295,7 @@ func tenantSuspended(o Observed, _ time.Time) *Decision {
 	}
 	message := fmt.Sprintf("tenant %s is suspended", o.Tenant.Name)
 	if o.FanOut != nil && o.Tenant.Suspended() {
-		return over(v1alpha1.ReasonTenantSuspended, Current, message)
+		return over(v1alpha1.ReasonTenantSuspended, conditions.Current, message)
 	}
 	d := waiting(v1alpha1.ReasonTenantSuspended, message+"; it starts when the tenant is resumed")
 	return &d
@@ -333,12 +334,12 @@ func MaxWait(tj *v1alpha1.TenantJob, t *v1alpha1.TenantJobTemplate) time.Duratio
 	return 0
 }
 
-func over(reason string, p Progress, message string) *Decision {
+func over(reason string, p conditions.Progress, message string) *Decision {
 	return &Decision{Status: metav1.ConditionFalse, Reason: reason, Message: message, Progress: p}
 }
 
 func waiting(reason, message string) Decision {
-	return Decision{Status: metav1.ConditionUnknown, Reason: reason, Message: message, Progress: InProgress}
+	return Decision{Status: metav1.ConditionUnknown, Reason: reason, Message: message, Progress: conditions.Reconciling}
 }
 
 // isOver says whether a TenantJob has its outcome, which never changes.
