@@ -37,6 +37,8 @@ type Observed struct {
 	Pods *Pods
 	// FanOut is what the fan-out says that it is the child of. Nil when it is nobody's.
 	FanOut *FanOut
+	// Started means that its Job was made, which its status may not say yet.
+	Started bool
 	// Replaced is why it is to be stopped for a later run of its schedule. Empty means that it is not.
 	Replaced string
 }

@@ -98,7 +98,7 @@ func fanOutUnread(o Observed, now time.Time) *Decision {
 
 func tenantGone(o Observed, _ time.Time) *Decision {
 	name := o.TenantJob.Spec.TenantRef.Name
-	started := o.Job != nil || o.TenantJob.Status.JobRef != nil
+	started := o.Job != nil || wasStarted(o)
 	switch {
 	case o.Job != nil && decided(o.Job):
 		return nil
@@ -146,7 +146,7 @@ func vanished(o Observed, _ time.Time) *Decision {
 	switch {
 	case o.Job != nil && o.Job.DeletionTimestamp != nil:
 		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "the Job is being deleted", Progress: conditions.Reconciling}
-	case o.Job == nil && o.TenantJob.Status.JobRef != nil:
+	case o.Job == nil && wasStarted(o):
 		return over(v1alpha1.ReasonDeleted, conditions.Stalled, "the Job was deleted before it finished; create another TenantJob to run it again")
 	}
 	return nil
@@ -409,3 +409,6 @@ func orElse(text, otherwise string) string {
 	}
 	return text
 }
+
+// wasStarted says whether the Job of a TenantJob was made, be it there or not.
+func wasStarted(o Observed) bool { return o.Started || o.TenantJob.Status.JobRef != nil }
