@@ -96,7 +96,7 @@ func (r *tenantFanOutReconciler) check(ctx context.Context, h *inHand, i int, vi
 		}
 		if tenant == nil {
 			// Deleting a Tenant deletes its TenantJobs first.
-			h.noteChild(name, fanout.Child{Presence: fanout.Gone}, r.opts.Clock.Now())
+			h.noteChild(name, fanout.Child{Presence: fanout.NotFound}, r.opts.Clock.Now())
 			return nil
 		}
 		h.noteTenant(tenant)
@@ -113,7 +113,7 @@ func (r *tenantFanOutReconciler) lookAt(ctx context.Context, fanOut *v1alpha1.Te
 	case err != nil:
 		return err
 	case tj == nil:
-		h.noteChild(tenant, fanout.Child{Presence: fanout.Gone}, now)
+		h.noteChild(tenant, fanout.Child{Presence: fanout.NotFound}, now)
 	case isLeftOver(tj, fanOut):
 		h.notePutOff(tenant, fmt.Sprintf("one of the last fan-out %s is still being deleted", fanOut.Name), now.Add(time.Second))
 	default:
@@ -136,7 +136,7 @@ func (r *tenantFanOutReconciler) lookAtTenant(ctx context.Context, h *inHand, na
 		return false, err
 	}
 	if tenant == nil {
-		h.noteChild(name, fanout.Child{Presence: fanout.Gone}, now)
+		h.noteChild(name, fanout.Child{Presence: fanout.NotFound}, now)
 		return true, nil
 	}
 	h.noteTenant(tenant)

@@ -122,7 +122,7 @@ func (r *tenantFanOutReconciler) advance(ctx context.Context, fanOut *v1alpha1.T
 		if err != nil {
 			return t, err
 		}
-		t.wakeAt(t.decision.Wake)
+		t.wakeAt(t.decision.RequeueAt)
 		t.wakeAt(view.endsAt)
 		t.wakeAt(h.nextLook(now))
 		if !t.stored {

@@ -50,7 +50,7 @@ func (r *tenantFanOutReconciler) observe(ctx context.Context, fanOut *v1alpha1.T
 		}
 	}
 	h.overlayChildren(view.Children, now)
-	view.PutOff = h.saidOfPutOff()
+	view.Delayed = h.saidOfPutOff()
 	var err error
 	view.End, view.endsAt, err = r.end(ctx, fanOut, now)
 	return view, err
