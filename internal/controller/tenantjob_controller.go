@@ -76,7 +76,7 @@ func (r *tenantJobReconciler) Reconcile(ctx context.Context, req reconcile.Reque
 		r.dispatcher.Forget(tj.UID, job.IsOver(&base))
 	}
 	r.announce(&base, tj, observed, decision)
-	return reconcile.Result{RequeueAfter: decision.After, Priority: new(startedLater)}, nil
+	return reconcile.Result{RequeueAfter: decision.RequeueAfter, Priority: new(startedLater)}, nil
 }
 
 // goesOn says whether a decision is to do nothing and to wait.
@@ -178,7 +178,7 @@ func heldBack(a Answer) job.Decision {
 	case a.End != nil:
 		return job.EndWith(a.End.Reason, a.End.Message)
 	case a.Hold.Kind == "":
-		return job.Decision{After: a.Again}
+		return job.Decision{RequeueAfter: a.Again}
 	}
 	d := job.Queued(a.Hold.Words())
 	d.Waited = &job.Waited{Before: a.Waited, Counts: a.Hold.Counts()}
