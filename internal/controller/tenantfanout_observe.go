@@ -125,7 +125,7 @@ func (r *tenantFanOutReconciler) end(ctx context.Context, fanOut *v1alpha1.Tenan
 		return "", time.Time{}, err
 	}
 	if fanout.OnTenantsClock(fanOut) {
-		from := tick.Add(schedule.AroundTheWorld)
+		from := tick.Add(schedule.MaxZoneDifference)
 		if spread := fanOut.Spec.SpreadSeconds; spread != nil {
 			from = from.Add(time.Duration(*spread) * time.Second)
 		}

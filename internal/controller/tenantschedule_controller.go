@@ -60,17 +60,17 @@ func (r *tenantScheduleReconciler) Reconcile(ctx context.Context, ts *v1alpha1.T
 	}
 	ts = o.Schedule
 	base := ts.DeepCopy()
-	plan := schedule.Look(o.Observed)
+	plan := schedule.Decide(o.Observed)
 	made, conflicts, makeErr := r.makeFanOuts(ctx, ts, plan.Due)
 	o.Runs = append(o.Runs, made...)
-	plan.Missed = plan.Missed.And(conflicts)
+	plan.Missed = plan.Missed.Add(conflicts)
 
 	recordSchedule(o, plan)
 	if err := patchStatus(ctx, r.Client, ts, base); err != nil {
 		return retryStale(errors.Join(err, makeErr))
 	}
 	r.announceSchedule(base, ts, plan.Missed)
-	after, cleanErr := r.clean(ctx, o, plan.After)
+	after, cleanErr := r.clean(ctx, o, plan.RequeueAfter)
 	if err := errors.Join(makeErr, cleanErr); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -88,7 +88,7 @@ func (r *tenantScheduleReconciler) makeFanOuts(ctx context.Context, ts *v1alpha1
 			return made, conflicts, err
 		}
 		if !metav1.IsControlledBy(fanOut, ts) {
-			conflicts = conflicts.And(schedule.Missed{Count: 1, Last: tick, Reason: schedule.MissedNameConflict})
+			conflicts = conflicts.Add(schedule.Missed{Count: 1, Last: tick, Reason: schedule.MissedNameConflict})
 			continue
 		}
 		if isNew {
@@ -134,7 +134,7 @@ func (r *tenantScheduleReconciler) clean(ctx context.Context, o observedSchedule
 			return after, fmt.Errorf("listing the retries of TenantFanOut %s: %w", run.Name, err)
 		}
 		if len(retries.Items) > 0 {
-			after = schedule.LookAgainAfter
+			after = schedule.MaxRequeueAfter
 			continue
 		}
 		fanOut := &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: run.Name, UID: run.UID}}

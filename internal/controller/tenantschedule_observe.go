@@ -33,7 +33,7 @@ func (r *tenantScheduleReconciler) observe(ctx context.Context, ts *v1alpha1.Ten
 	if o.Runs, err = r.runs(ctx, ts); err != nil {
 		return o, err
 	}
-	if !schedule.Look(o.Observed).IsNews(ts.Status, ts.Generation) {
+	if !schedule.Decide(o.Observed).NeedsConfirmation(ts.Status, ts.Generation) {
 		return o, nil
 	}
 	if o.Schedule, err = found(ctx, r.live, keyOf(ts), &v1alpha1.TenantSchedule{}); err != nil || o.Schedule == nil {

@@ -13,11 +13,11 @@ import (
 )
 
 // recordSchedule puts what was found and done into the status of a schedule.
-func recordSchedule(o observedSchedule, plan schedule.Plan) {
+func recordSchedule(o observedSchedule, plan schedule.Decision) {
 	ts, status := o.Schedule, &o.Schedule.Status
 	recordScheduleReadiness(o, plan.Problem)
 	status.ObservedGeneration = ts.Generation
-	status.EffectiveTime = written(status.EffectiveTime, plan.Effective)
+	status.EffectiveTime = written(status.EffectiveTime, plan.EffectiveTime)
 	status.LastScheduleTime = written(status.LastScheduleTime, schedule.LastScheduled(status.LastScheduleTime, o.Runs, o.Now))
 	status.LastSuccessfulTime = written(status.LastSuccessfulTime, schedule.LastSuccess(status.LastSuccessfulTime, o.Runs))
 	status.Active = schedule.Active(o.Runs)
