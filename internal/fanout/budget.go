@@ -40,7 +40,8 @@ func exceeded(fanOut *v1alpha1.TenantFanOut, l *Ledger) *exceededBudget {
 	return nil
 }
 
-// tooManyFailed says that more tenants failed than a budget allows. Where is empty, or names the wave and ends with a space.
+// tooManyFailed says that more tenants failed than a budget allows. Where is empty, or names the wave and ends with a
+// space.
 func tooManyFailed(allowed, total int, where string) string {
 	if total == 1 {
 		return fmt.Sprintf("the only tenant %sfailed", where)

@@ -86,8 +86,8 @@ func (l *Ledger) Outcome(i int) Outcome {
 	return Outcome{kind.counter, kind.reason, l.messages[i]}
 }
 
-// Record adds the outcome of the tenant at an index of the plan. It returns false, and changes nothing, when o is no outcome
-// or the tenant already has one.
+// Record adds the outcome of the tenant at an index of the plan. It returns false, and changes nothing, when o is no
+// outcome or the tenant already has one.
 func (l *Ledger) Record(i int, o Outcome) bool {
 	if !o.Decided() || l.decided(i) {
 		return false

@@ -60,7 +60,7 @@ func TestDecodeLedgerRefuses(t *testing.T) {
 		"a legend of two words":        {keyLegend, "F Failed\n"},
 		"a legend for a mark":          {keyLegend, ". Failed JobFailed\n"},
 		"a counter":                    {keyLegend, "1 Vanished JobFailed\n"},
-		"a message for nobody":         {keyMessages, "9 lost\n"},
+		"a message for no tenant":      {keyMessages, "9 lost\n"},
 		"a message without an outcome": {keyMessages, "2 early\n"},
 		"two messages":                 {keyMessages, "0 a\n0 b\n"},
 		"a long message":               {keyMessages, "0 " + strings.Repeat("x", 300) + "\n"},

@@ -35,9 +35,10 @@ func PlanName(fanOut types.UID) string { return "fan-out-" + string(fanOut) + "-
 // LedgerName is the name of the ConfigMap that holds a fan-out's ledger.
 func LedgerName(fanOut types.UID) string { return "fan-out-" + string(fanOut) + "-ledger" }
 
-// ConfigMaps returns the objects in a namespace that hold the plan, to be created in this order. Creating the last one seals
-// the plan: a controller that finds it there already must use the stored plan. There are others only when the plan does not
-// fit into one. Their names contain the digest of the plan, so that they never belong to the plan of another leader.
+// ConfigMaps returns the objects in a namespace that hold the plan, to be created in this order. Creating the last one
+// seals the plan: a controller that finds it there already must use the stored plan. There are others only when the plan
+// does not fit into one. Their names contain the digest of the plan, so that they never belong to the plan of another
+// leader.
 func (p *Plan) ConfigMaps(fanOut *v1alpha1.TenantFanOut, namespace string) ([]*corev1.ConfigMap, error) {
 	packed, err := p.pack()
 	if err != nil {
@@ -54,8 +55,8 @@ func (p *Plan) ConfigMaps(fanOut *v1alpha1.TenantFanOut, namespace string) ([]*c
 	return append(objects, head), nil
 }
 
-// PartNames returns the names of the ConfigMaps that hold the rest of the plan of which head, the one named PlanName, has the
-// first part. The error says what is damaged in head.
+// PartNames returns the names of the ConfigMaps that hold the rest of the plan of which head, the one named PlanName, has
+// the first part. The error says what is damaged in head.
 func PartNames(head *corev1.ConfigMap) ([]string, error) {
 	parts, err := strconv.Atoi(head.Data[keyParts])
 	if err != nil || parts < 1 || parts > maxParts {
@@ -72,8 +73,8 @@ func PartNames(head *corev1.ConfigMap) ([]string, error) {
 	return names, nil
 }
 
-// DecodePlan reads a plan from its ConfigMaps. The parts are those that PartNames returns, in that order. The error says what
-// is damaged, or that a later version of Tenantry wrote the plan.
+// DecodePlan reads a plan from its ConfigMaps. The parts are those that PartNames returns, in that order. The error says
+// what is damaged, or that a later version of Tenantry wrote the plan.
 func DecodePlan(head *corev1.ConfigMap, parts ...*corev1.ConfigMap) (*Plan, error) {
 	names, err := PartNames(head)
 	if err != nil {

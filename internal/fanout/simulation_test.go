@@ -13,8 +13,8 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// Cases 5 and 6 of the design: leaders die at any point, former ones come back with a stale cache, and people and tenants do
-// anything. The world checks every step; this test checks that the fan-out ends.
+// Cases 5 and 6 of the design: leaders die at any point, former ones come back with a stale cache, and people and tenants
+// do anything. The world checks every step; this test checks that the fan-out ends.
 func TestAnythingHappens(t *testing.T) {
 	seeds := uint64(100)
 	if testing.Short() {

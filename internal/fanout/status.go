@@ -62,8 +62,8 @@ func Unplanned(fanOut *v1alpha1.TenantFanOut, why *SealError, now time.Time) v1a
 	return status
 }
 
-// Lost returns the status of a fan-out whose plan or ledger is gone or damaged, so that it is unknown which tenants have run.
-// It keeps the counters of the last status.
+// Lost returns the status of a fan-out whose plan or ledger is gone or damaged, so that it is unknown which tenants have
+// run. It keeps the counters of the last status.
 func Lost(fanOut *v1alpha1.TenantFanOut, why string, now time.Time) v1alpha1.TenantFanOutStatus {
 	status := *fanOut.Status.DeepCopy()
 	status.ObservedGeneration = fanOut.Generation

@@ -74,7 +74,8 @@ func (l *Ledger) reasons() []v1alpha1.ReasonCount {
 	return reasons[:min(len(reasons), maxReasons)]
 }
 
-// unsuccessful lists the first tenants that did not succeed: failed ones before skipped ones, each in the order of the plan.
+// unsuccessful lists the first tenants that did not succeed: failed ones before skipped ones, each in the order of the
+// plan.
 func (l *Ledger) unsuccessful() []v1alpha1.UnsuccessfulTenant {
 	var list []v1alpha1.UnsuccessfulTenant
 	left := maxListBytes

@@ -61,8 +61,8 @@ func namespaceUnusable(conditions []metav1.Condition) bool {
 		(ready.Reason == v1alpha1.ReasonNamespaceTerminating || ready.Reason == v1alpha1.ReasonNamespaceConflict)
 }
 
-// stateOutcome returns the outcome of a tenant for which no TenantJob can be created, the zero value when one can. It counts
-// as skipped: the Tenant's own status says what is wrong, and a retry of the skipped tenants can include it later.
+// stateOutcome returns the outcome of a tenant for which no TenantJob can be created, the zero value when one can. It
+// counts as skipped: the Tenant's own status says what is wrong, and a retry of the skipped tenants can include it later.
 func stateOutcome(t Tenant) Outcome {
 	switch t.State {
 	case Suspended:

@@ -84,9 +84,9 @@ func hashOrder(fanOut types.UID, all []candidate) []int {
 	return order
 }
 
-// placeInWindow returns how long after the begin of a window of so many seconds a tenant is due. A tenant has the same place
-// in the window of every fan-out, in proportion to its length. This function must not change: a running fan-out would have
-// other times.
+// placeInWindow returns how long after the start of a window of so many seconds a tenant is due. A tenant has the same
+// place in the window of every fan-out, in proportion to its length. This function must not change: after an
+// upgrade tenants would run at other times.
 func placeInWindow(e Entry, seconds int32) time.Duration {
 	fraction := hash("spread", identity(e)) >> 32
 	return time.Duration(fraction*uint64(max(0, seconds))>>32) * time.Second
@@ -105,8 +105,8 @@ func hash(parts ...string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// scaled returns the value of a number, or of a percentage of a total. A percentage is rounded down, but to no less than one
-// unless it is 0%. A value that the API does not accept counts as zero, which is the safest.
+// scaled returns the value of a number, or of a percentage of a total. A percentage is rounded down, but to no less than
+// one unless it is 0%. A value that the API does not accept counts as zero, which is the safest.
 func scaled(v *intstr.IntOrString, of int) int {
 	if v.Type == intstr.Int {
 		return max(0, v.IntValue())

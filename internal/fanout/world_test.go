@@ -291,8 +291,8 @@ func (w *world) checkStatus(d Decision) v1alpha1.TenantFanOutStatus {
 	return status
 }
 
-// checkStart checks that the child of the tenant at an index of the plan may start. It takes the rules from the spec and from
-// what is stored, not from the gate.
+// checkStart checks that the child of the tenant at an index of the plan may start. It takes the rules from the spec and
+// from what is stored, not from the gate.
 func (w *world) checkStart(name string, i int) {
 	stored, known := w.stored(), w.known()
 	entries := stored.plan.Entries

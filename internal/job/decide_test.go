@@ -119,7 +119,7 @@ func TestDecide(t *testing.T) {
 			all(noTenant, func(o *Observed) { o.Namespace.Tenant = "globex" }),
 			stalls(v1alpha1.ReasonTenantMismatch, "namespace tenant-acme is tenant globex's: `spec.tenantRef.name` must be globex, or the TenantJob in the namespace of acme"),
 		},
-		"TenantMismatch: nobody's namespace": {
+		"TenantMismatch: a namespace of no tenant": {
 			all(noNamespace, func(o *Observed) { o.TenantJob.Namespace = "default" }),
 			stalls(v1alpha1.ReasonTenantMismatch, "namespace default is not tenant acme's: create the TenantJob in namespace tenant-acme"),
 		},
@@ -197,7 +197,7 @@ func TestDecide(t *testing.T) {
 		},
 		"Drain: a Job that has no pod yet is stopped": {all(withJob(podless), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})), stopped},
 		"Drain: a Job that would retry is stopped":    {all(withJob(failedOnce), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{Exit: "x"})), stopped},
-		"Drain: nobody has looked at the pods":        {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain)), stopped},
+		"Drain: the pods were not read":               {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain)), stopped},
 		"Drain: its pod has ended, and the Job controller has not seen it": {
 			all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})), drains,
 		},
@@ -221,7 +221,7 @@ func TestDecide(t *testing.T) {
 		"TenantDeleted: the Tenant is being deleted, and the status does not say that it was started": {
 			all(startedHere, tenantDeleting), ends(v1alpha1.ReasonTenantDeleted, "tenant acme is being deleted"),
 		},
-		"TenantDeleted: made again under its name": {
+		"TenantDeleted: created again under its name": {
 			all(withJob(podReady), func(o *Observed) { o.Tenant.UID = "new-uid" }), ends(v1alpha1.ReasonTenantDeleted, "tenant acme was deleted"),
 		},
 		"a run that finished stays so when its tenant goes": {all(withJob(completed), tenantDeleting), success},
@@ -251,7 +251,7 @@ func TestDecide(t *testing.T) {
 			all(withJob(podless, createdAgo(RefusedAfter)), pods(Pods{Refused: "exceeded quota", RefusedSince: now.Add(-time.Second)})),
 			stalls(v1alpha1.ReasonPodsRefused, "no pod for two minutes: exceeded quota"),
 		},
-		"PodsRefused without a word": {
+		"PodsRefused without a reason": {
 			all(withJob(podless, createdAgo(RefusedAfter)), pods(Pods{})),
 			stalls(v1alpha1.ReasonPodsRefused, "no pod for two minutes: the Job has no pod"),
 		},
@@ -317,8 +317,8 @@ func TestDecide(t *testing.T) {
 		"over: the tenant and template are gone":        {all(completedAgo(time.Hour), noTenant, noNamespace, noTemplate), leave},
 		"TTL has not passed":                            {all(completedAgo(time.Minute), ttl(90)), after(30*time.Second, leave)},
 		"TTL has passed":                                {all(completedAgo(time.Minute), ttl(60)), Decision{Action: ActionRemove}},
-		"TTL of a child that is not written down":       {all(completedAgo(time.Minute), ttl(60), childThat(FanOut{})), after(PollInterval, leave)},
-		"TTL of a child that is":                        {all(completedAgo(time.Minute), ttl(60), childThat(FanOut{Recorded: true})), Decision{Action: ActionRemove}},
+		"TTL of a child that is not recorded":           {all(completedAgo(time.Minute), ttl(60), childThat(FanOut{})), after(PollInterval, leave)},
+		"TTL of a child that is recorded":               {all(completedAgo(time.Minute), ttl(60), childThat(FanOut{Recorded: true})), Decision{Action: ActionRemove}},
 		"TTL of zero":                                   {all(completedAgo(0), ttl(0)), Decision{Action: ActionRemove}},
 		"TTL, and its Job is there":                     {all(withJob(completed), completedAgo(time.Hour), ttl(60)), Decision{Action: ActionRemove}},
 		"no TTL":                                        {completedAgo(day), leave},

@@ -50,7 +50,7 @@ func TestEnvironment(t *testing.T) {
 		values Values
 		want   vars
 	}{
-		"of a TenantJob made by hand": {want: operators(nil)},
+		"of a TenantJob created by hand": {want: operators(nil)},
 		"all of the operator's": {
 			run: func(r Run) {
 				r.Tenant.Spec.ExternalID = "9f1c0c1e"

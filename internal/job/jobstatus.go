@@ -18,8 +18,9 @@ func IsLive(j *batchv1.Job) bool {
 	return !Ended(j) || terminating(j) > 0
 }
 
-// CompletionTime returns when a run ended: when its Job did, or now when it has no Job that has ended. A Job that failed has
-// no completionTime, only a condition. Where there are both, the completionTime counts, since they may differ by a second.
+// CompletionTime returns when a run ended: when its Job did, or now when it has no Job that has ended. A Job that failed
+// has no completionTime, only a condition. Where there are both, the completionTime counts, since they may differ by a
+// second.
 func CompletionTime(j *batchv1.Job, now time.Time) *metav1.Time {
 	if j != nil {
 		if j.Status.CompletionTime != nil {
@@ -42,8 +43,8 @@ func finalCondition(j *batchv1.Job) *batchv1.JobCondition {
 	return nil
 }
 
-// hasOutcome says whether the Job controller knows how a Job ends: it has ended, or it will as soon as its pods are gone and
-// counted. Nothing changes that any more. It is false when there is no Job.
+// hasOutcome says whether the Job controller knows how a Job ends: it has ended, or it will as soon as its pods are gone
+// and counted. Nothing changes that any more. It is false when there is no Job.
 func hasOutcome(j *batchv1.Job) bool {
 	return j != nil && slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool {
 		switch c.Type {

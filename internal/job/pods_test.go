@@ -190,7 +190,7 @@ func TestIsLive(t *testing.T) {
 		change func(*batchv1.Job)
 		want   bool
 	}{
-		"just made":                      {func(j *batchv1.Job) { j.Status = batchv1.JobStatus{} }, true},
+		"just created":                   {func(j *batchv1.Job) { j.Status = batchv1.JobStatus{} }, true},
 		"running":                        {func(*batchv1.Job) {}, true},
 		"being deleted":                  {func(j *batchv1.Job) { j.DeletionTimestamp = agoPtr(0) }, true},
 		"about to fail":                  {func(j *batchv1.Job) { final(j, batchv1.JobFailureTarget, "", "") }, true},

@@ -127,8 +127,8 @@ func observeAnything(random *rand.Rand) Observed {
 			o.Job.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{}
 		}
 		if random.IntN(3) == 0 {
-			conditions := []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed, batchv1.JobFailureTarget, batchv1.JobSuspended, batchv1.JobSuccessCriteriaMet}
-			final(o.Job, conditions[random.IntN(len(conditions))], []string{"", batchv1.JobReasonDeadlineExceeded}[random.IntN(2)], []string{"", "x"}[random.IntN(2)])
+			conditionTypes := []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed, batchv1.JobFailureTarget, batchv1.JobSuspended, batchv1.JobSuccessCriteriaMet}
+			final(o.Job, conditionTypes[random.IntN(len(conditionTypes))], []string{"", batchv1.JobReasonDeadlineExceeded}[random.IntN(2)], []string{"", "x"}[random.IntN(2)])
 		}
 		if random.IntN(4) == 0 {
 			beingDeleted(o.Job)

@@ -53,8 +53,8 @@ func vanished(o Observed, _ time.Time) *Decision {
 	return nil
 }
 
-// suspended applies when the Job runs and the tenant is suspended: the run is stopped, unless the policy Drain lets its pods
-// finish. A run that needs another pod is stopped even then, since the API server refuses the pod.
+// suspended applies when the Job runs and the tenant is suspended: the run is stopped, unless the policy Drain lets its
+// pods finish. A run that needs another pod is stopped even then, since the API server refuses the pod.
 func suspended(o Observed, _ time.Time) *Decision {
 	if o.Job == nil || !tenantSuspends(o) {
 		return nil
@@ -66,8 +66,8 @@ func suspended(o Observed, _ time.Time) *Decision {
 	return endsWith(v1alpha1.ReasonStoppedBySuspension, conditions.Stalled, fmt.Sprintf("tenant %s was suspended; create another TenantJob when it is active again", o.Tenant.Name))
 }
 
-// drains says whether a Job may finish with the pods that it has: one runs, or all have ended and the Job controller has not
-// reported the result yet.
+// drains says whether a Job may finish with the pods that it has: one runs, or all have ended and the Job controller has
+// not reported the result yet.
 func drains(j *batchv1.Job, pods *Pods) bool {
 	return pods.Running > 0 || pods.Pending == 0 && (j.Status.Active > 0 || uncounted(j) > 0)
 }

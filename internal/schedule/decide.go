@@ -67,7 +67,7 @@ func Decide(o Observed) Decision {
 }
 
 // NeedsConfirmation says whether the decision has ticks, or an edit of the spec, that the status does not have yet. Then it
-// must be made again with what the API server has, at the API server's time, since the cache may be behind and the clock
+// must be repeated with what the API server has, at the API server's time, since the cache may be behind and the clock
 // ahead.
 func (d Decision) NeedsConfirmation(status v1alpha1.TenantScheduleStatus, generation int64) bool {
 	return len(d.Due) > 0 || d.Missed.Count > 0 ||

@@ -22,25 +22,25 @@
 // a whole day that Apia left out.
 //
 // When day of month and day of week are both restricted, one of them must match; otherwise both must. A field is not
-// restricted when it lists `*`. `*/2` restricts a field, as in Kubernetes' CronJob. That differs from cron, which reads only
-// the first character.
+// restricted when it lists `*`. `*/2` restricts a field, as in Kubernetes' CronJob. That differs from cron, which reads
+// only the first character.
 //
 // # Ticks of a schedule with timeZoneFrom: Tenant
 //
 // Each tick is a civil day, and a day has at most one. Its instant is that at which the easternmost clock, fourteen hours
-// ahead of UTC, shows the civil time. This instant is in the name of the fan-out and in the schedule's status. [TenantTime]
-// returns when the tick comes for one tenant, which is at most 26 hours later. The civil day does not depend on the tenant's
-// zone: a tenant that changes its zone in between has the same tick, and one run.
+// ahead of UTC, shows the civil time. This instant is in the name of the fan-out and in the schedule's status.
+// [TenantTime] returns when the tick comes for one tenant, which is at most 26 hours later. The civil day does not depend
+// on the tenant's zone: a tenant that changes its zone in between has the same tick, and one run.
 //
-// Creating, editing and resuming a schedule keep or leave out a tick as a whole: one whose instant is before the edit comes
-// for no tenant. A tick is late when it is late for the westernmost clock. Whoever creates the runs checks each tenant's own
-// time.
+// Creating, editing and resuming a schedule keep or leave out a tick as a whole: one whose instant is before the edit
+// comes for no tenant. A tick is late when it is late for the westernmost clock. Whoever creates the runs checks each
+// tenant's own time.
 //
 // # Why not a library
 //
 // github.com/robfig/cron/v3, the parser of CronJob, had its last release in 2020. It does not keep whether a step was
-// written, on which daylight saving depends here. Its errors do not name the field. It panics on `TZ=0`. It gives up after
-// five years, where `0 0 29 2 *` can take eight. It finds ticks only one after the other. What it would still do is to read
-// five lists of numbers. This package stores those as sets of bits and counts ticks as matching days times matching minutes,
-// one month and one change of the clock at a time.
+// written, on which daylight saving depends here. Its errors do not name the field. It panics on `TZ=0`. It gives up
+// after five years, where `0 0 29 2 *` can take eight. It finds ticks only one after the other. What it would still do is
+// to read five lists of numbers. This package stores those as sets of bits and counts ticks as matching days times
+// matching minutes, one month and one change of the clock at a time.
 package schedule

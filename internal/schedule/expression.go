@@ -30,7 +30,7 @@ func (e Expression) perDay() int64 {
 	return int64(bits.OnesCount64(e.minutes) * bits.OnesCount64(e.hours))
 }
 
-// countMinutes counts the civil minutes in [from, to) that match. Civil minutes and days are counted from the begin of 1970
+// countMinutes counts the civil minutes in [from, to) that match. Civil minutes and days are counted from the start of 1970
 // as if the clock never changed.
 func (e Expression) countMinutes(from, to int64) int64 {
 	if from >= to {

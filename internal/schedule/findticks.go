@@ -93,8 +93,8 @@ func (m Missed) Add(others Missed) Missed {
 	return newest
 }
 
-// FindTicks finds the ticks since the last one that was handled. Of those within startingDeadlineSeconds the newest are due,
-// as many as catchUpLimit says. The others are missed.
+// FindTicks finds the ticks since the last one that was handled. Of those within startingDeadlineSeconds the newest are
+// due, as many as catchUpLimit says. The others are missed.
 func FindTicks(in Input) Ticks {
 	p := in.period()
 	from := unixAfter(p.since)

@@ -58,8 +58,8 @@ func RunOf(ts *v1alpha1.TenantSchedule, fanOut *v1alpha1.TenantFanOut) (Run, boo
 	return run, true
 }
 
-// LastScheduled returns the value of status.lastScheduleTime: the newest tick that has a fan-out. The value before may be in
-// the future, when a clock that was ahead wrote it; the newest tick that is not in the future replaces it then.
+// LastScheduled returns the value of status.lastScheduleTime: the newest tick that has a fan-out. The value before may be
+// in the future, when a clock that was ahead wrote it; the newest tick that is not in the future replaces it then.
 func LastScheduled(before *metav1.Time, runs []Run, now time.Time) time.Time {
 	newest := now.Add(maxClockSkew)
 	last := timeOf(before)
@@ -136,8 +136,8 @@ func reportedTick(schedule, message string) time.Time {
 	return tick
 }
 
-// Surplus returns the fan-outs that have ended and are beyond the history limits, newest first. It leaves out those after the
-// tick until: the status does not have them yet, so they would be created again.
+// Surplus returns the fan-outs that have ended and are beyond the history limits, newest first. It leaves out those after
+// the tick until: the status does not have them yet, so they would be created again.
 func Surplus(spec *v1alpha1.TenantScheduleSpec, runs []Run, until time.Time) []Run {
 	left := map[metav1.ConditionStatus]int32{
 		metav1.ConditionTrue:  ptr.Deref(spec.SuccessfulFanOutsHistoryLimit, defaultHistoryLimit),

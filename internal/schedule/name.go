@@ -11,7 +11,8 @@ func TickName(schedule string, tick time.Time) string {
 	return schedule + "-" + strconv.FormatInt(minuteOf(tick), 10)
 }
 
-// NamedTick returns the tick in the name of a schedule's fan-out. It returns false for a name that TickName does not return.
+// NamedTick returns the tick in the name of a schedule's fan-out. It returns false for a name that TickName does not
+// return.
 func NamedTick(schedule, fanOut string) (time.Time, bool) {
 	text, ok := strings.CutPrefix(fanOut, schedule+"-")
 	if !ok {

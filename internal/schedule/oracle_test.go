@@ -239,8 +239,8 @@ func anyExpression(random *rand.Rand) (string, matcher) {
 	return text, matcher{minuteSet, hourSet, daySet, monthSet, weekdaySet, anyDay, anyWeekday, interval}
 }
 
-// anyField invents a field. Wildcards is how many of ten entries are one. It returns the values in the field, and whether the
-// field has a wildcard without a step.
+// anyField invents a field. Wildcards is how many of ten entries are one. It returns the values in the field, and whether
+// the field has a wildcard without a step.
 func anyField(random *rand.Rand, low, top int, names []string, wildcards int) (text string, set [60]bool, unrestricted bool) {
 	write := func(v int) string {
 		if names != nil && random.IntN(2) == 0 {

@@ -113,8 +113,8 @@ func (f field) parse(list string) (set uint64, unrestricted bool, err error) {
 	return set, unrestricted, nil
 }
 
-// parseEntry parses `*`, `n` or `n-m`, each with or without a step. `n/step` means all steps from n to the greatest value. The
-// entry is unrestricted when it is `*` without a step, or with a step of 1.
+// parseEntry parses `*`, `n` or `n-m`, each with or without a step. `n/step` means all steps from n to the greatest
+// value. The entry is unrestricted when it is `*` without a step, or with a step of 1.
 func (f field) parseEntry(entry string) (set uint64, unrestricted bool, err error) {
 	values, stepText, stepped := strings.Cut(entry, "/")
 	step := uint64(1)

@@ -210,8 +210,8 @@ func TestExtremes(t *testing.T) {
 	}
 }
 
-// There is one midnight a day for eighty years in every zone. A day that was left out at the date line has none of its own: it
-// is the same instant as that of the next day.
+// There is one midnight a day for eighty years in every zone. A day that was left out at the date line has none of its
+// own: it is the same instant as that of the next day.
 func TestEveryDayOnce(t *testing.T) {
 	leftOut := map[string]int64{"Pacific/Kwajalein": 1, "Pacific/Kiritimati": 1, "Pacific/Apia": 1}
 	from, until := at(t, "1975-01-01 12:00"), at(t, "2055-01-01 12:00")

@@ -11,8 +11,8 @@ import (
 // number is bounded by that of the IANA time zones.
 var loadedZones sync.Map
 
-// LoadZone returns an IANA time zone. The error is about the name: no such zone exists, or it is empty or Local, which depend
-// on the machine.
+// LoadZone returns an IANA time zone. The error is about the name: no such zone exists, or it is empty or Local, which
+// depend on the machine.
 func LoadZone(name string) (*time.Location, error) {
 	if zone, ok := loadedZones.Load(name); ok {
 		return zone.(*time.Location), nil
