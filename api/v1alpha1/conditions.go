@@ -79,10 +79,11 @@ const (
 	ReasonNotYetDue = "NotYetDue"
 	// ReasonQueued: a limit holds it; the message names the limit.
 	ReasonQueued = "Queued"
-	// ReasonTenantSuspended: the tenant is suspended. Unknown for one that waits; False for a fan-out's child that never
-	// started.
+	// ReasonTenantSuspended: the tenant is suspended. The condition is Unknown for a TenantJob that waits, and False for a
+	// fan-out's child that never started.
 	ReasonTenantSuspended = "TenantSuspended"
-	// ReasonTenantNotReady: the Tenant is not Ready or does not exist.
+	// ReasonTenantNotReady: the Tenant is not Ready or does not exist. A TenantJob waits for it; a fan-out counts a tenant
+	// as skipped that has no usable namespace when its TenantJob is to be created.
 	ReasonTenantNotReady = "TenantNotReady"
 	// ReasonTemplateNotFound: there is no such TenantJobTemplate.
 	ReasonTemplateNotFound = "TemplateNotFound"
@@ -137,6 +138,52 @@ const (
 	// ReasonTenantDeleted: the tenant was deleted before it started.
 	ReasonTenantDeleted = "TenantDeleted"
 )
+
+// Counter is a counter of a TenantFanOut's status.counts. A planned tenant counts in one of them from when its run has
+// ended.
+type Counter string
+
+const (
+	// CounterSucceeded counts the tenants whose run succeeded.
+	CounterSucceeded Counter = "Succeeded"
+	// CounterFailed counts the tenants whose run failed. Each of them spends the failure budget.
+	CounterFailed Counter = "Failed"
+	// CounterSkipped counts the tenants whose run did not start, or was stopped, without a failure. They do not spend the
+	// failure budget.
+	CounterSkipped Counter = "Skipped"
+)
+
+// counters has the counter of each reason that the condition Succeeded of a TenantJob has when the run has ended. It is
+// the only place that says so. A counter never changes once it is released, since stored ledgers contain it.
+var counters = map[string]Counter{
+	ReasonCompleted: CounterSucceeded,
+
+	ReasonJobFailed:           CounterFailed,
+	ReasonDeadlineExceeded:    CounterFailed,
+	ReasonPodsRefused:         CounterFailed,
+	ReasonExpired:             CounterFailed,
+	ReasonCredentialsFailed:   CounterFailed,
+	ReasonInvalidParameters:   CounterFailed,
+	ReasonTenantMismatch:      CounterFailed,
+	ReasonNameConflict:        CounterFailed,
+	ReasonDeleted:             CounterFailed,
+	ReasonStoppedBySuspension: CounterFailed,
+
+	ReasonCancelled:       CounterSkipped,
+	ReasonReplaced:        CounterSkipped,
+	ReasonSuperseded:      CounterSkipped,
+	ReasonOverlapped:      CounterSkipped,
+	ReasonTenantSuspended: CounterSkipped,
+	ReasonTenantNotReady:  CounterSkipped,
+	ReasonTenantDeleted:   CounterSkipped,
+}
+
+// CounterOf returns the counter in which a tenant counts whose run ended with a reason. It returns false for a reason that
+// ends no run, and for one that this version does not know.
+func CounterOf(reason string) (Counter, bool) {
+	counter, ends := counters[reason]
+	return counter, ends
+}
 
 // Reasons of a TenantFanOut's conditions, beside those above.
 const (

@@ -94,7 +94,7 @@ func (r *Reconciler) check(ctx context.Context, h *inHand, i int, view fanOutVie
 		}
 		if tenant == nil {
 			// Deleting a Tenant deletes its TenantJobs first.
-			h.noteChild(name, fanout.Child{Presence: fanout.Gone}, r.Clock.Now())
+			h.noteChild(name, fanout.Child{Presence: fanout.NotFound}, r.Clock.Now())
 			return nil
 		}
 		h.noteTenant(tenant)
@@ -111,7 +111,7 @@ func (r *Reconciler) lookAt(ctx context.Context, fanOut *v1alpha1.TenantFanOut, 
 	case err != nil:
 		return err
 	case tj == nil:
-		h.noteChild(tenant, fanout.Child{Presence: fanout.Gone}, now)
+		h.noteChild(tenant, fanout.Child{Presence: fanout.NotFound}, now)
 	case isLeftOver(tj, fanOut):
 		h.notePutOff(tenant, fmt.Sprintf("one of the last fan-out %s is still being deleted", fanOut.Name), now.Add(time.Second))
 	default:
@@ -134,7 +134,7 @@ func (r *Reconciler) lookAtTenant(ctx context.Context, h *inHand, name string, n
 		return false, err
 	}
 	if tenant == nil {
-		h.noteChild(name, fanout.Child{Presence: fanout.Gone}, now)
+		h.noteChild(name, fanout.Child{Presence: fanout.NotFound}, now)
 		return true, nil
 	}
 	h.noteTenant(tenant)

@@ -49,7 +49,7 @@ func (r *Reconciler) observe(ctx context.Context, fanOut *v1alpha1.TenantFanOut,
 		}
 	}
 	h.overlayChildren(view.Children, now)
-	view.PutOff = h.saidOfPutOff()
+	view.Delayed = h.saidOfPutOff()
 	var err error
 	view.End, view.endsAt, err = r.end(ctx, fanOut, now)
 	return view, err
@@ -124,7 +124,7 @@ func (r *Reconciler) end(ctx context.Context, fanOut *v1alpha1.TenantFanOut, now
 		return "", time.Time{}, err
 	}
 	if fanout.OnTenantsClock(fanOut) {
-		from := tick.Add(schedule.AroundTheWorld)
+		from := tick.Add(schedule.MaxZoneDifference)
 		if spread := fanOut.Spec.SpreadSeconds; spread != nil {
 			from = from.Add(time.Duration(*spread) * time.Second)
 		}

@@ -144,7 +144,7 @@ func (r *Reconciler) advance(ctx context.Context, fanOut *v1alpha1.TenantFanOut,
 		if err != nil {
 			return t, err
 		}
-		t.wakeAt(t.decision.Wake)
+		t.wakeAt(t.decision.RequeueAt)
 		t.wakeAt(view.endsAt)
 		t.wakeAt(h.nextLook(now))
 		if !t.stored {

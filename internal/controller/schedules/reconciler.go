@@ -67,17 +67,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule)
 	}
 	ts = o.Schedule
 	base := ts.DeepCopy()
-	plan := schedule.Look(o.Observed)
+	plan := schedule.Decide(o.Observed)
 	made, conflicts, makeErr := r.makeFanOuts(ctx, ts, plan.Due)
 	o.Runs = append(o.Runs, made...)
-	plan.Missed = plan.Missed.And(conflicts)
+	plan.Missed = plan.Missed.Add(conflicts)
 
 	record(o, plan)
 	if err := r.PatchStatus(ctx, ts, base); err != nil {
 		return kube.RetryConflict(errors.Join(err, makeErr))
 	}
 	r.announce(base, ts, plan.Missed)
-	after, cleanErr := r.clean(ctx, o, plan.After)
+	after, cleanErr := r.clean(ctx, o, plan.RequeueAfter)
 	if err := errors.Join(makeErr, cleanErr); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -95,7 +95,7 @@ func (r *Reconciler) makeFanOuts(ctx context.Context, ts *v1alpha1.TenantSchedul
 			return made, conflicts, err
 		}
 		if !metav1.IsControlledBy(fanOut, ts) {
-			conflicts = conflicts.And(schedule.Missed{Count: 1, Last: tick, Reason: schedule.MissedNameConflict})
+			conflicts = conflicts.Add(schedule.Missed{Count: 1, Last: tick, Reason: schedule.MissedNameConflict})
 			continue
 		}
 		if isNew {
@@ -140,7 +140,7 @@ func (r *Reconciler) clean(ctx context.Context, o observed, after time.Duration)
 			return after, err
 		}
 		if len(retries) > 0 {
-			after = schedule.LookAgainAfter
+			after = schedule.MaxRequeueAfter
 			continue
 		}
 		fanOut := &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: run.Name, UID: run.UID}}

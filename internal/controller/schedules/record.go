@@ -14,11 +14,11 @@ import (
 )
 
 // record puts what was found and done into the status of a schedule.
-func record(o observed, plan schedule.Plan) {
+func record(o observed, plan schedule.Decision) {
 	ts, status := o.Schedule, &o.Schedule.Status
 	recordReady(o, plan.Problem)
 	status.ObservedGeneration = ts.Generation
-	status.EffectiveTime = written(status.EffectiveTime, plan.Effective)
+	status.EffectiveTime = written(status.EffectiveTime, plan.EffectiveTime)
 	status.LastScheduleTime = written(status.LastScheduleTime, schedule.LastScheduled(status.LastScheduleTime, o.Runs, o.Now))
 	status.LastSuccessfulTime = written(status.LastSuccessfulTime, schedule.LastSuccess(status.LastSuccessfulTime, o.Runs))
 	status.Active = schedule.Active(o.Runs)
