@@ -27,7 +27,7 @@ type Observed struct {
 	Desired      Desired
 	// Jobs are the tenant's Jobs that have not ended: those in the cache, and after ActionListJobs those in the API server.
 	Jobs []*batchv1.Job
-	// Verify asks to compare also what is not watched: the contents of the namespace, and a suspended tenant's pods.
+	// Verify asks to check also what is not watched: the contents of the namespace, and a suspended tenant's pods.
 	Verify bool
 
 	// Done are the actions that were carried out since the Tenant was observed.
@@ -44,9 +44,9 @@ type Observed struct {
 
 // ContentsResult is the result of writing the contents of a namespace.
 type ContentsResult struct {
-	// Refused is the API server's refusal of objects that are built from fields of the Tenant: the user has to change them.
+	// Refused says which objects the API server refuses, and which fields of the Tenant the user has to change.
 	Refused error
-	// Err is what is tried again. A refusal that may end without a change of the Tenant is in both.
+	// Err is what is tried again. A refusal by a policy or a quota is in both, because these may change too.
 	Err error
 }
 
@@ -72,8 +72,8 @@ func (o Observed) reportsSuspended() bool {
 	return c.Status == metav1.ConditionTrue && c.ObservedGeneration == o.Tenant.Generation
 }
 
-// Action is what the controller carries out before it decides about a Tenant again. Each is carried out at most once between
-// two observations.
+// Action is what the controller carries out before it decides about a Tenant again. Each action is carried out at most once after
+// an observation.
 type Action string
 
 const (
@@ -115,8 +115,8 @@ const (
 	ActionReadNamespace Action = "ReadNamespace"
 )
 
-// Decision is what follows from what was observed: an action, or else the Tenant's status. A decision with an action has a
-// status too, which is right when the action fails. Zero values leave the status as it is.
+// Decision is what follows from what was observed: an action, or the Tenant's status when there is nothing to do. A decision with
+// an action has a status too, for the case that the action fails. Zero values leave the status as it is.
 type Decision struct {
 	Action Action
 
@@ -185,7 +185,7 @@ func (d Decision) Failed(t *v1alpha1.Tenant, err error) Decision {
 	return d
 }
 
-// with adds what a later step says. Of several causes why the Tenant is not Current, the first is kept.
+// with adds the decision of the next step. If several steps say why the Tenant is not Current, the first is kept.
 func (d Decision) with(next Decision) Decision {
 	d.Action, d.After, d.Gone = next.Action, next.After, next.Gone
 	d.Err = errors.Join(d.Err, next.Err)

@@ -149,8 +149,8 @@ func namespaceLabels(t *v1alpha1.Tenant, s Settings) map[string]string {
 	return all
 }
 
-// addQuota adds the quota and limits of the Tenant's spec. The defaults are added only in the phase Enforce, because before that they
-// could break what works in the namespace.
+// addQuota adds the quota and the limits of the Tenant's spec. Defaults are added only in the phase Enforce, because before that
+// they could break what works in the namespace.
 func (d *Desired) addQuota(t *v1alpha1.Tenant, enforced bool) {
 	quota := v1alpha1.TenantQuota{}
 	if t.Spec.Quota != nil {

@@ -18,17 +18,18 @@ const (
 	PollInterval = 2 * time.Second
 	// AdoptionInterval is the time between two reads of a namespace whose adoption nobody has consented to.
 	AdoptionInterval = 10 * time.Second
-	// ResyncInterval is the time between two reads of what is watched. It is for events that do not come: of a namespace
-	// whose label somebody removed, for example.
+	// ResyncInterval is the time between two reads of what is watched, in case that an event is missing. There is none for a
+	// namespace whose label somebody has removed.
 	ResyncInterval = time.Minute
 )
 
-// step decides about one part of a Tenant. Proceed means that the next step may be taken: this one needs no action, and
-// waits for nothing.
+// step decides about one part of a Tenant. Proceed means that this step needs no action and waits for nothing, so that the next
+// step may follow.
 type step func(o Observed) (d Decision, proceed bool)
 
-// stepsOf returns the steps for a Tenant, in their order. A suspension needs this order: the label on the namespace keeps new
-// awaitPods out, the lock keeps new Jobs out, and only then can the Jobs, the pods and the credentials be counted down to none.
+// stepsOf returns the steps for a Tenant, in their order. The order makes a suspension safe. First the label on the namespace
+// makes the API server refuse new pods, and the lock keeps the dispatcher from creating Jobs. Only then does it mean something
+// that no Job, no pod and no credential is left.
 func stepsOf(o Observed) []step {
 	switch {
 	case o.isDeleting() && (o.Claim != Owned || o.Did(ActionReleaseNamespace)):
@@ -47,7 +48,7 @@ func stepsOf(o Observed) []step {
 	return []step{ensureNamespace, ensureContents, unlockDispatcher, reportActive}
 }
 
-// reportNoNamespace decides about a Tenant that may not have the namespace it names: nothing can run for it.
+// reportNoNamespace reports that the Tenant may not have the namespace that it names. Nothing can run for it.
 func reportNoNamespace(o Observed) (Decision, bool) {
 	d := Decision{
 		Namespace: &NamespaceStatus{},
@@ -80,7 +81,8 @@ func ensureNamespace(o Observed) (Decision, bool) {
 	}}, true
 }
 
-// ensureContents ensures that everything is in the namespace. A tenant for which that fails can still be suspended and resumed.
+// ensureContents ensures that everything is in the namespace that should be. The next steps do not depend on it, so that a tenant
+// can be suspended and resumed when this fails.
 func ensureContents(o Observed) (Decision, bool) {
 	isTerminating := o.Namespace.DeletionTimestamp != nil || apierrors.HasStatusCause(o.Contents.Err, corev1.NamespaceTerminatingCause)
 	switch {
@@ -106,8 +108,8 @@ func ensureContents(o Observed) (Decision, bool) {
 	}, true
 }
 
-// ensureRights ensures that the operator has its rights in the namespace of a Tenant that is being deleted. They are among the
-// ensureContents of the namespace, and somebody may have removed them.
+// ensureRights ensures that the operator has its rights in the namespace of a Tenant that is being deleted. They come from a
+// RoleBinding in the namespace, and somebody may have deleted that.
 func ensureRights(o Observed) (Decision, bool) {
 	switch {
 	case needsContents(o):
@@ -130,6 +132,7 @@ func unlockDispatcher(o Observed) (Decision, bool) {
 	return Decision{}, true
 }
 
+// reportActive reports that the tenant is not suspended.
 func reportActive(Observed) (Decision, bool) {
 	return Decision{Suspended: Condition{metav1.ConditionFalse, v1alpha1.ReasonActive, "jobs may run"}}, false
 }
@@ -142,12 +145,14 @@ func lockDispatcher(o Observed) (Decision, bool) {
 	return Decision{}, true
 }
 
-// skipIfSuspended ends the decision about a tenant whose status says that it is suspended, unless something may run again.
+// skipIfSuspended ends the decision about a tenant whose status says that it is suspended. The status has to be found out again
+// when the tenant has a Job or is verified.
 func skipIfSuspended(o Observed) (Decision, bool) {
 	return Decision{}, !o.reportsSuspended() || len(o.Jobs) > 0 || o.Verify
 }
 
-// awaitJobs waits until the tenant's Jobs have ended. The TenantJob controller stops them or lets them finish. They are watched.
+// awaitJobs waits until the tenant's Jobs have ended. The TenantJob controller stops them or lets them finish. Jobs are watched, so
+// there is no need to poll.
 func awaitJobs(o Observed) (Decision, bool) {
 	if len(o.Jobs) == 0 && !o.Did(ActionListJobs) {
 		return reading(o, ActionListJobs), false
@@ -189,6 +194,7 @@ func revokeCredentials(o Observed) (Decision, bool) {
 
 var nothingLeft = Condition{metav1.ConditionTrue, v1alpha1.ReasonSuspended, "no pod and no live credential is left"}
 
+// reportSuspended reports that the tenant is suspended.
 func reportSuspended(Observed) (Decision, bool) { return Decision{Suspended: nothingLeft}, false }
 
 // deleteTenantJobs waits until the TenantJobs of a Tenant that is being deleted are gone, and deletes them.
@@ -207,10 +213,12 @@ func deleteTenantJobs(o Observed) (Decision, bool) {
 	return d, false
 }
 
+// releaseNamespace releases a namespace that stays.
 func releaseNamespace(Observed) (Decision, bool) {
 	return Decision{Action: ActionReleaseNamespace}, false
 }
 
+// deleteNamespace deletes a namespace that does not stay.
 func deleteNamespace(Observed) (Decision, bool) {
 	return Decision{Action: ActionDeleteNamespace}, false
 }
@@ -227,9 +235,10 @@ func awaitDeletion(o Observed) (Decision, bool) {
 	return waiting(o, WaitForNamespace(o.DeletedNamespace), ResyncInterval), false
 }
 
+// reportGone reports that nothing of the Tenant is left.
 func reportGone(Observed) (Decision, bool) { return Decision{Gone: true}, false }
 
-// reading decides to find out what is left of a tenant. If that fails, nobody may believe that nothing is left.
+// reading decides to find out what is left of a tenant. If that fails, the status must not say that nothing is left.
 func reading(o Observed, a Action) Decision {
 	d := Decision{Action: a}
 	if !o.isDeleting() && !o.reportsSuspended() {

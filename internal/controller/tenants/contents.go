@@ -27,7 +27,7 @@ import (
 // The roles that it binds, by name: a right to bind any role would be a right to everything.
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=clusterroles,verbs=bind,resourceNames=tenantry-tenant-viewer;tenantry-tenant-dispatcher;tenantry-tenant-operator
 
-// writeContents writes everything in the namespace, and then the hash that says so. What fails is left to the next decision.
+// writeContents writes everything in the namespace, and then the hash that says so. What fails becomes part of the result.
 func (r *Reconciler) writeContents(ctx context.Context, o *tenant.Observed) error {
 	o.Contents = r.writeObjects(ctx, o.Namespace.Name, o.Desired.Contents)
 	if o.Contents.Refused != nil || o.Contents.Err != nil || o.Desired.WrittenTo(o.Namespace) {
@@ -58,7 +58,7 @@ func (r *Reconciler) writeObjects(ctx context.Context, namespace string, desired
 			err = fmt.Errorf("change `%s`, because the API server refuses what it says: %w", content.Field, err)
 			result.Refused = errors.Join(result.Refused, err)
 			if refusal == kube.RefusalInvalid {
-				continue // It stays invalid until the Tenant is changed. A policy or a quota may change by itself.
+				continue // To try again does not help until the Tenant is changed.
 			}
 		}
 		result.Err = errors.Join(result.Err, err)

@@ -14,10 +14,10 @@ import (
 const (
 	// countDelay is how long a Tenant waits in the countQueue. A Job that starts and ends in that time costs no write.
 	countDelay = 15 * time.Second
-	// countDelayInRush is countDelay while the dispatcher is rushing: the starts are more urgent.
+	// countDelayInRush is countDelay while the dispatcher is rushing, because the starts are more urgent.
 	countDelayInRush = time.Minute
-	// countInterval is the time between two batches of Tenants. Together with the size of a batch it bounds the writes that a
-	// fan-out over thousands of tenants causes: most of its Jobs have ended before their tenant is counted.
+	// countInterval is the time between two batches of Tenants. Together with the size of a batch it bounds how many writes a
+	// fan-out over thousands of tenants causes. Most of its Jobs have ended when it is their tenant's turn, and cost no write.
 	countInterval = time.Second
 	// countBatch is how many Tenants are reconciled at once for their count.
 	countBatch = 10
@@ -52,8 +52,8 @@ func (q *countQueue) add(tenant string, now time.Time) {
 	q.entries = append(q.entries, countEntry{tenant, now})
 }
 
-// next removes the Tenants that have waited long enough, up to the size of a batch of those that are outdated. It returns
-// these.
+// next takes the Tenants that have waited long enough out of the queue, until it has found a batch of Tenants whose count is
+// outdated. It returns the batch.
 func (q *countQueue) next(now time.Time, rushing bool, isOutdated func(tenant string) bool) []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -74,7 +74,7 @@ func (q *countQueue) next(now time.Time, rushing bool, isOutdated func(tenant st
 		}
 	}
 	if q.entries = q.entries[removed:]; len(q.entries) == 0 {
-		q.entries = nil // It holds memory for all that were ever in it.
+		q.entries = nil // It releases the memory.
 	}
 	return batch
 }

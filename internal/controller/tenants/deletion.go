@@ -23,8 +23,8 @@ import (
 // A tenant's TenantJobs are deleted before its namespace.
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobs,verbs=get;list;watch;deletecollection
 
-// ensureFinalizer adds the finalizer to a Tenant before anything is created for it. It says whether the Tenant is still to be
-// reconciled: the cache may show one that is already gone, whose released namespace would be claimed again and never released.
+// ensureFinalizer adds the finalizer to a Tenant before anything is created for it. It says whether the Tenant still exists. The
+// cache may show a deleted Tenant that is already gone: its namespace would be claimed again, and nobody would release it.
 func (r *Reconciler) ensureFinalizer(ctx context.Context, t *v1alpha1.Tenant) (bool, error) {
 	switch {
 	case t.DeletionTimestamp != nil:
@@ -134,6 +134,7 @@ func (r *Reconciler) deleteContents(ctx context.Context, namespace string) error
 	return nil
 }
 
+// deleteNamespace deletes the namespace. The namespace controller deletes what is in it.
 func (r *Reconciler) deleteNamespace(ctx context.Context, o *tenant.Observed) error {
 	if err := r.DeleteExact(ctx, o.Namespace, metav1.DeletePropagationBackground); err != nil {
 		return err

@@ -57,7 +57,7 @@ type Dispatcher interface {
 	Rushing() bool
 }
 
-// Reconcile brings one Tenant closer to its spec, or closer to its end. What it writes to the status is the last decision.
+// Reconcile brings what belongs to one Tenant to what its spec says, or removes it. It writes the last decision to the status.
 func (r *Reconciler) Reconcile(ctx context.Context, t *v1alpha1.Tenant) (reconcile.Result, error) {
 	if exists, err := r.ensureFinalizer(ctx, t); err != nil || !exists {
 		return kube.RetryConflict(err)
