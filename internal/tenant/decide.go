@@ -66,10 +66,11 @@ func (o Observed) PodsToDelete() []*corev1.Pod {
 	return toDelete
 }
 
-// reportsSuspended says whether the status says that the tenant is suspended, and speaks of the present spec.
-func (o Observed) reportsSuspended() bool {
+// staysSuspended says whether the status says that the tenant is suspended, and nothing has happened since that makes this
+// doubtful: a change of the spec, or of the labels that keep pods out of the namespace.
+func (o Observed) staysSuspended() bool {
 	c := conditions.Get(o.Tenant.Status.Conditions, v1alpha1.ConditionSuspended)
-	return c.Status == metav1.ConditionTrue && c.ObservedGeneration == o.Tenant.Generation
+	return c.Status == metav1.ConditionTrue && c.ObservedGeneration == o.Tenant.Generation && !o.Did(ActionApplyNamespace)
 }
 
 // Action is what the controller carries out before it decides about a Tenant again. Each action is carried out at most once after

@@ -217,6 +217,18 @@ func TestDecideSuspended(t *testing.T) {
 			tenant: acme(suspended, isSuspended), change: func(w *world) { w.namespace = owned(w.tenant) }, want: []Action{lock},
 			ready: "True Ready", progress: "Current Ready",
 		},
+		"suspended before, somebody changed the state": {
+			tenant: acme(suspended, isSuspended), kept: true, want: []Action{apply, lock, listJobs, listPods, revoke},
+			ready: "True Ready", suspended: "True Suspended", progress: "Current Ready",
+		},
+		"suspended before, somebody changed the state, a pod runs": {
+			tenant: acme(suspended, isSuspended), kept: true, change: func(w *world) { w.pods = podsOf(corev1.PodRunning) },
+			want: []Action{apply, lock, listJobs, listPods, delPods}, ready: "True Ready", suspended: "Unknown DeletingPods", progress: "Reconciling DeletingPods", after: PollInterval,
+		},
+		"suspended before, somebody changed the state, listing pods fails": {
+			tenant: acme(suspended, isSuspended), kept: true, change: func(w *world) { w.fails, w.err = listPods, errOops },
+			want: []Action{apply, lock, listJobs, listPods}, ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling Progressing", err: true,
+		},
 		"suspended before the spec changed": {
 			tenant: acme(suspended, isSuspended, func(t *v1alpha1.Tenant) { t.Generation++ }), change: func(w *world) { w.namespace = owned(w.tenant) },
 			want: []Action{lock, listJobs, listPods, revoke}, ready: "True Ready", suspended: "True Suspended", progress: "Current Ready",

@@ -148,7 +148,7 @@ func lockDispatcher(o Observed) (Decision, bool) {
 // skipIfSuspended ends the decision about a tenant whose status says that it is suspended. The status has to be found out again
 // when the tenant has a Job or is verified.
 func skipIfSuspended(o Observed) (Decision, bool) {
-	return Decision{}, !o.reportsSuspended() || len(o.Jobs) > 0 || o.Verify
+	return Decision{}, !o.staysSuspended() || len(o.Jobs) > 0 || o.Verify
 }
 
 // awaitJobs waits until the tenant's Jobs have ended. The TenantJob controller stops them or lets them finish. Jobs are watched, so
@@ -241,7 +241,7 @@ func reportGone(Observed) (Decision, bool) { return Decision{Gone: true}, false 
 // reading decides to find out what is left of a tenant. If that fails, the status must not say that nothing is left.
 func reading(o Observed, a Action) Decision {
 	d := Decision{Action: a}
-	if !o.isDeleting() && !o.reportsSuspended() {
+	if !o.isDeleting() && !o.staysSuspended() {
 		d.Suspended = Condition{metav1.ConditionUnknown, v1alpha1.ReasonStoppingJobs, "finding out what still runs"}
 	}
 	return d
