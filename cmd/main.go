@@ -23,6 +23,8 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/controller"
+	"github.com/tenantry/tenantry/internal/dispatch"
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 // flags of the manager, named as kubebuilder names them where it has them.
@@ -80,7 +82,7 @@ func run(ctx context.Context, f flags) error {
 	}
 	config.QPS, config.Burst = float32(f.kubeAPIQPS), f.kubeAPIBurst
 
-	lease, err := controller.NewLease(config, namespace, "tenantry.dev")
+	lease, err := dispatch.NewLease(config, namespace, "tenantry.dev")
 	if err != nil {
 		return err
 	}
@@ -90,15 +92,15 @@ func run(ctx context.Context, f flags) error {
 	}
 	mgr, err := ctrl.NewManager(config, manager.Options{
 		Scheme:                              newScheme(),
-		Cache:                               controller.CacheOptions(),
-		Client:                              controller.ClientOptions(),
+		Cache:                               kube.CacheOptions(),
+		Client:                              kube.ClientOptions(),
 		Metrics:                             metricsOptions(f),
 		HealthProbeBindAddress:              f.probeAddress,
 		LeaderElection:                      f.leaderElect,
 		LeaderElectionResourceLockInterface: lease,
-		LeaseDuration:                       new(controller.LeaseDuration),
-		RenewDeadline:                       new(controller.RenewDeadline),
-		RetryPeriod:                         new(controller.RetryPeriod),
+		LeaseDuration:                       new(dispatch.LeaseDuration),
+		RenewDeadline:                       new(dispatch.RenewDeadline),
+		RetryPeriod:                         new(dispatch.RetryPeriod),
 		LeaderElectionReleaseOnCancel:       true,
 	})
 	if err != nil {
@@ -108,7 +110,7 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return fmt.Errorf("creating a client: %w", err)
 	}
-	if err := controller.EnsureOperatorNamespace(ctx, direct, namespace); err != nil {
+	if err := kube.EnsureOperatorNamespace(ctx, direct, namespace); err != nil {
 		return err
 	}
 	if err := controller.SetupWithManager(mgr, controller.Options{

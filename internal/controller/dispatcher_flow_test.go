@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"fmt"
@@ -18,7 +18,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/dispatch"
 	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 // throughQueue has a template's runs wait in a queue.
@@ -152,7 +154,7 @@ func makeMany(t *testing.T, n int, template *v1alpha1.TenantJobTemplate, tenants
 					TenantRef: v1alpha1.TenantReference{Name: tenant.Name}, TemplateRef: v1alpha1.LabelReference{Name: template.Name},
 				}}
 				began := time.Now()
-				if err := kube.Create(t.Context(), all[i]); err != nil {
+				if err := admin.Create(t.Context(), all[i]); err != nil {
 					t.Error(err)
 				}
 				all[i].Annotations = map[string]string{annotationBegan: began.Format(time.RFC3339Nano)}
@@ -168,7 +170,7 @@ func awaitAllSay(t *testing.T, tenant *v1alpha1.Tenant, template *v1alpha1.Tenan
 	t.Helper()
 	eventually(t, func(g gomega.Gomega) {
 		var list v1alpha1.TenantJobList
-		g.Expect(kube.List(t.Context(), &list, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
+		g.Expect(admin.List(t.Context(), &list, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
 		say := 0
 		for _, tj := range list.Items {
 			if tj.Spec.TemplateRef.Name == template.Name && conditionOf(tj.Status.Conditions, v1alpha1.ConditionSucceeded).Reason == reason {
@@ -383,7 +385,7 @@ func oneEach(t *testing.T, l *startLog, tenants []*v1alpha1.Tenant, template *v1
 		var made start
 		eventually(t, func(g gomega.Gomega) {
 			all := l.all()
-			i := slices.IndexFunc(all, func(s start) bool { return keyOf(s.Job) == keyOf(tj) })
+			i := slices.IndexFunc(all, func(s start) bool { return kube.KeyOf(s.Job) == kube.KeyOf(tj) })
 			g.Expect(i).To(gomega.BeNumerically(">=", 0))
 			made = all[i]
 		})
@@ -415,7 +417,7 @@ func version(t *testing.T, obj metav1.Object) int {
 func TestDispatcherStartsBeforeItSpeaks(t *testing.T) {
 	tenant, template := newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, nil)
 	withoutOperator(t)
-	all := make([]*v1alpha1.TenantJob, 3*startsOfRush)
+	all := make([]*v1alpha1.TenantJob, 3*dispatch.RushStarts)
 	for i := range all {
 		all[i] = newTenantJob(t, tenant, template)
 	}

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"context"
@@ -23,6 +23,7 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 // These tests stop the operator of all tests, so none of them is parallel.
@@ -225,10 +226,10 @@ func followStarts(t *testing.T, name string, limits map[string]int) *startLog {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if event == watch.Added {
-			if l.names[keyOf(j)] {
-				t.Errorf("%s was started twice", keyOf(j))
+			if l.names[kube.KeyOf(j)] {
+				t.Errorf("%s was started twice", kube.KeyOf(j))
 			}
-			l.names[keyOf(j)] = true
+			l.names[kube.KeyOf(j)] = true
 			l.order = append(l.order, start{j, time.Now()})
 		}
 		delete(l.live, j.UID)
@@ -238,7 +239,7 @@ func followStarts(t *testing.T, name string, limits map[string]int) *startLog {
 		for what, n := range l.counts() {
 			kind, _, _ := strings.Cut(what, " of ")
 			if limit := limits[kind]; limit > 0 && n > limit {
-				t.Errorf("%d live at once in %s after %s: %d may", n, what, keyOf(j), limit)
+				t.Errorf("%d live at once in %s after %s: %d may", n, what, kube.KeyOf(j), limit)
 			}
 		}
 	})

@@ -3,16 +3,17 @@ package controller
 import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/tenantry/tenantry/internal/dispatch"
 	"github.com/tenantry/tenantry/internal/metrics"
 )
 
 // newRecorder returns what the controllers record their metrics with.
-func newRecorder(mgr manager.Manager, d deps) *metrics.Recorder {
+func newRecorder(mgr manager.Manager, d *dispatch.Dispatcher, opts Options) *metrics.Recorder {
 	return metrics.New(metrics.Options{
-		Queues:     onceElected(mgr.Elected(), d.dispatcher.Counts),
-		Running:    onceElected(mgr.Elected(), d.dispatcher.RunningByTenant),
-		MaxTenants: d.opts.MetricsTenants,
-		Clock:      d.opts.Clock,
+		Queues:     onceElected(mgr.Elected(), d.Counts),
+		Running:    onceElected(mgr.Elected(), d.RunningByTenant),
+		MaxTenants: opts.MetricsTenants,
+		Clock:      opts.Clock,
 	})
 }
 

@@ -1,29 +1,25 @@
-// Package controller is the glue between the pure packages and the API server, one file a kind: observe, decide, act,
-// write the status once.
+// Package controller wires the controllers, one package for each kind, into a manager: this file says who holds what.
 package controller
 
 import (
-	"context"
 	"fmt"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	ctrlcontroller "sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
-	"github.com/tenantry/tenantry/internal/metrics"
+	"github.com/tenantry/tenantry/internal/controller/fanouts"
+	"github.com/tenantry/tenantry/internal/controller/jobs"
+	"github.com/tenantry/tenantry/internal/controller/queues"
+	"github.com/tenantry/tenantry/internal/controller/schedules"
+	"github.com/tenantry/tenantry/internal/controller/templates"
+	"github.com/tenantry/tenantry/internal/controller/tenants"
+	"github.com/tenantry/tenantry/internal/dispatch"
+	"github.com/tenantry/tenantry/internal/kube"
 )
-
-// FieldManager is the name under which the operator applies objects.
-const FieldManager = "tenantry"
 
 // Options of the controllers.
 type Options struct {
@@ -62,73 +58,39 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-func (o Options) forController() ctrlcontroller.Options {
-	return ctrlcontroller.Options{MaxConcurrentReconciles: o.MaxConcurrentReconciles}
-}
-
-// deps is what every reconciler holds.
-type deps struct {
-	client.Client
-	// live reads from the API server and not from the cache.
-	live   client.Reader
-	events events.EventRecorder
-	// dispatcher decides who starts next.
-	dispatcher *Dispatcher
-	metrics    *metrics.Recorder
-	opts       Options
-}
-
-// SetupWithManager adds all controllers to the manager, whose cache must have CacheOptions.
+// SetupWithManager adds all controllers to the manager, whose cache must have kube.CacheOptions.
 func SetupWithManager(mgr manager.Manager, opts Options) error {
-	d := deps{
-		Client: mgr.GetClient(),
-		live:   mgr.GetAPIReader(),
-		events: mgr.GetEventRecorder("tenantry"),
-		opts:   opts.withDefaults(),
-	}
-	d.dispatcher = NewDispatcher(d.opts.Clock, d.live, d.opts.Leads)
-	d.metrics = newRecorder(mgr, d)
-	if err := d.metrics.Register(ctrlmetrics.Registry); err != nil {
+	opts = opts.withDefaults()
+	c := kube.NewClient(mgr)
+	dispatcher := dispatch.New(mgr.GetLogger().WithName("dispatcher"), opts.Clock, c.Live, opts.Leads)
+	recorder := newRecorder(mgr, dispatcher, opts)
+	if err := recorder.Register(ctrlmetrics.Registry); err != nil {
 		return err
 	}
-	if err := setupDispatcher(mgr, d.dispatcher); err != nil {
+	if err := kube.IndexFanOuts(mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	if err := dispatcher.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the dispatcher: %w", err)
 	}
-	for name, setup := range map[string]func(manager.Manager, deps) error{
-		"Tenant":            setupTenant,
-		"TenantJobTemplate": setupTenantJobTemplate,
-		"TenantJob":         setupTenantJob,
-		"TenantFanOut":      setupTenantFanOut,
-		"TenantQueue":       setupTenantQueue,
-		"TenantSchedule":    setupTenantSchedule,
+	for kind, reconciler := range map[string]interface {
+		SetupWithManager(mgr manager.Manager, opts controller.Options) error
+	}{
+		"Tenant": &tenants.Reconciler{
+			Client: c, Clock: opts.Clock, OperatorNamespace: opts.OperatorNamespace, DefaultEnforcement: opts.DefaultEnforcement,
+			VerifyInterval: opts.VerifyInterval, Dispatcher: dispatcher, Forget: recorder.ForgetTenant,
+		},
+		"TenantJobTemplate": &templates.Reconciler{Client: c, OperatorNamespace: opts.OperatorNamespace},
+		"TenantJob":         &jobs.Reconciler{Client: c, Clock: opts.Clock, Dispatcher: dispatcher, Metrics: recorder},
+		"TenantFanOut": &fanouts.Reconciler{
+			Client: c, Clock: opts.Clock, OperatorNamespace: opts.OperatorNamespace, Dispatcher: dispatcher,
+		},
+		"TenantQueue":    &queues.Reconciler{Client: c, Clock: opts.Clock, Counts: dispatcher.Counts, Forget: recorder.ForgetQueue},
+		"TenantSchedule": &schedules.Reconciler{Client: c, Clock: opts.Clock},
 	} {
-		if err := setup(mgr, d); err != nil {
-			return fmt.Errorf("setting up the %s controller: %w", name, err)
+		if err := reconciler.SetupWithManager(mgr, controller.Options{MaxConcurrentReconciles: opts.MaxConcurrentReconciles}); err != nil {
+			return fmt.Errorf("setting up the %s controller: %w", kind, err)
 		}
 	}
 	return nil
 }
-
-// record emits an event about an object.
-func (d deps) record(obj client.Object, eventType, reason, action, message string) {
-	d.events.Eventf(obj, nil, eventType, reason, action, "%s", message)
-}
-
-func (d deps) warn(obj client.Object, reason, action, message string) {
-	d.record(obj, corev1.EventTypeWarning, reason, action, message)
-}
-
-func (d deps) note(obj client.Object, reason, action, message string) {
-	d.record(obj, corev1.EventTypeNormal, reason, action, message)
-}
-
-// deleteThis deletes this very object, never another of its name.
-func (d deps) deleteThis(ctx context.Context, obj client.Object, propagation metav1.DeletionPropagation) error {
-	err := d.Delete(ctx, obj, client.PropagationPolicy(propagation), client.Preconditions{UID: new(obj.GetUID())})
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return fmt.Errorf("deleting %s %s: %w", kindOf(obj), keyOf(obj), err)
-	}
-	return nil
-}
-
-func keyOf(obj client.Object) types.NamespacedName { return client.ObjectKeyFromObject(obj) }

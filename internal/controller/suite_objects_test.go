@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"context"
@@ -35,7 +35,7 @@ func read(ctx context.Context, obj client.Object) error {
 	reflect.ValueOf(obj).Elem().SetZero()
 	obj.SetNamespace(key.Namespace)
 	obj.SetName(key.Name)
-	return kube.Get(ctx, key, obj)
+	return admin.Get(ctx, key, obj)
 }
 
 // get reads an object and fails the expectations if there is none.
@@ -48,10 +48,10 @@ func get[T client.Object](t *testing.T, g gomega.Gomega, obj T) T {
 // create makes an object, which goes with the test.
 func create[T client.Object](t *testing.T, obj T) T {
 	t.Helper()
-	if err := kube.Create(t.Context(), obj); err != nil {
+	if err := admin.Create(t.Context(), obj); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = kube.Delete(context.Background(), obj, client.Preconditions{UID: new(obj.GetUID())}) })
+	t.Cleanup(func() { _ = admin.Delete(context.Background(), obj, client.Preconditions{UID: new(obj.GetUID())}) })
 	return obj
 }
 
@@ -63,7 +63,7 @@ func patch[T client.Object](t *testing.T, obj T, change func(T)) T {
 	}
 	base := obj.DeepCopyObject().(client.Object)
 	change(obj)
-	if err := kube.Patch(t.Context(), obj, client.MergeFrom(base)); err != nil {
+	if err := admin.Patch(t.Context(), obj, client.MergeFrom(base)); err != nil {
 		t.Fatal(err)
 	}
 	return obj
@@ -72,7 +72,7 @@ func patch[T client.Object](t *testing.T, obj T, change func(T)) T {
 // remove deletes an object.
 func remove(t *testing.T, obj client.Object, opts ...client.DeleteOption) {
 	t.Helper()
-	if err := kube.Delete(t.Context(), obj, opts...); err != nil {
+	if err := admin.Delete(t.Context(), obj, opts...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -111,7 +111,7 @@ func awaitEvents(t *testing.T, tenant *v1alpha1.Tenant, reasons ...string) {
 	t.Helper()
 	eventually(t, func(g gomega.Gomega) {
 		var all eventsv1.EventList
-		g.Expect(kube.List(t.Context(), &all)).To(gomega.Succeed())
+		g.Expect(admin.List(t.Context(), &all)).To(gomega.Succeed())
 		var told []string
 		for _, e := range all.Items {
 			if e.Regarding.UID == tenant.UID {
@@ -172,7 +172,7 @@ func awaitRunningPod(t *testing.T, tj *v1alpha1.TenantJob) *corev1.Pod {
 	t.Helper()
 	var pods corev1.PodList
 	eventually(t, func(g gomega.Gomega) {
-		g.Expect(kube.List(t.Context(), &pods, client.InNamespace(tj.Namespace), client.MatchingLabels{batchv1.JobNameLabel: tj.Name})).To(gomega.Succeed())
+		g.Expect(admin.List(t.Context(), &pods, client.InNamespace(tj.Namespace), client.MatchingLabels{batchv1.JobNameLabel: tj.Name})).To(gomega.Succeed())
 		g.Expect(pods.Items).To(gomega.HaveLen(1))
 		g.Expect(pods.Items[0].Status.Phase).To(gomega.Equal(corev1.PodRunning))
 	})

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"bytes"
@@ -36,6 +36,8 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/controller"
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 const operatorNamespace = "tenantry-system"
@@ -45,8 +47,8 @@ var (
 	scheme = runtime.NewScheme()
 	// restConfig leads to the one API server of all tests, as its administrator.
 	restConfig *rest.Config
-	// kube is the administrator, past any cache.
-	kube client.WithWatch
+	// admin is the administrator, past any cache.
+	admin client.WithWatch
 	// operator is the one under test. A test that stops or restarts it must not be parallel.
 	operator = &runningOperator{}
 )
@@ -79,7 +81,7 @@ func runTests(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, env.Stop()) }()
 	restConfig.QPS = -1
-	if kube, err = client.NewWithWatch(restConfig, client.Options{Scheme: scheme}); err != nil {
+	if admin, err = client.NewWithWatch(restConfig, client.Options{Scheme: scheme}); err != nil {
 		return 1, fmt.Errorf("making a client: %w", err)
 	}
 	stop, err := startControllerManager(env, assets)
@@ -89,7 +91,7 @@ func runTests(m *testing.M) (code int, err error) {
 	defer stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if err := EnsureOperatorNamespace(ctx, kube, operatorNamespace); err != nil {
+	if err := kube.EnsureOperatorNamespace(ctx, admin, operatorNamespace); err != nil {
 		return 1, err
 	}
 	if err := install(ctx, "../../config/rbac/*.yaml", "../../config/policy/*.yaml"); err != nil {
@@ -168,7 +170,7 @@ func install(ctx context.Context, patterns ...string) error {
 				} else if err != nil {
 					return fmt.Errorf("reading %s: %w", file, err)
 				}
-				if err := kube.Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), client.FieldOwner("test"), client.ForceOwnership); err != nil {
+				if err := admin.Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), client.FieldOwner("test"), client.ForceOwnership); err != nil {
 					return fmt.Errorf("applying %s: %w", file, err)
 				}
 			}
@@ -196,8 +198,8 @@ func (o *runningOperator) start() error {
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return noting{next, o} })
 	mgr, err := ctrl.NewManager(cfg, manager.Options{
 		Scheme:     scheme,
-		Cache:      CacheOptions(),
-		Client:     ClientOptions(),
+		Cache:      kube.CacheOptions(),
+		Client:     kube.ClientOptions(),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: new(true)},
 		// A test that restarts the operator waits for this.
@@ -206,7 +208,7 @@ func (o *runningOperator) start() error {
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
-	if err := SetupWithManager(mgr, Options{OperatorNamespace: operatorNamespace, Clock: handTurned{}}); err != nil {
+	if err := controller.SetupWithManager(mgr, controller.Options{OperatorNamespace: operatorNamespace, Clock: handTurned{}}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -280,7 +282,7 @@ const (
 // runNode binds, runs and takes away pods as a scheduler and a kubelet would. Tests end them, with endPod.
 func runNode(ctx context.Context) {
 	for ctx.Err() == nil {
-		pods, err := kube.Watch(ctx, &corev1.PodList{})
+		pods, err := admin.Watch(ctx, &corev1.PodList{})
 		if err != nil {
 			continue
 		}
@@ -296,11 +298,11 @@ func runNode(ctx context.Context) {
 func runPod(ctx context.Context, pod *corev1.Pod) error {
 	switch {
 	case pod.DeletionTimestamp != nil && pod.Annotations[annotationLingers] == "":
-		return kube.Delete(ctx, pod, client.GracePeriodSeconds(0))
+		return admin.Delete(ctx, pod, client.GracePeriodSeconds(0))
 	case pod.DeletionTimestamp != nil, pod.Annotations[annotationPending] != "":
 		return nil
 	case pod.Spec.NodeName == "":
-		return kube.SubResource("binding").Create(ctx, pod, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "node-1"}})
+		return admin.SubResource("binding").Create(ctx, pod, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "node-1"}})
 	case pod.Status.Phase == corev1.PodPending:
 		return setPhase(ctx, pod, corev1.PodRunning, corev1.ConditionTrue)
 	}
@@ -311,7 +313,7 @@ func setPhase(ctx context.Context, pod *corev1.Pod, phase corev1.PodPhase, ready
 	base := pod.DeepCopy()
 	pod.Status.Phase = phase
 	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}
-	return kube.Status().Patch(ctx, pod, client.MergeFrom(base))
+	return admin.Status().Patch(ctx, pod, client.MergeFrom(base))
 }
 
 // endPod ends a pod, as its containers would.

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"fmt"
@@ -47,7 +47,7 @@ func untouched(t *testing.T, namespace *corev1.Namespace) {
 		t.Error("the namespace is being deleted")
 	}
 	var bindings rbacv1.RoleBindingList
-	if err := kube.List(t.Context(), &bindings, client.InNamespace(namespace.Name)); err != nil || len(bindings.Items) > 0 {
+	if err := admin.List(t.Context(), &bindings, client.InNamespace(namespace.Name)); err != nil || len(bindings.Items) > 0 {
 		t.Errorf("role bindings in it: %v, %v", bindings.Items, err)
 	}
 }
@@ -178,7 +178,7 @@ func hold(t *testing.T, namespace string) func() {
 	t.Helper()
 	held := create(t, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "held", Finalizers: []string{"example.com/hold"}}})
 	return func() {
-		_ = kube.Patch(t.Context(), held, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)))
+		_ = admin.Patch(t.Context(), held, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)))
 	}
 }
 

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"testing"
@@ -126,7 +126,7 @@ func TestTenantDeletedWithoutItsNamespace(t *testing.T) {
 					User:               "system:serviceaccount:" + operatorNamespace + ":tenantry",
 					ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: tenant.NamespaceName(), Verb: "delete", Resource: "pods"},
 				}}
-				g.Expect(kube.Create(t.Context(), review)).To(gomega.Succeed())
+				g.Expect(admin.Create(t.Context(), review)).To(gomega.Succeed())
 				g.Expect(review.Status.Allowed).To(gomega.BeFalse())
 			})
 		},

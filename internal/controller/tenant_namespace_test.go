@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"maps"
@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 var childLists = []client.ObjectList{
@@ -31,27 +32,27 @@ func managedIn(t *testing.T, g gomega.Gomega, namespace string) map[string]any {
 	all := map[string]any{"labels": itself.Labels, "annotations": itself.Annotations}
 	for _, empty := range childLists {
 		list := empty.DeepCopyObject().(client.ObjectList)
-		g.Expect(kube.List(t.Context(), list, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelManaged: "true"})).To(gomega.Succeed())
+		g.Expect(admin.List(t.Context(), list, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelManaged: "true"})).To(gomega.Succeed())
 		switch list := list.(type) {
 		case *corev1.ServiceAccountList:
 			for _, o := range list.Items {
-				all[childKey(&o)] = []any{o.Labels, o.AutomountServiceAccountToken}
+				all[kube.KindOf(&o)+" "+o.Name] = []any{o.Labels, o.AutomountServiceAccountToken}
 			}
 		case *corev1.ResourceQuotaList:
 			for _, o := range list.Items {
-				all[childKey(&o)] = []any{o.Labels, o.Spec}
+				all[kube.KindOf(&o)+" "+o.Name] = []any{o.Labels, o.Spec}
 			}
 		case *corev1.LimitRangeList:
 			for _, o := range list.Items {
-				all[childKey(&o)] = []any{o.Labels, o.Spec}
+				all[kube.KindOf(&o)+" "+o.Name] = []any{o.Labels, o.Spec}
 			}
 		case *networkingv1.NetworkPolicyList:
 			for _, o := range list.Items {
-				all[childKey(&o)] = []any{o.Labels, o.Spec}
+				all[kube.KindOf(&o)+" "+o.Name] = []any{o.Labels, o.Spec}
 			}
 		case *rbacv1.RoleBindingList:
 			for _, o := range list.Items {
-				all[childKey(&o)] = []any{o.Labels, o.RoleRef, o.Subjects}
+				all[kube.KindOf(&o)+" "+o.Name] = []any{o.Labels, o.RoleRef, o.Subjects}
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"testing"
@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/controller/tenants"
 )
 
 func suspend(o *v1alpha1.Tenant) { o.Spec.Suspend = new(true) }
@@ -73,7 +74,7 @@ func TestTenantSuspension(t *testing.T) {
 		gomega.NewWithT(t).Consistently(func(g gomega.Gomega) {
 			conditions := get(t, g, tenant).Status.Conditions
 			g.Expect(meta.IsStatusConditionPresentAndEqual(conditions, v1alpha1.ConditionSuspended, metav1.ConditionUnknown)).To(gomega.BeTrue())
-		}).WithTimeout(lookAgain + lookAgain/2).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
+		}).WithTimeout(tenants.PollInterval + tenants.PollInterval/2).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
 	}
 	notYet()
 	letGo(t, pod)

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"fmt"
@@ -320,7 +320,7 @@ func TestTenantFanOutMaxConcurrent(t *testing.T) {
 			running.Items = nil
 			for _, tenant := range tenants {
 				var pods corev1.PodList
-				g.Expect(kube.List(t.Context(), &pods, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
+				g.Expect(admin.List(t.Context(), &pods, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
 				for _, pod := range pods.Items {
 					if pod.Status.Phase == corev1.PodRunning || pod.Status.Phase == corev1.PodPending {
 						running.Items = append(running.Items, pod)
@@ -353,7 +353,7 @@ func TestTenantFanOutBudget(t *testing.T) {
 			found = nil
 			for _, tenant := range tenants {
 				var pods corev1.PodList
-				g.Expect(kube.List(t.Context(), &pods, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
+				g.Expect(admin.List(t.Context(), &pods, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
 				for _, pod := range pods.Items {
 					if pod.Status.Phase == corev1.PodRunning {
 						found = append(found, pod)

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"context"
@@ -117,7 +117,7 @@ func planOf(t *testing.T, fanOut *v1alpha1.TenantFanOut) *fanout.Plan {
 func toldOf(t *testing.T, g gomega.Gomega, uid types.UID) []string {
 	t.Helper()
 	var all eventsv1.EventList
-	g.Expect(kube.List(t.Context(), &all)).To(gomega.Succeed())
+	g.Expect(admin.List(t.Context(), &all)).To(gomega.Succeed())
 	var told []string
 	for _, e := range all.Items {
 		if e.Regarding.UID == uid {

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"bytes"
@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/controller/fanouts"
 )
 
 // These tests stop the operator of all tests, so none of them is parallel.
@@ -284,6 +285,6 @@ func TestTenantFanOutWritesSeldom(t *testing.T) {
 	})
 	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "10 of 10 tenants succeeded")
 	// The end does not wait.
-	allowed := flushBurst + int32(time.Since(began)/flushInterval) + 1
+	allowed := fanouts.FlushBurst + int32(time.Since(began)/fanouts.FlushInterval) + 1
 	gomega.NewWithT(t).Expect([]int32{ledgers.Load(), statuses.Load()}).To(gomega.HaveEach(gomega.BeNumerically("<=", allowed+1)))
 }

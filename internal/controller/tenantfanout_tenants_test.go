@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"context"
@@ -41,7 +41,7 @@ func TestTenantFanOutTenantsChange(t *testing.T) {
 	namespace := get(t, gomega.NewWithT(t), namespaceOf(loses))
 	patch(t, namespace, func(o *corev1.Namespace) { o.Finalizers = append(o.Finalizers, "test.example.com/lingers") })
 	t.Cleanup(func() {
-		_ = kube.Patch(context.Background(), namespace, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))
+		_ = admin.Patch(context.Background(), namespace, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))
 	})
 	remove(t, namespace)
 	finishAll(t, first)
@@ -68,7 +68,7 @@ func TestTenantFanOutFullQuota(t *testing.T) {
 	eventually(t, func(g gomega.Gomega) { // until the quota is in force
 		probe := &v1alpha1.TenantJob{ObjectMeta: within(full, fmt.Sprintf("probe-%d", names.Add(1)))}
 		probe.Spec = v1alpha1.TenantJobSpec{TenantRef: v1alpha1.TenantReference{Name: full.Name}, TemplateRef: v1alpha1.LabelReference{Name: "nowhere"}}
-		err := kube.Create(t.Context(), probe)
+		err := admin.Create(t.Context(), probe)
 		if err == nil {
 			remove(t, probe)
 		}

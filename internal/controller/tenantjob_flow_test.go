@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 const (
@@ -51,7 +52,7 @@ func TestTenantJobRuns(t *testing.T) {
 	g := gomega.NewWithT(t)
 	j := get(t, g, jobOf(tj))
 	var pods corev1.PodList
-	g.Expect(kube.List(t.Context(), &pods, client.InNamespace(tj.Namespace))).To(gomega.Succeed())
+	g.Expect(admin.List(t.Context(), &pods, client.InNamespace(tj.Namespace))).To(gomega.Succeed())
 	g.Expect(pods.Items).To(gomega.HaveLen(1))
 	pod := &pods.Items[0]
 	labels := map[string]string{
@@ -185,7 +186,7 @@ func TestTenantJobFails(t *testing.T) {
 		g.Expect(tj.Status.CompletionTime).NotTo(gomega.BeNil())
 		eventually(t, func(g gomega.Gomega) {
 			var events eventsv1.EventList
-			g.Expect(kube.List(t.Context(), &events, client.InNamespace(tj.Namespace))).To(gomega.Succeed())
+			g.Expect(admin.List(t.Context(), &events, client.InNamespace(tj.Namespace))).To(gomega.Succeed())
 			told := slices.DeleteFunc(events.Items, func(e eventsv1.Event) bool { return e.Regarding.UID != tj.UID })
 			g.Expect(told).To(gomega.HaveLen(1))
 			g.Expect([]string{told[0].Type, told[0].Reason}).To(gomega.HaveExactElements(corev1.EventTypeWarning, "JobFailed"))
@@ -199,7 +200,7 @@ func TestTenantJobFails(t *testing.T) {
 		exitPod(t, first, 1, "")
 		eventually(t, func(g gomega.Gomega) {
 			var pods corev1.PodList
-			g.Expect(kube.List(t.Context(), &pods, client.InNamespace(tj.Namespace), client.MatchingLabels{"batch.kubernetes.io/job-name": tj.Name})).To(gomega.Succeed())
+			g.Expect(admin.List(t.Context(), &pods, client.InNamespace(tj.Namespace), client.MatchingLabels{"batch.kubernetes.io/job-name": tj.Name})).To(gomega.Succeed())
 			second := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.UID == first.UID || p.Status.Phase != corev1.PodRunning })
 			g.Expect(second).To(gomega.HaveLen(1))
 			endPod(t, &second[0], corev1.PodSucceeded)
@@ -217,13 +218,13 @@ func TestTenantJobFails(t *testing.T) {
 		awaitSaid(t, tj, unknown, v1alpha1.ReasonStarting, "waiting for its pod")
 		var pods corev1.PodList
 		g := gomega.NewWithT(t)
-		g.Expect(kube.List(t.Context(), &pods, client.InNamespace(tj.Namespace), client.MatchingLabels{"batch.kubernetes.io/job-name": tj.Name})).To(gomega.Succeed())
+		g.Expect(admin.List(t.Context(), &pods, client.InNamespace(tj.Namespace), client.MatchingLabels{"batch.kubernetes.io/job-name": tj.Name})).To(gomega.Succeed())
 		pod := &pods.Items[0]
 		base := pod.DeepCopy()
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", State: corev1.ContainerState{
 			Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: `Back-off pulling image "example.com/app"`},
 		}}}
-		g.Expect(kube.Status().Patch(t.Context(), pod, client.MergeFrom(base))).To(gomega.Succeed())
+		g.Expect(admin.Status().Patch(t.Context(), pod, client.MergeFrom(base))).To(gomega.Succeed())
 		awaitSaid(t, tj, unknown, v1alpha1.ReasonStarting, `ImagePullBackOff: Back-off pulling image "example.com/app"`)
 	})
 }
@@ -241,7 +242,7 @@ func TestTenantJobCancelled(t *testing.T) {
 		g := gomega.NewWithT(t)
 		g.Expect(tj.Status.Conditions).To(gomega.HaveLen(1))
 		g.Expect(tj.Status.JobRef).To(gomega.BeNil())
-		g.Expect(client.IgnoreNotFound(kube.Get(t.Context(), keyOf(tj), jobOf(tj)))).To(gomega.Succeed())
+		g.Expect(client.IgnoreNotFound(admin.Get(t.Context(), kube.KeyOf(tj), jobOf(tj)))).To(gomega.Succeed())
 	})
 	t.Run("from the beginning", func(t *testing.T) {
 		t.Parallel()
@@ -421,7 +422,7 @@ func TestTenantJobVanishes(t *testing.T) {
 		follow(t, &corev1.PodList{}, tenant.NamespaceName(), func(ctx context.Context, _ watch.EventType, obj client.Object) {
 			if obj.GetLabels()["tag.tenantry.dev/delete"] == "at-once" {
 				tj := &v1alpha1.TenantJob{ObjectMeta: metav1.ObjectMeta{Namespace: obj.GetNamespace(), Name: obj.GetLabels()["batch.kubernetes.io/job-name"]}}
-				_ = kube.Delete(ctx, jobOf(tj), client.PropagationPolicy(metav1.DeletePropagationBackground))
+				_ = admin.Delete(ctx, jobOf(tj), client.PropagationPolicy(metav1.DeletePropagationBackground))
 			}
 		})
 		tj := newRun(t, tenant, newTemplate(t, nil), func(o *v1alpha1.TenantJob) { o.Labels = map[string]string{"tag.tenantry.dev/delete": "at-once"} })

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"context"
@@ -28,7 +28,9 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/controller"
 	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 // newRun makes a TenantJob with a name of its own.
@@ -114,7 +116,7 @@ func setExit(ctx context.Context, pod *corev1.Pod) error {
 	base.Status.ContainerStatuses = nil
 	pod.Status.Phase = corev1.PodFailed
 	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}}
-	return kube.Status().Patch(ctx, pod, client.MergeFrom(base))
+	return admin.Status().Patch(ctx, pod, client.MergeFrom(base))
 }
 
 // finishAll ends each pod of a tenant well as soon as it runs, for as long as the test goes on.
@@ -131,7 +133,7 @@ func finishAll(t *testing.T, tenant *v1alpha1.Tenant) {
 func follow(t *testing.T, list client.ObjectList, namespace string, each func(context.Context, watch.EventType, client.Object)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w, err := kube.Watch(ctx, list, client.InNamespace(namespace))
+	w, err := admin.Watch(ctx, list, client.InNamespace(namespace))
 	if err != nil {
 		cancel()
 		t.Fatal(err)
@@ -186,7 +188,7 @@ func followJobs(t *testing.T, tenant *v1alpha1.Tenant) *jobLog {
 func logAll(t *testing.T, namespace string) {
 	t.Helper()
 	for _, list := range []client.ObjectList{&v1alpha1.TenantJobList{}, &batchv1.JobList{}, &corev1.PodList{}} {
-		if err := kube.List(context.Background(), list, client.InNamespace(namespace)); err != nil {
+		if err := admin.List(context.Background(), list, client.InNamespace(namespace)); err != nil {
 			t.Log(err)
 		}
 		_ = meta.EachListItem(list, func(obj runtime.Object) error {
@@ -265,7 +267,7 @@ func (a *another) start(t *testing.T) {
 		})
 	}
 	mgr, err := ctrl.NewManager(cfg, manager.Options{
-		Scheme: scheme, Cache: CacheOptions(), Client: ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Scheme: scheme, Cache: kube.CacheOptions(), Client: kube.ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: new(true)}, GracefulShutdownTimeout: new(10 * time.Second),
 		LeaderElection: a.lease != "", LeaderElectionID: a.lease, LeaderElectionNamespace: operatorNamespace, LeaderElectionReleaseOnCancel: true,
 		RetryPeriod: new(50 * time.Millisecond),
@@ -273,11 +275,11 @@ func (a *another) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := Options{OperatorNamespace: operatorNamespace, Leads: a.leads}
+	opts := controller.Options{OperatorNamespace: operatorNamespace, Leads: a.leads}
 	if a.clock != nil {
 		opts.Clock = a.clock
 	}
-	if err := SetupWithManager(mgr, opts); err != nil {
+	if err := controller.SetupWithManager(mgr, opts); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"testing"
@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 func TestTenantJobMismatch(t *testing.T) {
@@ -38,7 +39,7 @@ func TestTenantJobMismatch(t *testing.T) {
 			awaitSaid(t, tj, isFalse, v1alpha1.ReasonTenantMismatch, given.message)
 			g := gomega.NewWithT(t)
 			g.Expect(conditionOf(tj.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(isTrue))
-			g.Expect(client.IgnoreNotFound(kube.Get(t.Context(), keyOf(tj), jobOf(tj)))).To(gomega.Succeed())
+			g.Expect(client.IgnoreNotFound(admin.Get(t.Context(), kube.KeyOf(tj), jobOf(tj)))).To(gomega.Succeed())
 			g.Expect(jobOf(tj).UID).To(gomega.BeEmpty())
 		})
 	}
@@ -53,7 +54,7 @@ func TestTenantJobTenantIsNotReady(t *testing.T) {
 		namespace := namespaceOf(later)
 		remove(t, later)
 		awaitGone(t, later)
-		t.Cleanup(func() { _ = kube.Delete(t.Context(), namespace) })
+		t.Cleanup(func() { _ = admin.Delete(t.Context(), namespace) })
 		tj := newTenantJob(t, later, template)
 		awaitSaid(t, tj, unknown, v1alpha1.ReasonTenantNotReady, "there is no Tenant "+later.Name)
 		g := gomega.NewWithT(t)
@@ -188,7 +189,7 @@ func TestTenantJobSuspendedAtEveryMoment(t *testing.T) {
 		awaitCondition(t, tenant, v1alpha1.ConditionSuspended, isTrue, v1alpha1.ReasonSuspended, "")
 		g := gomega.NewWithT(t)
 		var pods corev1.PodList
-		g.Expect(kube.List(t.Context(), &pods, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
+		g.Expect(admin.List(t.Context(), &pods, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
 		g.Expect(pods.Items).To(gomega.BeEmpty())
 		patch(t, tenant, resume)
 		for _, tj := range all {

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"testing"
@@ -31,8 +31,8 @@ func TestTenantJobTemplateReady(t *testing.T) {
 	g.Expect(template.Status.Conditions).To(gomega.HaveLen(1))
 	var jobs batchv1.JobList
 	var pods corev1.PodList
-	g.Expect(kube.List(t.Context(), &jobs, client.InNamespace(operatorNamespace))).To(gomega.Succeed())
-	g.Expect(kube.List(t.Context(), &pods, client.InNamespace(operatorNamespace))).To(gomega.Succeed())
+	g.Expect(admin.List(t.Context(), &jobs, client.InNamespace(operatorNamespace))).To(gomega.Succeed())
+	g.Expect(admin.List(t.Context(), &pods, client.InNamespace(operatorNamespace))).To(gomega.Succeed())
 	g.Expect(len(jobs.Items)+len(pods.Items)).To(gomega.BeZero(), "a dry run leaves nothing behind")
 }
 
@@ -102,7 +102,7 @@ func TestTenantJobTemplateRefused(t *testing.T) {
 			g.Expect(conditionOf(template.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(isTrue))
 			eventually(t, func(g gomega.Gomega) {
 				var events eventsv1.EventList
-				g.Expect(kube.List(t.Context(), &events)).To(gomega.Succeed())
+				g.Expect(admin.List(t.Context(), &events)).To(gomega.Succeed())
 				var told []string
 				for _, e := range events.Items {
 					if e.Regarding.UID == template.UID {
@@ -139,7 +139,7 @@ func TestTenantJobTemplateUnknownField(t *testing.T) {
 		}
 		return obj
 	}
-	err := kube.Create(t.Context(), misspelt(), client.FieldValidation(metav1.FieldValidationStrict))
+	err := admin.Create(t.Context(), misspelt(), client.FieldValidation(metav1.FieldValidationStrict))
 	gomega.NewWithT(t).Expect(err).To(gomega.MatchError(gomega.ContainSubstring("unknown field \"spec.jobTemplate.spec.template.spec.containers[0].imege\"")))
 	obj := create(t, misspelt())
 	template := &v1alpha1.TenantJobTemplate{ObjectMeta: metav1.ObjectMeta{Name: obj.GetName()}}

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"context"
@@ -21,11 +21,14 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/config"
+	ctrlcontroller "sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/controller/queues"
+	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/metrics"
 	"github.com/tenantry/tenantry/internal/queue"
 )
@@ -96,7 +99,7 @@ func (o *countingOperator) start(t *testing.T) (stop func()) {
 		})
 	})
 	mgr, err := ctrl.NewManager(cfg, manager.Options{
-		Scheme: scheme, Cache: CacheOptions(), Client: ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Scheme: scheme, Cache: kube.CacheOptions(), Client: kube.ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: new(true)}, GracefulShutdownTimeout: new(10 * time.Second),
 	})
 	if err != nil {
@@ -104,14 +107,13 @@ func (o *countingOperator) start(t *testing.T) (stop func()) {
 	}
 	o.clock = clocktesting.NewFakeClock(time.Now())
 	o.recorder = metrics.New(metrics.Options{MaxTenants: 1000, Clock: o.clock})
-	d := deps{Client: mgr.GetClient(), live: mgr.GetAPIReader(), events: mgr.GetEventRecorder("tenantry"), metrics: o.recorder}
-	d.opts = Options{OperatorNamespace: operatorNamespace, Clock: o.clock}.withDefaults()
-	if err := setupTenantQueueCounting(mgr, d, func() map[string]queue.Counts {
+	reconciler := &queues.Reconciler{Client: kube.NewClient(mgr), Clock: o.clock, Forget: o.recorder.ForgetQueue, Counts: func() map[string]queue.Counts {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.counted++
 		return o.counts
-	}); err != nil {
+	}}
+	if err := reconciler.SetupWithManager(mgr, ctrlcontroller.Options{MaxConcurrentReconciles: 8}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -125,7 +127,7 @@ func (o *countingOperator) start(t *testing.T) (stop func()) {
 		<-done
 	})
 	t.Cleanup(stop)
-	// The census has its ticker.
+	// The counter has its ticker.
 	eventually(t, func(g gomega.Gomega) { g.Expect(o.clock.HasWaiters()).To(gomega.BeTrue()) })
 	return stop
 }
@@ -142,7 +144,7 @@ func (o *countingOperator) set(counts map[string]queue.Counts) (counted int) {
 func (o *countingOperator) count(t *testing.T, counts map[string]queue.Counts) {
 	t.Helper()
 	before := o.set(counts)
-	o.clock.Step(countQueuesEvery)
+	o.clock.Step(queues.CountInterval)
 	eventually(t, func(g gomega.Gomega) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -333,17 +335,6 @@ func TestMetricsOfTenants(t *testing.T) {
 	})
 }
 
-// TestMetricsOfOneThatStandsBy: its caches know what the leader knows, and everything would be counted twice.
-func TestMetricsOfOneThatStandsBy(t *testing.T) {
-	t.Parallel()
-	elected := make(chan struct{})
-	ask := onceElected(elected, func() map[string]int { return map[string]int{"acme": 1} })
-	g := gomega.NewWithT(t)
-	g.Expect(ask()).To(gomega.BeEmpty())
-	close(elected)
-	g.Expect(ask()).To(gomega.HaveLen(1))
-}
-
 func TestMetricsOfQueues(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, v1alpha1.TenantQueueSpec{})
@@ -402,7 +393,7 @@ func TestFlowSchemas(t *testing.T) {
 func schemaNamed(t *testing.T, g gomega.Gomega, uid string) string {
 	t.Helper()
 	var schemas flowcontrolv1.FlowSchemaList
-	g.Expect(kube.List(t.Context(), &schemas)).To(gomega.Succeed())
+	g.Expect(admin.List(t.Context(), &schemas)).To(gomega.Succeed())
 	for i := range schemas.Items {
 		if string(schemas.Items[i].UID) == uid {
 			return schemas.Items[i].Name

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"bytes"
@@ -25,6 +25,8 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/conditions"
+	"github.com/tenantry/tenantry/internal/controller/schedules"
+	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/schedule"
 )
 
@@ -227,7 +229,7 @@ func TestTenantScheduleHistory(t *testing.T) {
 	exist("15:00", "16:00", "13:00", "14:00", "15:00")
 	base := retry.DeepCopy()
 	conditions.Of(&retry.Status.Conditions, 1).Set(v1alpha1.ConditionPlanned, isTrue, v1alpha1.ReasonSealed, "")
-	if err := kube.Status().Patch(t.Context(), retry, client.MergeFrom(base)); err != nil {
+	if err := admin.Status().Patch(t.Context(), retry, client.MergeFrom(base)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func(g gomega.Gomega) {
@@ -407,20 +409,20 @@ func TestTenantScheduleUnreadable(t *testing.T) {
 			}
 			tc.change(ts)
 			api := fake.NewClientBuilder().WithScheme(scheme).WithObjects(ts).WithStatusSubresource(ts).
-				WithIndex(&v1alpha1.TenantFanOut{}, indexTicks, func(client.Object) []string { return nil }).
+				WithIndex(&v1alpha1.TenantFanOut{}, "schedule", func(client.Object) []string { return nil }).
 				WithInterceptorFuncs(interceptor.Funcs{Create: func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.CreateOption) error {
 					obj.SetCreationTimestamp(metav1.Now())
 					return nil
 				}}).Build()
 			told := events.NewFakeRecorder(10)
-			r := &tenantScheduleReconciler{deps{Client: api, live: api, events: told, opts: Options{}.withDefaults()}}
+			r := &schedules.Reconciler{Client: kube.Client{Client: api, Live: api, Events: told}, Clock: clockAt(time.Now())}
 			g := gomega.NewWithT(t)
 			for range 2 {
-				g.Expect(api.Get(t.Context(), keyOf(ts), ts)).To(gomega.Succeed())
+				g.Expect(api.Get(t.Context(), kube.KeyOf(ts), ts)).To(gomega.Succeed())
 				result, err := r.Reconcile(t.Context(), ts)
 				g.Expect(err).NotTo(gomega.HaveOccurred())
 				g.Expect(result.RequeueAfter).To(gomega.BeZero())
-				g.Expect(api.Get(t.Context(), keyOf(ts), ts)).To(gomega.Succeed())
+				g.Expect(api.Get(t.Context(), kube.KeyOf(ts), ts)).To(gomega.Succeed())
 				ready := conditionOf(ts.Status.Conditions, v1alpha1.ConditionReady)
 				g.Expect([]any{ready.Status, ready.Reason, ready.Message}).To(gomega.HaveExactElements(isFalse, v1alpha1.ReasonInvalidSchedule, gomega.ContainSubstring(tc.want)))
 				g.Expect(judged(t, ts)).To(gomega.Equal(status.FailedStatus))

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"bytes"
@@ -26,11 +26,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
+	ctrlcontroller "sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/conditions"
+	"github.com/tenantry/tenantry/internal/controller/schedules"
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 // minutes is how these tests write times, in UTC.
@@ -82,7 +85,7 @@ func patchedStatus(t *testing.T, ts *v1alpha1.TenantSchedule, change func(*v1alp
 	t.Helper()
 	base := ts.DeepCopy()
 	change(&ts.Status)
-	if err := kube.Status().Patch(t.Context(), ts, client.MergeFrom(base)); err != nil {
+	if err := admin.Status().Patch(t.Context(), ts, client.MergeFrom(base)); err != nil {
 		t.Fatal(err)
 	}
 	return ts
@@ -130,18 +133,17 @@ func (s *scheduler) start(t *testing.T) {
 			return s.through(next, r)
 		})
 	})
-	cached := CacheOptions()
+	cached := kube.CacheOptions()
 	cached.ByObject[&v1alpha1.TenantSchedule{}] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", s.schedule.Name)}
 	mgr, err := ctrl.NewManager(cfg, manager.Options{
-		Scheme: scheme, Cache: cached, Client: ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Scheme: scheme, Cache: cached, Client: kube.ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: new(true)}, GracefulShutdownTimeout: new(10 * time.Second),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := Options{OperatorNamespace: operatorNamespace, Clock: s.clock}.withDefaults()
-	d := deps{Client: mgr.GetClient(), live: mgr.GetAPIReader(), events: mgr.GetEventRecorder("tenantry"), opts: opts}
-	if err := errors.Join(indexTenantFanOuts(mgr.GetFieldIndexer()), setupTenantSchedule(mgr, d)); err != nil {
+	reconciler := &schedules.Reconciler{Client: kube.NewClient(mgr), Clock: s.clock}
+	if err := errors.Join(kube.IndexFanOuts(mgr.GetFieldIndexer()), reconciler.SetupWithManager(mgr, ctrlcontroller.Options{MaxConcurrentReconciles: 8})); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -236,7 +238,7 @@ func ranOf(t *testing.T, g gomega.Gomega, ts *v1alpha1.TenantSchedule) ran {
 func fanOutsOf(t *testing.T, g gomega.Gomega, ts *v1alpha1.TenantSchedule) []v1alpha1.TenantFanOut {
 	t.Helper()
 	var all v1alpha1.TenantFanOutList
-	g.Expect(kube.List(t.Context(), &all, client.MatchingLabels{v1alpha1.LabelSchedule: ts.Name})).To(gomega.Succeed())
+	g.Expect(admin.List(t.Context(), &all, client.MatchingLabels{v1alpha1.LabelSchedule: ts.Name})).To(gomega.Succeed())
 	slices.SortFunc(all.Items, func(a, b v1alpha1.TenantFanOut) int { return cmp.Compare(a.Name, b.Name) })
 	return all.Items
 }
@@ -264,7 +266,7 @@ func endFanOut(t *testing.T, name string, status metav1.ConditionStatus, reason 
 	base := fanOut.DeepCopy()
 	fanOut.Status.CompletionTime = new(metav1.NewTime(completed))
 	conditions.Of(&fanOut.Status.Conditions, fanOut.Generation).Set(v1alpha1.ConditionSucceeded, status, reason, "2 of 3 tenants")
-	if err := kube.Status().Patch(t.Context(), fanOut, client.MergeFrom(base)); err != nil {
+	if err := admin.Status().Patch(t.Context(), fanOut, client.MergeFrom(base)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -273,7 +275,7 @@ func endFanOut(t *testing.T, name string, status metav1.ConditionStatus, reason 
 func eventsOf(t *testing.T, g gomega.Gomega, obj client.Object) []string {
 	t.Helper()
 	var all eventsv1.EventList
-	g.Expect(kube.List(t.Context(), &all)).To(gomega.Succeed())
+	g.Expect(admin.List(t.Context(), &all)).To(gomega.Succeed())
 	var told []string
 	for _, e := range all.Items {
 		if e.Regarding.UID == obj.GetUID() {

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"context"
@@ -19,6 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/controller/schedules"
+	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/schedule"
 )
 
@@ -194,12 +196,12 @@ func TestTenantScheduleStaleCache(t *testing.T) {
 	remove(t, &fanOut)
 	awaitGone(t, &fanOut)
 
-	cached := interceptor.NewClient(kube, interceptor.Funcs{
+	cached := interceptor.NewClient(admin, interceptor.Funcs{
 		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return nil },
 	})
-	r := &tenantScheduleReconciler{deps{
-		Client: cached, live: kube, events: events.NewFakeRecorder(10), opts: Options{Clock: clockAt(at(t, "2020-08-03 10:00:30"))}.withDefaults(),
-	}}
+	r := &schedules.Reconciler{
+		Client: kube.Client{Client: cached, Live: admin, Events: events.NewFakeRecorder(10)}, Clock: clockAt(at(t, "2020-08-03 10:00:30")),
+	}
 	g := gomega.NewWithT(t)
 	_, err := r.Reconcile(t.Context(), stale)
 	g.Expect(err).NotTo(gomega.HaveOccurred())

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"bytes"
@@ -76,7 +76,7 @@ func TestTenantScheduleRunNow(t *testing.T) {
 			fanOut := &v1alpha1.TenantFanOut{}
 			fanOut.Name = made
 			get(t, g, fanOut)
-			t.Cleanup(func() { _ = kube.Delete(context.Background(), fanOut) })
+			t.Cleanup(func() { _ = admin.Delete(context.Background(), fanOut) })
 			g.Expect(made).To(gomega.HavePrefix(ts.Name + "-now-"))
 			g.Expect(fanOut.Spec).To(gomega.Equal(ts.Spec.FanOutTemplate.Spec))
 			if template := ts.Spec.FanOutTemplate.Metadata; template != nil {

@@ -1,0 +1,132 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
+	"github.com/tenantry/tenantry/internal/dispatch"
+	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/kube"
+)
+
+// pass is everything that is known about a TenantJob in one pass: what the decision needs, and how it stands with the
+// dispatcher.
+type pass struct {
+	job.Observed
+	standing dispatch.Standing
+}
+
+// observe gathers everything that the decision about a TenantJob needs. It writes nothing.
+func (r *Reconciler) observe(ctx context.Context, tj *v1alpha1.TenantJob, standing dispatch.Standing, now time.Time) (pass, error) {
+	p := pass{job.Observed{TenantJob: tj, Namespace: r.namespace(tj.Namespace), Started: standing.Started}, standing}
+	p.Tenant, _ = r.tenants.Get(types.NamespacedName{Name: tj.Spec.TenantRef.Name})
+	if err := r.observeTemplate(ctx, &p); err != nil {
+		return p, err
+	}
+	if end := standing.Replaced; end != nil {
+		p.Replaced = end.Message
+	}
+	var err error
+	if p.Job, err = r.job(ctx, tj, standing.Started); err != nil {
+		return p, err
+	}
+	if job.NeedsPods(p.Observed, now) && !p.isDeferred() {
+		p.Pods, err = r.pods(ctx, p.Job)
+	}
+	return p, err
+}
+
+// isDeferred says whether the first status of a run that this process has started is left for later, because many others
+// start just now.
+func (p *pass) isDeferred() bool {
+	tj := p.TenantJob
+	return p.standing.Started && p.standing.Deferred && p.Job != nil && tj.Status.JobRef == nil && !job.IsOver(tj) &&
+		tj.DeletionTimestamp == nil && p.Tenant != nil && !p.Tenant.Suspended()
+}
+
+// observeTemplate reads what a TenantJob runs: its template as it is, or as its fan-out has sealed it.
+func (r *Reconciler) observeTemplate(ctx context.Context, p *pass) error {
+	tj := p.TenantJob
+	owner := job.FanOutOf(tj)
+	if owner == nil {
+		p.Template = r.template(tj)
+		return nil
+	}
+	if p.FanOut, p.Template = p.standing.FanOut, p.standing.Template; p.FanOut != nil {
+		return nil
+	}
+	p.FanOut = &job.FanOut{}
+	fanOut, err := kube.Find(ctx, r.Client, types.NamespacedName{Name: owner.Name}, &v1alpha1.TenantFanOut{})
+	if fanOut == nil || err != nil || fanOut.UID != owner.UID {
+		return err // Its children go with it.
+	}
+	if c := conditions.Get(fanOut.Status.Conditions, v1alpha1.ConditionSucceeded); c.Status == metav1.ConditionTrue || c.Status == metav1.ConditionFalse {
+		*p.FanOut = job.FanOut{
+			Recorded: true, Skipped: true,
+			Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonSuperseded, Message: fmt.Sprintf("fan-out %s had ended before it started", owner.Name),
+		}
+		p.Template = r.template(tj) // for its TTL alone
+	}
+	return nil
+}
+
+func (r *Reconciler) template(tj *v1alpha1.TenantJob) *v1alpha1.TenantJobTemplate {
+	template, _ := r.templates.Get(types.NamespacedName{Name: tj.Spec.TemplateRef.Name})
+	return template
+}
+
+// namespace reads what a namespace says of itself. Those that are no tenant's are not in the cache.
+func (r *Reconciler) namespace(name string) *job.Namespace {
+	namespace, known := r.namespaces.Get(types.NamespacedName{Name: name})
+	if !known {
+		return nil
+	}
+	return &job.Namespace{
+		UID:       namespace.UID,
+		Tenant:    namespace.Labels[v1alpha1.LabelTenant],
+		TenantUID: types.UID(namespace.Annotations[v1alpha1.AnnotationTenantUID]),
+		State:     namespace.Labels[v1alpha1.LabelState],
+	}
+}
+
+// job returns the TenantJob's Job. One that was made and is not in the cache is read from the API server: the cache may be
+// behind, and a Job that is taken for gone would be made again, or its run called Deleted.
+func (r *Reconciler) job(ctx context.Context, tj *v1alpha1.TenantJob, started bool) (*batchv1.Job, error) {
+	key := kube.KeyOf(tj)
+	existing, err := r.jobs.Get(key), error(nil)
+	if existing == nil && (started || tj.Status.JobRef != nil && !job.IsOver(tj)) {
+		existing, err = kube.Find(ctx, r.Live, key, &batchv1.Job{})
+	}
+	if err != nil || existing == nil || !metav1.IsControlledBy(existing, tj) {
+		return nil, err
+	}
+	return existing, nil
+}
+
+// pods looks at a Job's pods, and at why there are none.
+func (r *Reconciler) pods(ctx context.Context, j *batchv1.Job) (*job.Pods, error) {
+	var list corev1.PodList
+	if err := r.Live.List(ctx, &list, client.InNamespace(j.Namespace), client.MatchingLabels{batchv1.ControllerUidLabel: string(j.UID)}); err != nil {
+		return nil, fmt.Errorf("listing the pods of Job %s: %w", kube.KeyOf(j), err)
+	}
+	pods := job.PodsOf(list.Items)
+	if j.Status.Active > 0 || job.Ended(j) {
+		return &pods, nil
+	}
+	var refusals corev1.EventList
+	about := client.MatchingFields{"involvedObject.uid": string(j.UID), "reason": "FailedCreate"}
+	if err := r.Live.List(ctx, &refusals, client.InNamespace(j.Namespace), about); err != nil {
+		return nil, fmt.Errorf("listing the events of Job %s: %w", kube.KeyOf(j), err)
+	}
+	pods.AddRefusals(list.Items, refusals.Items)
+	return &pods, nil
+}

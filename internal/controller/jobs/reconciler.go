@@ -1,0 +1,154 @@
+// Package jobs is the controller of TenantJobs: it observes one, has package job decide, carries that out, and writes its
+// status once.
+package jobs
+
+import (
+	"context"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/dispatch"
+	"github.com/tenantry/tenantry/internal/fanout"
+	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/kube"
+	"github.com/tenantry/tenantry/internal/metrics"
+)
+
+// What the TenantJob controller writes, wherever tenants are. Jobs are made under the RoleBinding that the operator has
+// in each tenant's namespace, so it makes none elsewhere.
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobs,verbs=get;list;watch;patch;delete
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobs/status,verbs=patch
+// Job's owner reference blocks the deletion of its owner, which needs the right to change the owner's finalizers.
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobs/finalizers,verbs=update
+// What it reads.
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenants;tenantjobtemplates,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch
+// Why a Job has no running pod: the pod's own reason, and the Job controller's FailedCreate events.
+// +kubebuilder:rbac:groups="",resources=pods;events,verbs=get;list
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Reconciler reconciles TenantJobs.
+type Reconciler struct {
+	kube.Client
+	Clock      clock.PassiveClock
+	Dispatcher *dispatch.Dispatcher
+	Metrics    *metrics.Recorder
+	listers
+}
+
+// Reconcile brings one TenantJob a step further.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	cached, exists := r.tenantJobs.Get(req.NamespacedName)
+	if !exists {
+		return reconcile.Result{}, nil
+	}
+	now := r.Clock.Now()
+	standing := r.Dispatcher.Standing(cached)
+	if standing.Settles > 0 && r.jobs.Get(req.NamespacedName) == nil { // Its Job is about to be in the cache.
+		return reconcile.Result{RequeueAfter: standing.Settles, Priority: new(dispatch.PriorityStarted)}, nil
+	}
+	tj, base := cached.DeepCopy(), *cached
+	p, err := r.observe(ctx, tj, standing, now)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	decision, err := r.act(ctx, &p, job.Decide(p.Observed, now), now)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	deferred := goesOn(decision) && p.isDeferred()
+	base.Labels, base.ResourceVersion = tj.Labels, tj.ResourceVersion // It may have been labelled.
+	if !deferred {
+		record(p.Observed, decision, now)
+	}
+	r.Dispatcher.Report(r.reportOf(&base, p.Observed, deferred))
+	if deferred {
+		return reconcile.Result{}, nil
+	}
+	if err := r.PatchStatus(ctx, tj, &base); err != nil {
+		return kube.RetryConflict(err)
+	}
+	r.announce(ctx, &base, p.Observed, decision)
+	return reconcile.Result{RequeueAfter: decision.RequeueAfter, Priority: new(dispatch.PriorityStarted)}, nil
+}
+
+// goesOn says whether a decision is to do nothing and to wait.
+func goesOn(d job.Decision) bool {
+	return d.Action == job.ActionNone && (d.Reason == "" || d.Status == metav1.ConditionUnknown)
+}
+
+// act carries a decision out and returns the one that stands afterwards.
+func (r *Reconciler) act(ctx context.Context, p *pass, d job.Decision, now time.Time) (job.Decision, error) {
+	switch d.Action {
+	case job.ActionStart:
+		return r.start(ctx, p, d, now)
+	case job.ActionStop:
+		return d, r.DeleteExact(ctx, p.Job, metav1.DeletePropagationForeground)
+	case job.ActionRemove:
+		return d, r.DeleteExact(ctx, p.TenantJob, metav1.DeletePropagationBackground)
+	}
+	ends := d.Status == metav1.ConditionTrue || d.Status == metav1.ConditionFalse || p.TenantJob.DeletionTimestamp != nil
+	if p.Job == nil && !ends && !job.IsOver(p.TenantJob) {
+		r.Dispatcher.Wait(waitingFor(p.Observed, d))
+	}
+	return d, nil
+}
+
+// reportOf is what the dispatcher has to know of a TenantJob. Base is how it was read.
+func (r *Reconciler) reportOf(base *v1alpha1.TenantJob, o job.Observed, deferred bool) dispatch.Report {
+	tj := o.TenantJob
+	report := dispatch.Report{
+		UID: tj.UID, Running: o.Job != nil, Deferred: deferred,
+		Over:        job.IsOver(tj) || tj.DeletionTimestamp != nil,
+		Settled:     (base.Status.JobRef != nil || job.IsOver(base)) && (o.Job == nil || r.jobs.Get(kube.KeyOf(tj)) != nil),
+		OverInCache: job.IsOver(base),
+	}
+	if report.Over {
+		report.Outcome = childOutcome(tj)
+	}
+	return report
+}
+
+// childOutcome is what came of a TenantJob that is over for the fan-out that it is the child of. Nil when it is nobody's.
+func childOutcome(tj *v1alpha1.TenantJob) *dispatch.ChildOutcome {
+	owner := job.FanOutOf(tj)
+	c := succeeded(tj)
+	// One in another tenant's namespace is nobody's child, whatever it says of its owner.
+	if owner == nil || c.Type == "" || c.Reason == v1alpha1.ReasonTenantMismatch {
+		return nil
+	}
+	return &dispatch.ChildOutcome{
+		FanOut: owner.Name, UID: owner.UID, Tenant: tj.Spec.TenantRef.Name, Outcome: fanout.OutcomeOf(c.Status, c.Reason, c.Message),
+	}
+}
+
+// announce counts a run that has ended, and emits an event when that was otherwise than well. Before is how the TenantJob
+// was read.
+func (r *Reconciler) announce(ctx context.Context, before *v1alpha1.TenantJob, o job.Observed, d job.Decision) {
+	after := o.TenantJob
+	if job.IsOver(before) || !job.IsOver(after) {
+		return
+	}
+	log.FromContext(ctx).V(2).Info("Ended", "tenantJob", klog.KObj(after), "reason", d.Reason)
+	tenant := ""
+	if o.Tenant != nil {
+		tenant = o.Tenant.Name
+	}
+	switch fanout.OutcomeOf(d.Status, d.Reason, "").Counter {
+	case fanout.Succeeded:
+		r.Metrics.Finished(tenant, metrics.OutcomeSucceeded)
+	case fanout.Failed:
+		r.Metrics.Finished(tenant, metrics.OutcomeFailed)
+		r.Warn(after, d.Reason, "Run", d.Message)
+	case fanout.Skipped:
+		r.Metrics.Finished(tenant, metrics.OutcomeSkipped)
+		r.Note(after, d.Reason, "Run", d.Message)
+	}
+}

@@ -1,0 +1,181 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
+	"github.com/tenantry/tenantry/internal/dispatch"
+	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/kube"
+	"github.com/tenantry/tenantry/internal/queue"
+)
+
+// start makes the Job, if the dispatcher admits the TenantJob. Dying right after leaves a Job that the next pass finds by
+// its name and owner. One that has to wait costs no write before it has waited for a while.
+func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now time.Time) (job.Decision, error) {
+	run := job.Run{TenantJob: p.TenantJob, Tenant: p.Tenant, Template: p.Template}
+	candidate, err := r.candidate(ctx, p.Observed, now)
+	if err != nil {
+		return d, err
+	}
+	answer := r.Dispatcher.Ask(candidate, limitMessage(p.TenantJob))
+	if answer.Finish == nil {
+		return r.wait(ctx, answer, p.TenantJob, job.Labels(run, d.Values))
+	}
+	result, why := dispatch.NotMade, ""
+	defer func() { answer.Finish(result, why) }()
+	if _, err := r.label(ctx, p.TenantJob, job.Labels(run, d.Values)); err != nil {
+		return d, err
+	}
+	created, err := r.create(ctx, p.TenantJob, job.Build(run, d.Values))
+	switch {
+	case err == nil && !metav1.IsControlledBy(created, p.TenantJob):
+		d := job.NameTaken(p.Observed, created)
+		why = d.Message
+		return d, nil
+	case err != nil:
+		result, why = resultOf(err), "the API server refuses the Job: "+err.Error()
+		return refused(p.TenantJob, err, why)
+	}
+	result, p.Job, p.Started, p.standing.Started = dispatch.Made, created, true, true
+	due := candidate.Created
+	if candidate.NotBefore.After(due) {
+		due = candidate.NotBefore
+	}
+	r.Metrics.Started(candidate.Queue, string(candidate.Priority), now.Sub(due))
+	return job.Decide(p.Observed, now), nil
+}
+
+// create makes a Job, or returns the one that has its name. It gives up before another leader could take over.
+func (r *Reconciler) create(ctx context.Context, tj *v1alpha1.TenantJob, built *batchv1.Job) (*batchv1.Job, error) {
+	ctx, cancel := context.WithTimeout(ctx, dispatch.WriteTimeout)
+	defer cancel()
+	err := r.Create(ctx, built, client.FieldOwner(kube.FieldManager))
+	if apierrors.IsAlreadyExists(err) {
+		built = &batchv1.Job{}
+		err = r.Live.Get(ctx, kube.KeyOf(tj), built)
+	}
+	return built, err
+}
+
+// wait is the decision about a TenantJob that the dispatcher did not admit. One that says in its status which limit holds
+// it is labelled first: then it is found by its queue.
+func (r *Reconciler) wait(ctx context.Context, a dispatch.Answer, tj *v1alpha1.TenantJob, labels map[string]string) (job.Decision, error) {
+	switch {
+	case a.End != nil:
+		return job.EndWith(a.End.Reason, a.End.Message), nil
+	case a.Hold.Kind == "":
+		return job.Decision{RequeueAfter: a.Again}, nil
+	}
+	if labelled, err := r.label(ctx, tj, labels); err != nil || labelled {
+		return job.Decision{}, err // The watch brings it back, and then its status is written.
+	}
+	d := job.Queued(a.Hold.Words())
+	d.Waited = &job.Waited{Before: a.Waited, Counts: a.Hold.Counts()}
+	return d, nil
+}
+
+// resultOf is what an error of a create means for the start. Without an answer there may be a Job soon.
+func resultOf(err error) dispatch.StartResult {
+	switch kube.RefusalOf(err) {
+	case kube.RefusalInvalid:
+		return dispatch.NotMade
+	case kube.RefusalUnknown:
+		return dispatch.Uncertain
+	default:
+		return dispatch.Refused
+	}
+}
+
+// refused is the decision about a run whose Job the API server refused.
+func refused(tj *v1alpha1.TenantJob, err error, why string) (job.Decision, error) {
+	switch kube.RefusalOf(err) {
+	case kube.RefusalInvalid:
+		return job.Refused(err.Error()), nil
+	case kube.RefusalQuota, kube.RefusalTerminating, kube.RefusalForbidden, kube.RefusalOperator: // a role binding may not be in effect yet
+		return job.Queued(why), nil
+	default:
+		return job.Decision{}, fmt.Errorf("creating Job %s: %w", kube.KeyOf(tj), err)
+	}
+}
+
+// label puts the operator's labels on a TenantJob that lacks some, and says whether it did.
+func (r *Reconciler) label(ctx context.Context, tj *v1alpha1.TenantJob, labels map[string]string) (bool, error) {
+	missing := maps.Clone(labels)
+	maps.DeleteFunc(missing, func(key, value string) bool { return tj.Labels[key] == value })
+	if len(missing) == 0 {
+		return false, nil
+	}
+	labelled := tj.DeepCopy()
+	for key, value := range missing {
+		metav1.SetMetaDataLabel(&labelled.ObjectMeta, key, value)
+	}
+	if err := r.Patch(ctx, labelled, client.MergeFrom(tj), client.FieldOwner(kube.FieldManager)); err != nil {
+		return false, fmt.Errorf("labelling TenantJob %s: %w", kube.KeyOf(tj), err)
+	}
+	tj.Labels, tj.ResourceVersion = labelled.Labels, labelled.ResourceVersion
+	return true, nil
+}
+
+// candidate is what the dispatcher has to know of a TenantJob that may start but for limits.
+func (r *Reconciler) candidate(ctx context.Context, o job.Observed, now time.Time) (queue.Job, error) {
+	j := queueJob(o)
+	j.MaxWait = job.MaxWait(o.TenantJob, o.Template)
+	j.Waited = waited(&o.TenantJob.Status, now)
+	if j.Schedule == "" {
+		return j, nil
+	}
+	schedule, err := kube.Find(ctx, r.Client, types.NamespacedName{Name: j.Schedule}, &v1alpha1.TenantSchedule{})
+	if schedule != nil {
+		j.Overlap = schedule.Spec.ConcurrencyPolicy
+	}
+	return j, err
+}
+
+// waitingFor is a TenantJob that waits for what a decision says, or for what its status does not have to say.
+func waitingFor(o job.Observed, d job.Decision) queue.Job {
+	j := queueJob(o)
+	if j.Held = d.Message; j.Held == "" {
+		j.Held = "it is being checked"
+	}
+	return j
+}
+
+// queueJob is what the dispatcher has to know of any TenantJob that waits.
+func queueJob(o job.Observed) queue.Job {
+	tj := o.TenantJob
+	j := queue.Job{UID: tj.UID, Key: kube.KeyOf(tj), Tenant: tj.Spec.TenantRef.Name, Template: tj.Spec.TemplateRef.Name, Created: tj.CreationTimestamp.Time}
+	if o.FanOut != nil {
+		j.FanOut, j.Schedule = tj.Labels[v1alpha1.LabelFanOut], tj.Labels[v1alpha1.LabelSchedule]
+	}
+	if due := tj.Spec.NotBeforeTime; due != nil {
+		j.NotBefore = due.Time
+	}
+	if o.Template != nil {
+		j.Queue, j.Priority = o.Template.QueueName(), o.Template.Spec.Priority
+	}
+	return j
+}
+
+// succeeded is the condition Succeeded of a TenantJob.
+func succeeded(tj *v1alpha1.TenantJob) metav1.Condition {
+	return conditions.Get(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
+}
+
+// limitMessage is what a TenantJob's status says of the limit that holds it. Empty when it says nothing of one.
+func limitMessage(tj *v1alpha1.TenantJob) string {
+	if c := succeeded(tj); c.Reason == v1alpha1.ReasonQueued {
+		return c.Message
+	}
+	return ""
+}

@@ -1,0 +1,269 @@
+package dispatch
+
+import (
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/queue"
+)
+
+// Dispatcher is the one place that decides which TenantJob starts next. It feeds what the watches bring into a
+// queue.State, admits the TenantJobs that are next, and knows what the caches can't know yet: the starts under way.
+//
+// Nothing in it needs to survive a restart. Slots are counted by what holds them: live Jobs, pods that have not ended of
+// Jobs that are gone, and starts under way. It admits nobody before it has read all of them from the API server, and no
+// more once its process has lost its lease.
+type Dispatcher struct {
+	log   logr.Logger
+	clock clock.Clock
+	// live reads from the API server.
+	live client.Reader
+	// leads says whether this process may still start anything.
+	leads func() bool
+
+	mu    sync.Mutex
+	state *queue.State
+	slots
+	starts
+	tenants
+	fanOuts
+	restart
+	requests
+	// ends are those of TenantJobs that are to end and do not have their outcome yet.
+	ends map[types.UID]End
+	wake
+}
+
+// New returns a Dispatcher that knows nothing yet. It reads from the API server through live. Leads says whether this
+// process still has its lease, for long enough to make a Job; nil means that it always does.
+func New(log logr.Logger, c clock.Clock, live client.Reader, leads func() bool) *Dispatcher {
+	if leads == nil {
+		leads = func() bool { return true }
+	}
+	d := &Dispatcher{
+		log: log, clock: c, live: live, leads: leads, state: queue.New(c.Now()),
+		slots: newSlots(), starts: newStarts(), fanOuts: newFanOuts(), restart: newRestart(),
+		ends: map[types.UID]End{}, wake: newWake(),
+	}
+	d.tenants = newTenants(&d.mu, c)
+	return d
+}
+
+// Standing is what the Dispatcher knows of a TenantJob.
+type Standing struct {
+	// Started means that this process has made its Job, which its status or the caches may not show yet.
+	Started bool
+	// Settles is for how long the cache may still lack that Job. Zero means that the cache should have it.
+	Settles time.Duration
+	// Replaced is how it is to end, although it runs, for a later run of its schedule. Nil means that it is not.
+	Replaced *End
+	// Deferred means that what its status says of its start is to be written later: so many start now that starts come
+	// first, and short runs are over by then. It is requested again when the rush is over, or has lasted for long.
+	Deferred bool
+	// FanOut is what its fan-out says of it, and Template the one that the fan-out has sealed. Both are nil for one that is
+	// nobody's child, and while nothing is known of its fan-out.
+	FanOut   *job.FanOut
+	Template *v1alpha1.TenantJobTemplate
+}
+
+// End is the outcome with which a TenantJob is to end.
+type End struct{ Reason, Message string }
+
+// Standing returns what is known of a TenantJob. It changes nothing.
+func (d *Dispatcher) Standing(tj *v1alpha1.TenantJob) Standing {
+	defer d.lock()()
+	now := d.clock.Now()
+	var s Standing
+	if start := d.assumed[tj.UID]; start != nil {
+		s.Started, s.Settles = true, max(0, start.at.Add(job.SettleAfter).Sub(now))
+	}
+	s.Deferred = d.rush.goesOn(now) && !d.isOverdue(tj.UID)
+	if end, ends := d.ends[tj.UID]; ends && d.slot(tj.UID) != nil {
+		s.Replaced = &end
+	}
+	if owner := job.FanOutOf(tj); owner != nil {
+		s.FanOut, s.Template = d.child(owner.Name, owner.UID, tj.Spec.TenantRef.Name)
+	}
+	return s
+}
+
+// Answer to a TenantJob that asks.
+type Answer struct {
+	// Finish is set when its start may begin: make the Job, and call this with what came of it and, if there is no Job, why.
+	Finish func(result StartResult, why string)
+	// End is the outcome with which it is to end instead. Nil means none.
+	End *End
+	// Hold is what its status has to say of what holds it. The zero value means nothing.
+	Hold queue.Hold
+	// Waited is the time that counts against its maxWaitSeconds.
+	Waited time.Duration
+	// Again is when to ask again. Zero means when it is requested.
+	Again time.Duration
+}
+
+// Ask whether a TenantJob may start now that nothing but limits can hold it. Message is what its status says of what holds
+// it, if it does.
+func (d *Dispatcher) Ask(j queue.Job, message string) Answer {
+	defer d.lock()()
+	d.reported(j.UID)
+	if s := d.slot(j.UID); s != nil && !s.admitted {
+		if s.uncertain && d.mayBegin(s) {
+			return d.begin(s)
+		}
+		return Answer{Again: job.SettleAfter}
+	}
+	if end, ends := d.ends[j.UID]; ends {
+		return Answer{End: &end}
+	}
+	if end := d.applyFanOut(&j, ""); end != nil {
+		d.withdraw(j.UID)
+		return Answer{End: end}
+	}
+	d.state.Put(j)
+	d.admit()
+	end, ends := d.ends[j.UID]
+	switch s := d.slot(j.UID); {
+	case ends:
+		return Answer{End: &end}
+	case s != nil && d.mayBegin(s):
+		return d.begin(s)
+	case s != nil, !d.synced:
+		return Answer{Again: job.SettleAfter}
+	}
+	return Answer{Hold: d.state.Tell(j.UID, message, job.SettleAfter), Waited: d.state.Waited(j.UID)}
+}
+
+// Wait says that a TenantJob waits for something that is no limit, as its Held says. A job without a queue is known to
+// wait and no more.
+func (d *Dispatcher) Wait(j queue.Job) {
+	defer d.lock()()
+	d.reported(j.UID)
+	if s := d.slot(j.UID); s != nil && !s.admitted {
+		return
+	}
+	d.revokeAdmission(j.UID)
+	_ = d.applyFanOut(&j, j.Held)
+	if j.Queue == "" {
+		d.state.Remove(j.UID)
+	} else {
+		d.state.Put(j)
+	}
+	d.admit()
+}
+
+// Report is what was found out about a TenantJob in one pass of its controller. The zero value says nothing.
+type Report struct {
+	UID types.UID
+	// Running means that it has its Job.
+	Running bool
+	// Deferred means that its status does not say so yet, since Standing asked for that.
+	Deferred bool
+	// Over means that it has its outcome, or is being deleted, and Outcome is what that is for its fan-out. Nil means that
+	// it is nobody's child.
+	Over    bool
+	Outcome *ChildOutcome
+	// Settled means that its status and the caches, as they were read, show all of its start: the TenantJob says that it
+	// was started or is over, and its Job is in the cache, or gone. OverInCache means that they show its outcome.
+	Settled, OverInCache bool
+}
+
+// Report takes in what was found out about a TenantJob. It has to come before its status is written, since another one may
+// start as soon as that is.
+func (d *Dispatcher) Report(r Report) {
+	defer d.lock()()
+	if r.Settled {
+		delete(d.assumed, r.UID)
+	}
+	if r.OverInCache {
+		delete(d.ends, r.UID)
+	}
+	switch {
+	case r.Over:
+		d.over(r.UID, r.Outcome)
+	case r.Running:
+		d.reported(r.UID)
+	default:
+		return
+	}
+	if start := d.assumed[r.UID]; r.Deferred && start != nil {
+		start.deferred = true
+	}
+	d.admit()
+}
+
+// over takes in that a TenantJob has its outcome, before anything else is started in its place.
+func (d *Dispatcher) over(uid types.UID, outcome *ChildOutcome) {
+	if outcome != nil {
+		d.recordOutcome(*outcome)
+	}
+	d.withdraw(uid)
+	if s := d.slot(uid); s != nil {
+		s.decided = true
+		switch {
+		case s.starting:
+		case !s.endedAt.IsZero():
+			d.releaseEnded(s)
+		case !s.cached: // A Job that the cache has never shown may not appear any more.
+			s.untracked = true
+		}
+	}
+}
+
+// withdraw takes a TenantJob that waits out of the queue.
+func (d *Dispatcher) withdraw(uid types.UID) {
+	d.reported(uid)
+	d.revokeAdmission(uid)
+	if d.slot(uid) == nil {
+		d.removeChild(uid)
+		d.state.Remove(uid)
+	}
+}
+
+// Holding says whether a TenantJob holds a slot: its Job is being made, is live, or its pods have not ended.
+func (d *Dispatcher) Holding(uid types.UID) bool {
+	defer d.lock()()
+	s := d.slot(uid)
+	return s != nil && !s.admitted
+}
+
+// Waiting is how many TenantJobs of a tenant wait.
+func (d *Dispatcher) Waiting(tenant string) int {
+	defer d.lock()()
+	return d.state.Waiting(tenant)
+}
+
+// Rushing says whether so many TenantJobs start now that all other writes had better wait.
+func (d *Dispatcher) Rushing() bool {
+	defer d.lock()()
+	return d.rush.goesOn(d.clock.Now())
+}
+
+// Counts of every queue in which something waits or runs, or of which there is an object, by name. Nil until all that wait
+// are known.
+func (d *Dispatcher) Counts() map[string]queue.Counts {
+	defer d.lock()()
+	if !d.synced || d.awaitsReports(d.clock.Now()) {
+		return nil
+	}
+	return d.state.AllCounts()
+}
+
+// RunningByTenant is how many TenantJobs of each tenant hold slots.
+func (d *Dispatcher) RunningByTenant() map[string]int {
+	defer d.lock()()
+	return d.state.RunningByTenant()
+}
+
+// lock takes the lock and tells the queue the time.
+func (d *Dispatcher) lock() (unlock func()) {
+	d.mu.Lock()
+	d.state.Advance(d.clock.Now())
+	return d.mu.Unlock
+}

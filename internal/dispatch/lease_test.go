@@ -1,0 +1,80 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	clocktesting "k8s.io/utils/clock/testing"
+)
+
+// lockOf is a lock whose writes take time and fail as told.
+type lockOf struct {
+	resourcelock.Interface
+	write func() error
+}
+
+func (l lockOf) Identity() string { return "me" }
+
+func (l lockOf) Create(context.Context, resourcelock.LeaderElectionRecord) error { return l.write() }
+
+func (l lockOf) Update(context.Context, resourcelock.LeaderElectionRecord) error { return l.write() }
+
+// TestLeaseHasItsOwnConfig: its timeout is not the manager's, whose watches it would end again and again.
+func TestLeaseHasItsOwnConfig(t *testing.T) {
+	t.Parallel()
+	config := &rest.Config{Host: "https://192.0.2.1"}
+	if _, err := NewLease(config, "tenantry-system", "tenantry.dev"); err != nil {
+		t.Fatal(err)
+	}
+	if config.Timeout != 0 || config.UserAgent != "" {
+		t.Errorf("the manager's config has a timeout of %v and the user agent %q", config.Timeout, config.UserAgent)
+	}
+}
+
+func TestLeaseLeads(t *testing.T) {
+	t.Parallel()
+	const safe = LeaseDuration - WriteTimeout - leaseMargin
+	me, nobody := resourcelock.LeaderElectionRecord{HolderIdentity: "me"}, resourcelock.LeaderElectionRecord{}
+	type step struct {
+		wait   time.Duration
+		update *resourcelock.LeaderElectionRecord
+		takes  time.Duration
+		fails  error
+		want   bool
+	}
+	for name, steps := range map[string][]step{
+		"before it has the lease":           {{want: false}},
+		"just renewed":                      {{update: &me, want: true}},
+		"as long as a write can be":         {{update: &me, want: true}, {wait: safe - 1, want: true}, {wait: 1, want: false}},
+		"renewed in time":                   {{update: &me, want: true}, {wait: safe - 1, update: &me, want: true}, {wait: safe - 1, want: true}},
+		"stopped for a day":                 {{update: &me, want: true}, {wait: 24 * time.Hour, want: false}},
+		"in vain":                           {{update: &me, want: true}, {wait: safe, update: &me, fails: errors.New("conflict"), want: false}},
+		"in vain, while it still has it":    {{update: &me, want: true}, {wait: 1, update: &me, fails: errors.New("conflict"), want: true}},
+		"counted from when it was sent":     {{update: &me, takes: safe, want: false}},
+		"released":                          {{update: &me, want: true}, {update: &nobody, want: false}},
+		"released in vain: it still has it": {{update: &me, want: true}, {update: &nobody, fails: errors.New("timeout"), want: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			clock := clocktesting.NewFakeClock(time.Now())
+			lock := &lockOf{}
+			lease := newLease(lock, clock)
+			for i, s := range steps {
+				clock.Step(s.wait)
+				lock.write = func() error { clock.Step(s.takes); return s.fails }
+				if s.update != nil {
+					if err := lease.Update(t.Context(), *s.update); !errors.Is(err, s.fails) {
+						t.Fatal(err)
+					}
+				}
+				if got := lease.Leads(); got != s.want {
+					t.Errorf("step %d: leads: %t, want %t", i, got, s.want)
+				}
+			}
+		})
+	}
+}

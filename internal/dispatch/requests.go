@@ -1,0 +1,50 @@
+package dispatch
+
+import "k8s.io/apimachinery/pkg/types"
+
+// Priorities of requests in the work queue of the TenantJob controller, where 0 is normal and higher comes first.
+const (
+	// PriorityAdmitted is that of TenantJobs that are admitted, or that are to end.
+	PriorityAdmitted = 10
+	// PriorityStarted is that of the first status of those that have started.
+	PriorityStarted = -20
+	// PriorityStatus is that of a status message that is out of date.
+	PriorityStatus = -30
+)
+
+// Request is for a TenantJob to be reconciled.
+type Request struct {
+	types.NamespacedName
+	Priority int
+}
+
+// requests are the TenantJobs that are to be reconciled.
+type requests struct {
+	// enqueue takes them. Before it is there, they are kept in early.
+	enqueue func(Request)
+	early   []Request
+}
+
+// requestFirst has a TenantJob reconciled before those that have just been made.
+func (r *requests) requestFirst(key types.NamespacedName) { r.request(Request{key, PriorityAdmitted}) }
+
+// requestStatus has a TenantJob reconciled when there is nothing better to do, because its status is out of date.
+func (r *requests) requestStatus(key types.NamespacedName) { r.request(Request{key, PriorityStatus}) }
+
+func (r *requests) request(req Request) {
+	if r.enqueue == nil {
+		r.early = append(r.early, req)
+		return
+	}
+	r.enqueue(req)
+}
+
+// SendRequests has all requests go through enqueue, those that came before too.
+func (d *Dispatcher) SendRequests(enqueue func(Request)) {
+	defer d.lock()()
+	d.enqueue = enqueue
+	for _, req := range d.early {
+		enqueue(req)
+	}
+	d.early = nil
+}

@@ -1,0 +1,181 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	batchv1 "k8s.io/api/batch/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/queue"
+)
+
+// TestDispatcherSyncs: after a restart the slots are known of all that runs, whatever the cache has.
+func TestDispatcherSyncs(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		// there is what is before the restart: it returns what ends it.
+		given func(d *fixture, j *batchv1.Job)
+		free  bool
+		// ends tells of its end.
+		ends func(d *fixture, j *batchv1.Job)
+	}{
+		"a Job that the watch has told of": {
+			given: func(d *fixture, j *batchv1.Job) { d.put(d.there, j); d.caches(j); d.jobChanged(j) },
+			ends:  func(d *fixture, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) },
+		},
+		"a Job that the watch is about to tell of": {
+			given: func(d *fixture, j *batchv1.Job) { d.put(d.there, j); d.caches(j) },
+			ends:  func(d *fixture, j *batchv1.Job) { d.jobChanged(j); d.jobChanged(ended(j, batchv1.JobComplete)) },
+		},
+		"a Job that the cache does not know": {
+			given: func(d *fixture, j *batchv1.Job) { d.put(d.there, j) },
+			ends:  func(d *fixture, j *batchv1.Job) { d.jobChanged(j); d.jobChanged(ended(j, batchv1.JobComplete)) },
+		},
+		"a Job that the cache does not know, and never will": {
+			given: func(d *fixture, j *batchv1.Job) { d.put(d.there, j) },
+			ends:  func(d *fixture, j *batchv1.Job) { _ = d.there.Delete(d.t.Context(), j) },
+		},
+		"the pods of a Job that is gone": {
+			given: func(d *fixture, j *batchv1.Job) { d.put(d.there, podOf(j)) },
+			ends:  func(d *fixture, j *batchv1.Job) { _ = d.there.Delete(d.t.Context(), podOf(j)) },
+		},
+		"a Job that the cache does not know, with its pod": {
+			given: func(d *fixture, j *batchv1.Job) { d.put(d.there, j, podOf(j)) },
+			ends: func(d *fixture, j *batchv1.Job) {
+				d.jobChanged(j)
+				d.jobChanged(ended(j, batchv1.JobComplete))
+				_ = d.there.Delete(d.t.Context(), podOf(j))
+			},
+		},
+		"a Job that has ended": {
+			given: func(d *fixture, j *batchv1.Job) {
+				j = ended(j, batchv1.JobComplete)
+				d.put(d.there, j)
+				d.caches(j)
+				d.jobChanged(j)
+			},
+			free: true,
+		},
+		"a stranger's Job": {
+			given: func(d *fixture, j *batchv1.Job) { j.OwnerReferences = nil; d.put(d.there, j) },
+			free:  true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newFixture(t)
+			d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(1))})
+			first, second := d.run("acme/1"), d.run("acme/2")
+			made := d.jobOf(first)
+			tc.given(d, made)
+			d.waits(second) // nobody starts before it is known what runs
+			d.syncs()
+			if !tc.free {
+				d.waits(second)
+				d.running(1)
+				d.releaseGone(t.Context())
+				d.waits(second)
+				tc.ends(d, made)
+				d.releaseGone(t.Context())
+			}
+			d.starts(second)
+			d.running(1)
+		})
+	}
+}
+
+// TestDispatcherRestartKeepsTheRate: what was started in the last minute counts, also when it has ended.
+func TestDispatcherRestartKeepsTheRate(t *testing.T) {
+	t.Parallel()
+	d := newFixture(t)
+	d.limitQueue(v1alpha1.TenantQueueSpec{StartsPerMinute: new(int32(2))})
+	d.jobChanged(ended(d.jobOf(d.run("acme/1")), batchv1.JobComplete))
+	d.jobChanged(d.jobOf(d.run("globex/1")))
+	d.syncs()
+	d.waitsFor(d.run("acme/2"), "queue q starts at most 2 a minute (`spec.startsPerMinute`)")
+}
+
+// TestDispatcherAwaitsReports: after a restart the first to be reconciled does not start first.
+func TestDispatcherAwaitsReports(t *testing.T) {
+	t.Parallel()
+	setUp := func(t *testing.T) *fixture {
+		d := newFixture(t)
+		d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(1))})
+		for _, name := range []string{"acme/1", "acme/2", "globex/1"} {
+			if err := d.tenantJobStore.Add(tenantJobOf(d.run(name))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return d
+	}
+	ask := func(d *fixture, name string, p v1alpha1.JobPriority) {
+		d.t.Helper()
+		j := d.run(name)
+		j.Priority = p
+		d.waits(j)
+	}
+	for name, reports := range map[string]func(*fixture, queue.Job){
+		"asks":            func(d *fixture, j queue.Job) { d.waits(j) },
+		"waits":           func(d *fixture, j queue.Job) { j.Held = "tenant globex is suspended"; d.Wait(j) },
+		"runs":            func(d *fixture, j queue.Job) { d.Report(Report{UID: j.UID, Running: true}) },
+		"is over":         func(d *fixture, j queue.Job) { d.Report(Report{UID: j.UID, Over: true}) },
+		"is deleted":      func(d *fixture, j queue.Job) { d.tenantJobDeleted(tenantJobOf(j)) },
+		"has ended":       func(d *fixture, j queue.Job) { d.jobChanged(ended(d.jobOf(j), batchv1.JobComplete)) },
+		"does not report": func(d *fixture, _ queue.Job) { d.clock.Step(reportsWithin); d.admitDue() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := setUp(t)
+			d.syncs()
+			ask(d, "acme/1", v1alpha1.PriorityLow)
+			ask(d, "acme/2", v1alpha1.PriorityHigh)
+			d.expectRequests()
+			reports(d, d.run("globex/1"))
+			d.admitDue()
+			d.expectRequests("acme/2")
+			// One that is made later need not be waited for.
+			d.starts(d.run("acme/2"))
+		})
+	}
+	t.Run("some have reported before it knew what runs", func(t *testing.T) {
+		t.Parallel()
+		d := setUp(t)
+		held := d.run("globex/1")
+		held.Held = "tenant globex is suspended"
+		d.Wait(held)
+		ask(d, "acme/1", v1alpha1.PriorityLow)
+		d.syncs()
+		d.expectRequests()
+		last := d.run("acme/2")
+		last.Priority = v1alpha1.PriorityHigh
+		d.starts(last)
+	})
+}
+
+// TestDispatcherSyncsOnlyWithAll: one that could not read what runs starts nothing.
+func TestDispatcherSyncsOnlyWithAll(t *testing.T) {
+	t.Parallel()
+	d := newFixture(t)
+	d.live = unreadable{}
+	if err := d.sync(t.Context()); !errors.Is(err, errUnreadable) {
+		t.Fatal(err)
+	}
+	d.waits(d.run("acme/1"))
+	d.live = d.there
+	d.syncs()
+	d.expectRequests("acme/1")
+	d.stop()
+	d.waits(d.run("acme/1"))
+	d.waits(d.run("acme/2"))
+}
+
+var errUnreadable = errors.New("unreadable")
+
+type unreadable struct{ client.Reader }
+
+func (unreadable) List(context.Context, client.ObjectList, ...client.ListOption) error {
+	return errUnreadable
+}

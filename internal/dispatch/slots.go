@@ -1,0 +1,93 @@
+package dispatch
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/tenantry/tenantry/internal/queue"
+)
+
+// slots are who holds one. The queue counts them; this is what frees them.
+type slots struct {
+	// byUID has them by the UID of their TenantJob.
+	byUID map[types.UID]*slot
+	// admitted are those whose TenantJob is admitted and has not begun its start, and when they were.
+	admitted map[types.UID]time.Time
+}
+
+// slot is held by a TenantJob from its admission until its pods have ended.
+type slot struct {
+	job holder
+	// admitted means that its start has not begun.
+	admitted bool
+	// starting means that its Job is being made.
+	starting bool
+	// uncertain means that nobody knows whether there is a Job: the API server did not answer.
+	uncertain bool
+	// cached means that the cache has, or had, its Job.
+	cached bool
+	// endedAt is when its Job was seen to have ended. Zero means that it has not.
+	endedAt time.Time
+	// decided means that the outcome of the TenantJob is known, orphaned that there is no TenantJob any more.
+	decided, orphaned bool
+	// untracked means that no event will tell of its end: the Job is gone while its pods may not be, or was never seen.
+	untracked bool
+	jobUID    types.UID
+}
+
+// holder is what has to be known of a TenantJob that holds a slot. The queue has the rest.
+type holder struct {
+	types.NamespacedName
+	UID            types.UID
+	Tenant, FanOut string
+}
+
+func holderOf(j queue.Job) holder {
+	return holder{NamespacedName: j.Key, UID: j.UID, Tenant: j.Tenant, FanOut: j.FanOut}
+}
+
+func newSlots() slots {
+	return slots{byUID: map[types.UID]*slot{}, admitted: map[types.UID]time.Time{}}
+}
+
+// slot is that of a TenantJob. Nil means that it has none.
+func (s *slots) slot(uid types.UID) *slot { return s.byUID[uid] }
+
+// addAdmitted gives a slot to a TenantJob that is admitted.
+func (s *slots) addAdmitted(j queue.Job, now time.Time) {
+	s.byUID[j.UID] = &slot{job: holderOf(j), admitted: true}
+	s.admitted[j.UID] = now
+}
+
+// admittedSince is how many were admitted after a time and have not begun their start.
+func (s *slots) admittedSince(since time.Time) int {
+	n := 0
+	for _, at := range s.admitted {
+		if at.After(since) {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *slots) removeSlot(slot *slot) {
+	delete(s.byUID, slot.job.UID)
+	delete(s.admitted, slot.job.UID)
+}
+
+// releaseEnded releases the slot of a run whose Job has ended. That of a fan-out's child stays taken until its outcome
+// counts, so that the failure that spends the budget is the last to start anything; its controller is about to report it.
+func (d *Dispatcher) releaseEnded(s *slot) {
+	if d.fanOut(s.job.FanOut) == nil || s.decided || s.orphaned {
+		d.release(s)
+		return
+	}
+	s.untracked = true // If the TenantJob were gone unnoticed, no event would release it.
+}
+
+// release gives a slot to the next.
+func (d *Dispatcher) release(s *slot) {
+	d.removeSlot(s)
+	d.state.Remove(s.job.UID)
+}

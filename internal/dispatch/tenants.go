@@ -1,0 +1,103 @@
+package dispatch
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/tenantry/tenantry/internal/queue"
+)
+
+const (
+	// firstBackoff and lastBackoff are after how long a tenant starts again after one of its starts was refused: the first
+	// time, and at most.
+	firstBackoff = 2 * time.Second
+	lastBackoff  = 5 * time.Minute
+)
+
+// tenants are what keeps all TenantJobs of a tenant from starting.
+type tenants struct {
+	// limits are what Tenants allow, by name.
+	limits map[string]queue.Tenant
+	// locked are the tenants that start nothing. idle tells when a start under way has finished.
+	locked         map[string]bool
+	startsUnderWay map[string]int
+	idle           *sync.Cond
+	// backoff is of the tenants whose starts were refused.
+	backoff *flowcontrol.Backoff
+}
+
+func newTenants(mu *sync.Mutex, c clock.Clock) tenants {
+	backoff := flowcontrol.NewBackOff(firstBackoff, lastBackoff)
+	backoff.Clock = c
+	return tenants{
+		limits: map[string]queue.Tenant{}, locked: map[string]bool{}, startsUnderWay: map[string]int{}, idle: sync.NewCond(mu),
+		backoff: backoff,
+	}
+}
+
+// startFinished counts a start that is no longer under way.
+func (t *tenants) startFinished(tenant string) {
+	if t.startsUnderWay[tenant]--; t.startsUnderWay[tenant] == 0 {
+		delete(t.startsUnderWay, tenant)
+	}
+	t.idle.Broadcast()
+}
+
+// forgive forgets that starts of a tenant were refused.
+func (t *tenants) forgive(tenant string) { t.backoff.DeleteEntry(tenant) }
+
+// LockTenant keeps a tenant from starting anything, and waits for its starts under way: when it returns, whoever lists the
+// tenant's Jobs finds all there will be until UnlockTenant.
+func (d *Dispatcher) LockTenant(tenant string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.locked[tenant] {
+		d.log.V(2).Info("Locked", "tenant", klog.KRef("", tenant))
+		d.locked[tenant] = true
+		d.setTenant(d.limits[tenant])
+	}
+	for d.startsUnderWay[tenant] > 0 {
+		d.idle.Wait()
+	}
+}
+
+// UnlockTenant lets a tenant start again.
+func (d *Dispatcher) UnlockTenant(tenant string) {
+	defer d.lock()()
+	if d.locked[tenant] {
+		d.log.V(2).Info("Unlocked", "tenant", klog.KRef("", tenant))
+		delete(d.locked, tenant)
+		d.setTenant(d.limits[tenant])
+		d.admit()
+	}
+}
+
+// setTenant tells the queue what a tenant allows, and whether it is locked.
+func (d *Dispatcher) setTenant(to queue.Tenant) {
+	if to.Name == "" {
+		return // The Tenant has not been seen, or is gone.
+	}
+	if d.locked[to.Name] {
+		to.Held = fmt.Sprintf("tenant %s is suspended", to.Name)
+	}
+	d.state.SetTenant(to)
+	if to.Held != "" {
+		d.revokeAdmissions()
+	}
+}
+
+// backOff keeps a tenant from starting for a while after a start that was refused, the longer the more often in a row that
+// happened.
+func (d *Dispatcher) backOff(tenant, why string) {
+	now := d.clock.Now()
+	if d.backoff.IsInBackOffSinceUpdate(tenant, now) {
+		return // Another start that was under way was refused a moment ago.
+	}
+	d.backoff.Next(tenant, now)
+	d.state.HoldBack(tenant, now.Add(d.backoff.Get(tenant)), why)
+}

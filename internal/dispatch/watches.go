@@ -1,0 +1,197 @@
+package dispatch
+
+import (
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/kube"
+	"github.com/tenantry/tenantry/internal/queue"
+)
+
+// watch is a kind that is watched, and what handles its events.
+type watch struct {
+	obj     client.Object
+	handler toolscache.ResourceEventHandler
+}
+
+func (d *Dispatcher) watches() []watch {
+	return []watch{
+		{&v1alpha1.Tenant{}, handlerOf(d.tenantChanged, func(t *v1alpha1.Tenant) { d.tenantDeleted(t.Name) })},
+		{&v1alpha1.TenantJobTemplate{}, handlerOf(d.templateChanged, func(t *v1alpha1.TenantJobTemplate) { d.templateDeleted(t.Name) })},
+		{&v1alpha1.TenantQueue{}, handlerOf(d.queueChanged, func(q *v1alpha1.TenantQueue) { d.queueDeleted(q.Name) })},
+		{&v1alpha1.TenantJob{}, handlerOf(func(*v1alpha1.TenantJob) {}, d.tenantJobDeleted)},
+		{&batchv1.Job{}, handlerOf(func(c *kube.CachedJob) { d.jobChanged(c.Job()) }, func(c *kube.CachedJob) { d.jobDeleted(c.Job()) })},
+	}
+}
+
+// handlerOf calls back with what a watch brings.
+func handlerOf[T client.Object](changed, deleted func(T)) toolscache.ResourceEventHandler {
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { changed(obj.(T)) },
+		UpdateFunc: func(_, obj any) { changed(obj.(T)) },
+		DeleteFunc: func(obj any) {
+			if tombstone, missed := obj.(toolscache.DeletedFinalStateUnknown); missed {
+				obj = tombstone.Obj
+			}
+			if last, ok := obj.(T); ok {
+				deleted(last)
+			}
+		},
+	}
+}
+
+func (d *Dispatcher) tenantChanged(t *v1alpha1.Tenant) {
+	defer d.lock()()
+	to := queue.Tenant{Name: t.Name}
+	if limits := t.Spec.Jobs; limits != nil {
+		to.MaxConcurrent, to.Weight = ptr.Deref(limits.MaxConcurrent, 0), ptr.Deref(limits.Weight, 0)
+	}
+	if before, known := d.limits[t.Name]; known && before == to {
+		return
+	}
+	d.limits[t.Name] = to
+	d.setTenant(to)
+	d.revokeAdmissions()
+	d.admit()
+}
+
+func (d *Dispatcher) tenantDeleted(name string) {
+	defer d.lock()()
+	delete(d.limits, name)
+	d.forgive(name)
+	d.state.RemoveTenant(name)
+	d.revokeAdmissions()
+	d.admit()
+}
+
+func (d *Dispatcher) templateChanged(t *v1alpha1.TenantJobTemplate) {
+	d.setTemplate(t.Name, ptr.Deref(t.Spec.MaxConcurrentPerTenant, 0))
+}
+
+func (d *Dispatcher) templateDeleted(name string) { d.setTemplate(name, 0) }
+
+func (d *Dispatcher) setTemplate(name string, perTenant int32) {
+	defer d.lock()()
+	if d.state.TemplateLimit(name) != perTenant {
+		d.state.SetTemplate(name, perTenant)
+		d.revokeAdmissions()
+		d.admit()
+	}
+}
+
+func (d *Dispatcher) queueChanged(q *v1alpha1.TenantQueue) {
+	defer d.lock()()
+	d.state.SetQueue(queue.Queue{
+		Name: q.Name, MaxConcurrent: ptr.Deref(q.Spec.MaxConcurrent, 0), MaxConcurrentPerTenant: ptr.Deref(q.Spec.MaxConcurrentPerTenant, 0),
+		StartsPerMinute: ptr.Deref(q.Spec.StartsPerMinute, 0), Suspended: ptr.Deref(q.Spec.Suspend, false),
+	})
+	d.revokeAdmissions()
+	d.admit()
+}
+
+func (d *Dispatcher) queueDeleted(name string) {
+	defer d.lock()()
+	d.state.RemoveQueue(name)
+	d.revokeAdmissions()
+	d.admit()
+}
+
+// tenantJobDeleted takes one that waits out of the queue. The Job of one that runs goes with it, and its event releases the
+// slot.
+func (d *Dispatcher) tenantJobDeleted(tj *v1alpha1.TenantJob) {
+	defer d.lock()()
+	uid := tj.UID
+	delete(d.assumed, uid)
+	delete(d.ends, uid)
+	d.withdraw(uid)
+	delete(d.reports, uid)
+	if s := d.slot(uid); s != nil {
+		s.orphaned = true
+		s.untracked = s.untracked || !s.starting && !s.cached
+		if !s.starting && !s.endedAt.IsZero() {
+			d.releaseEnded(s)
+		}
+	}
+	d.admit()
+}
+
+// jobChanged takes a slot for a Job that lives, and releases that of one that has ended.
+func (d *Dispatcher) jobChanged(j *batchv1.Job) {
+	owner := metav1.GetControllerOf(j)
+	if owner == nil || owner.Kind != "TenantJob" {
+		return
+	}
+	defer d.lock()()
+	uid, made := owner.UID, roundUp(j.CreationTimestamp.Time)
+	s := d.slot(uid)
+	switch {
+	case job.IsLive(j) && (s == nil || s.admitted):
+		delete(d.admitted, uid)
+		delete(d.unreported, uid)
+		d.removeChild(uid)
+		this := jobFrom(j, kube.KeyOf(j), uid)
+		d.state.Run(this, made)
+		d.slots.byUID[uid] = &slot{job: holderOf(this), cached: true, jobUID: j.UID}
+	case job.IsLive(j):
+		s.cached, s.untracked, s.uncertain, s.jobUID = true, false, false, j.UID
+	default:
+		d.jobEnded(j, uid, made)
+	}
+	d.admit()
+}
+
+func (d *Dispatcher) jobEnded(j *batchv1.Job, uid types.UID, made time.Time) {
+	delete(d.unreported, uid)
+	s := d.slot(uid)
+	switch {
+	case s == nil && !d.synced && d.clock.Now().Sub(made) < time.Minute:
+		d.state.Started(j.Labels[v1alpha1.LabelQueue], made)
+	case s == nil:
+	case s.admitted:
+		d.revokeAdmission(uid)
+		d.state.Remove(uid)
+	case s.endedAt.IsZero():
+		s.cached, s.endedAt = true, d.clock.Now()
+		if !s.starting {
+			d.releaseEnded(s)
+		}
+	}
+}
+
+// jobDeleted keeps the slot of a Job that is gone: its pods may outlive it.
+func (d *Dispatcher) jobDeleted(j *batchv1.Job) {
+	owner := metav1.GetControllerOf(j)
+	if owner == nil || owner.Kind != "TenantJob" {
+		return
+	}
+	defer d.lock()()
+	if s := d.slot(owner.UID); s != nil && !s.admitted {
+		s.cached, s.untracked, s.jobUID = true, true, j.UID
+	}
+}
+
+// jobFrom is what the labels of a Job or a pod say of the run.
+func jobFrom(obj client.Object, key types.NamespacedName, uid types.UID) queue.Job {
+	labels := obj.GetLabels()
+	j := queue.Job{
+		UID: uid, Key: key,
+		Queue: labels[v1alpha1.LabelQueue], Tenant: labels[v1alpha1.LabelTenant], Template: labels[v1alpha1.LabelTemplate],
+		FanOut: labels[v1alpha1.LabelFanOut], Schedule: labels[v1alpha1.LabelSchedule],
+		Created: obj.GetCreationTimestamp().Time,
+	}
+	if j.Queue == "" {
+		j.Queue = v1alpha1.DefaultQueue
+	}
+	return j
+}
+
+// roundUp is a time of the API server, which has whole seconds, not earlier than it was.
+func roundUp(t time.Time) time.Time { return t.Add(time.Second) }

@@ -1,0 +1,85 @@
+// Package kube is what every controller needs of the API server: reading, writing, events, errors, caches and watches.
+package kube
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+)
+
+// FieldManager is the name under which the operator writes objects.
+const FieldManager = "tenantry"
+
+// Client is what a controller reads and writes with.
+type Client struct {
+	// Client reads from the cache and writes to the API server.
+	client.Client
+	// Live reads from the API server.
+	Live client.Reader
+	// Events emits events.
+	Events events.EventRecorder
+}
+
+// NewClient returns the Client of a manager.
+func NewClient(mgr manager.Manager) Client {
+	return Client{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder(FieldManager)}
+}
+
+// Find reads an object into obj. It returns nil when there is none.
+func Find[T client.Object](ctx context.Context, reader client.Reader, key types.NamespacedName, obj T) (T, error) {
+	var none T
+	if err := reader.Get(ctx, key, obj); apierrors.IsNotFound(err) {
+		return none, nil
+	} else if err != nil {
+		return none, fmt.Errorf("reading %s %s: %w", KindOf(obj), key, err)
+	}
+	return obj, nil
+}
+
+// DeleteExact deletes the object with the name and the UID of obj, never another one of its name. That it is gone already
+// is no error.
+func (c Client) DeleteExact(ctx context.Context, obj client.Object, propagation metav1.DeletionPropagation) error {
+	err := c.Delete(ctx, obj, client.PropagationPolicy(propagation), client.Preconditions{UID: new(obj.GetUID())})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return fmt.Errorf("deleting %s %s: %w", KindOf(obj), KeyOf(obj), err)
+	}
+	return nil
+}
+
+// PatchStatus writes the status of obj if it differs from that of base. The patch carries the resource version of base,
+// so that a stale cache can't take back what was written since: the error is a conflict then.
+func (c Client) PatchStatus(ctx context.Context, obj, base client.Object) error {
+	if equality.Semantic.DeepEqual(obj, base) {
+		return nil
+	}
+	patch := client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})
+	if err := c.Status().Patch(ctx, obj, patch, client.FieldOwner(FieldManager)); err != nil {
+		return fmt.Errorf("writing the status of %s %s: %w", KindOf(obj), KeyOf(obj), err)
+	}
+	return nil
+}
+
+// KeyOf is the namespace and name of an object.
+func KeyOf(obj client.Object) types.NamespacedName { return client.ObjectKeyFromObject(obj) }
+
+// KindOf is the kind of an object, by its Go type.
+func KindOf(obj any) string {
+	name := fmt.Sprintf("%T", obj)
+	return name[strings.LastIndex(name, ".")+1:]
+}
+
+// ControllerUID is the UID of the object of a kind that controls obj. Empty when there is none.
+func ControllerUID(obj client.Object, kind string) types.UID {
+	if owner := metav1.GetControllerOfNoCopy(obj); owner != nil && owner.Kind == kind {
+		return owner.UID
+	}
+	return ""
+}

@@ -1,0 +1,97 @@
+package kube
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// StaleAfter is when a controller looks again after a conflict: another leader, or a cache that is behind.
+const StaleAfter = 50 * time.Millisecond
+
+// RetryConflict hides a conflict, and that the object is gone: both mean that the cache was behind, and the watch brings
+// what there is now.
+func RetryConflict(err error) (reconcile.Result, error) {
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: StaleAfter}, nil
+	}
+	return reconcile.Result{}, client.IgnoreNotFound(err)
+}
+
+// Refusal is why the API server did not do a write.
+type Refusal string
+
+const (
+	// NotRefused means that there is no error.
+	NotRefused Refusal = ""
+	// RefusalUnknown means that there is no answer, or one of a server in trouble (5xx): the write may have been done.
+	RefusalUnknown Refusal = "Unknown"
+	// RefusalInvalid means that the object can't be written as it is, now or later.
+	RefusalInvalid Refusal = "Invalid"
+	// RefusalQuota means that a ResourceQuota of the namespace is full.
+	RefusalQuota Refusal = "Quota"
+	// RefusalTerminating means that the namespace is being deleted.
+	RefusalTerminating Refusal = "Terminating"
+	// RefusalNotFound means that the object, or its namespace, is gone.
+	RefusalNotFound Refusal = "NotFound"
+	// RefusalOperator means that the operator lacks a right, or its own namespace is not complete: nobody's object is to
+	// blame.
+	RefusalOperator Refusal = "Operator"
+	// RefusalForbidden means that something else forbids it: an admission policy, say.
+	RefusalForbidden Refusal = "Forbidden"
+	// RefusalOther is any other answer of the range 4xx: a conflict, say, or too many requests.
+	RefusalOther Refusal = "Other"
+)
+
+// RefusalOf classifies the error of a write.
+func RefusalOf(err error) Refusal {
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
+		return NotRefused
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		return RefusalInvalid
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return RefusalTerminating
+	case apierrors.IsNotFound(err):
+		return RefusalNotFound
+	case apierrors.IsForbidden(err):
+		return forbidden(err.Error())
+	case errors.As(err, &status) && status.Status().Code >= http.StatusBadRequest && status.Status().Code < http.StatusInternalServerError:
+		return RefusalOther
+	}
+	return RefusalUnknown
+}
+
+func forbidden(message string) Refusal {
+	switch {
+	case strings.Contains(message, "exceeded quota"):
+		return RefusalQuota
+	case strings.Contains(message, "is being terminated"):
+		return RefusalTerminating
+	case strings.Contains(message, "cannot create resource"), strings.Contains(message, "error looking up service account"):
+		return RefusalOperator
+	}
+	return RefusalForbidden
+}
+
+// IsAboutObject says whether a dry run was refused for what the object says, and not for the operator's rights or its
+// namespace.
+func (r Refusal) IsAboutObject() bool {
+	return r == RefusalInvalid || r == RefusalForbidden || r == RefusalQuota
+}
+
+// MessageOf is what the API server says in an error, without what was wrapped around it.
+func MessageOf(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return status.Status().Message
+	}
+	return err.Error()
+}
