@@ -167,8 +167,8 @@ func (w *world) admit(g Gate, name string, c *child) bool {
 
 // admission applies a gate to the child of the tenant at an index of the plan as production does, while so many children
 // run. It returns the outcome with which the child ends, or why the child is held; when both are empty, the child starts.
-// Dispatcher.join in internal/controller applies End and Written; heldByFanOut and heldByFullFanOut in internal/queue apply
-// the Allowance.
+// Dispatcher.applyFanOut in internal/dispatch applies End and Written; heldByFanOut and heldByFullFanOut in internal/queue
+// apply the Allowance.
 func admission(g Gate, i, running int) (end Outcome, held string) {
 	allowance := g.Allowance()
 	switch end := g.End(i); {
