@@ -241,14 +241,14 @@ func TestDispatcherReview(t *testing.T) {
 	d.clock.Step(job.SettleAfter)
 	d.review()
 	d.calls("acme/1")
-	said := d.waits(d.run("acme/1")).Hold.Words()
+	said := d.waits(d.run("acme/1")).Hold.Message()
 	d.review()
 	d.calls()
 	d.limitQueue(v1alpha1.TenantQueueSpec{Suspend: new(true)})
 	d.review()
 	d.calls("acme/1")
-	if a := d.Ask(d.run("acme/1"), said); a.Hold.Words() != "queue q is suspended (`spec.suspend`)" {
-		t.Errorf("it still says %q", a.Hold.Words())
+	if a := d.Ask(d.run("acme/1"), said); a.Hold.Message() != "queue q is suspended (`spec.suspend`)" {
+		t.Errorf("it still says %q", a.Hold.Message())
 	}
 }
 

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 	"time"
@@ -127,8 +128,9 @@ func TestDispatcherChildrenWait(t *testing.T) {
 			tc.open(d)
 			child := ofFanOut(d.run("globex/f"), "f")
 			d.waits(child)
-			if hold, _ := d.state.Hold(child.UID); hold.Words() != tc.words {
-				t.Errorf("it waits for %q, want %q", hold.Words(), tc.words)
+			j, _ := d.state.Job(child.UID)
+			if message := cmp.Or(j.Held, d.state.StatusHold(child.UID, "", 0).Message()); message != tc.words {
+				t.Errorf("it waits for %q, want %q", message, tc.words)
 			}
 			d.called = nil
 			tc.lift(d)

@@ -164,8 +164,8 @@ func (d *desk) waitsFor(j queue.Job, words string) {
 	d.t.Helper()
 	d.waits(j)
 	d.clock.Step(job.SettleAfter)
-	if a := d.waits(j); a.Hold.Kind == "" || a.Hold.Words() != words {
-		d.t.Errorf("%s waits for %q, want %q", j.UID, a.Hold.Words(), words)
+	if a := d.waits(j); a.Hold.Kind == "" || a.Hold.Message() != words {
+		d.t.Errorf("%s waits for %q, want %q", j.UID, a.Hold.Message(), words)
 	}
 }
 

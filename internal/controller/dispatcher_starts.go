@@ -158,7 +158,7 @@ func (d *Dispatcher) holdBack(tenant, why string) {
 		r.until = now.Add(min(firstRetryAfter<<min(r.times-1, 10), lastRetryAfter))
 		d.refusals[tenant] = r
 	}
-	d.state.HoldBack(tenant, r.until, why)
+	d.state.BackOff(tenant, r.until, why)
 }
 
 // uncall takes back that a TenantJob was called.
@@ -179,7 +179,7 @@ func (d *Dispatcher) back(uid types.UID) {
 	s := d.slots[uid]
 	delete(d.slots, uid)
 	delete(d.calls, uid)
-	d.state.Back(uid)
+	d.state.Requeue(uid)
 	d.enlist(s.job)
 }
 
@@ -241,7 +241,7 @@ func (d *Dispatcher) dispatch() {
 		case queue.ActionOverlapped:
 			d.sentence(j, v1alpha1.ReasonOverlapped, fmt.Sprintf("an earlier run of schedule %s still runs for tenant %s", j.Schedule, j.Tenant))
 		case queue.ActionExpire:
-			d.sentence(j, v1alpha1.ReasonExpired, fmt.Sprintf("did not start within %d seconds: %s", j.MaxWait/time.Second, decision.Hold.Words()))
+			d.sentence(j, v1alpha1.ReasonExpired, fmt.Sprintf("did not start within %d seconds: %s", j.MaxWait/time.Second, decision.Hold.Message()))
 		case queue.ActionReplace:
 			for _, uid := range decision.Earlier {
 				if earlier, known := d.state.Job(uid); known {

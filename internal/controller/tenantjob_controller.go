@@ -180,8 +180,8 @@ func heldBack(a Answer) job.Decision {
 	case a.Hold.Kind == "":
 		return job.Decision{After: a.Again}
 	}
-	d := job.Queued(a.Hold.Words())
-	d.Waited = &job.Waited{Before: a.Waited, Counts: a.Hold.Counts()}
+	d := job.Queued(a.Hold.Message())
+	d.Waited = &job.Waited{Before: a.Waited, Counts: a.Hold.CountsAsWait()}
 	return d
 }
 
