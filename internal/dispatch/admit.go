@@ -40,7 +40,7 @@ func (d *Dispatcher) admit() {
 		case queue.ActionOverlapped:
 			d.end(j, v1alpha1.ReasonOverlapped, fmt.Sprintf("an earlier run of schedule %s still runs for tenant %s", j.Schedule, j.Tenant))
 		case queue.ActionExpire:
-			d.end(j, v1alpha1.ReasonExpired, fmt.Sprintf("did not start within %d seconds: %s", j.MaxWait/time.Second, decision.Hold.Words()))
+			d.end(j, v1alpha1.ReasonExpired, fmt.Sprintf("did not start within %d seconds: %s", j.MaxWait/time.Second, decision.Hold.Message()))
 		case queue.ActionReplace:
 			for _, uid := range decision.Earlier {
 				if earlier, known := d.state.Job(uid); known {
@@ -102,6 +102,6 @@ func (d *Dispatcher) revokeAdmissions() {
 // requeue takes a slot back of which there is no Job. Its TenantJob waits again.
 func (d *Dispatcher) requeue(s *slot) {
 	d.removeSlot(s)
-	d.state.Back(s.job.UID)
+	d.state.Requeue(s.job.UID)
 	d.addChild(s.job)
 }

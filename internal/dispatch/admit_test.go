@@ -240,14 +240,14 @@ func TestDispatcherReview(t *testing.T) {
 	d.clock.Step(job.SettleAfter)
 	d.review()
 	d.expectRequests("acme/1")
-	message := d.waits(d.run("acme/1")).Hold.Words()
+	message := d.waits(d.run("acme/1")).Hold.Message()
 	d.review()
 	d.expectRequests()
 	d.limitQueue(v1alpha1.TenantQueueSpec{Suspend: new(true)})
 	d.review()
 	d.expectRequests("acme/1")
-	if a := d.Ask(d.run("acme/1"), message); a.Hold.Words() != "queue q is suspended (`spec.suspend`)" {
-		t.Errorf("it still says %q", a.Hold.Words())
+	if a := d.Ask(d.run("acme/1"), message); a.Hold.Message() != "queue q is suspended (`spec.suspend`)" {
+		t.Errorf("it still says %q", a.Hold.Message())
 	}
 }
 

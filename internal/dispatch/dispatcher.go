@@ -137,7 +137,7 @@ func (d *Dispatcher) Ask(j queue.Job, message string) Answer {
 	case s != nil, !d.synced:
 		return Answer{Again: job.SettleAfter}
 	}
-	return Answer{Hold: d.state.Tell(j.UID, message, job.SettleAfter), Waited: d.state.Waited(j.UID)}
+	return Answer{Hold: d.state.StatusHold(j.UID, message, job.SettleAfter), Waited: d.state.Waited(j.UID)}
 }
 
 // Wait says that a TenantJob waits for something that is no limit, as its Held says. A job without a queue is known to

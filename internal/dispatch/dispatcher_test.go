@@ -315,8 +315,8 @@ func TestDispatcherRefused(t *testing.T) {
 		ends := []func(StartResult){d.begins(one), d.begins(two)}
 		ends[0](Refused)
 		ends[1](Refused) // they began together, and count once
-		if a := d.waits(one); a.Hold.Kind != "" && a.Hold.Words() != "the API server refuses the Job: quota" {
-			t.Errorf("it waits for %q", a.Hold.Words())
+		if a := d.waits(one); a.Hold.Kind != "" && a.Hold.Message() != "the API server refuses the Job: quota" {
+			t.Errorf("it waits for %q", a.Hold.Message())
 		}
 		d.jobChanged(ended(d.starts(d.run("globex/1")), batchv1.JobComplete))
 		d.clock.Step(wait - 1)

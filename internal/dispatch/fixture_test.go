@@ -173,8 +173,8 @@ func (d *fixture) waitsFor(j queue.Job, words string) {
 	d.t.Helper()
 	d.waits(j)
 	d.clock.Step(job.SettleAfter)
-	if a := d.waits(j); a.Hold.Kind == "" || a.Hold.Words() != words {
-		d.t.Errorf("%s waits for %q, want %q", j.UID, a.Hold.Words(), words)
+	if a := d.waits(j); a.Hold.Kind == "" || a.Hold.Message() != words {
+		d.t.Errorf("%s waits for %q, want %q", j.UID, a.Hold.Message(), words)
 	}
 }
 
@@ -274,5 +274,5 @@ func (d *fixture) held(j queue.Job) string {
 	}
 	d.clock.Step(job.SettleAfter)
 	d.admitDue()
-	return d.state.Tell(j.UID, "", job.SettleAfter).Words()
+	return d.state.StatusHold(j.UID, "", job.SettleAfter).Message()
 }

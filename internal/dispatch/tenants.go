@@ -99,5 +99,5 @@ func (d *Dispatcher) backOff(tenant, why string) {
 		return // Another start that was under way was refused a moment ago.
 	}
 	d.backoff.Next(tenant, now)
-	d.state.HoldBack(tenant, now.Add(d.backoff.Get(tenant)), why)
+	d.state.BackOff(tenant, now.Add(d.backoff.Get(tenant)), why)
 }

@@ -10,7 +10,7 @@ import (
 
 const manyJobs = 100_000
 
-// shape says how the waiting jobs are spread.
+// shape is how the waiting jobs are spread.
 type shape struct {
 	tenants, templates, fanOuts int
 	fanOutLimit, tenantLimit    int32
@@ -52,7 +52,7 @@ func (sh shape) job(i int) Job {
 	return j
 }
 
-// BenchmarkDecision is one run's whole way through a State of 100,000 that wait: it is put, starts, and ends.
+// BenchmarkDecision puts, starts and removes one job while 100,000 wait.
 func BenchmarkDecision(b *testing.B) {
 	for name, sh := range shapes {
 		b.Run(name, func(b *testing.B) {
@@ -86,7 +86,7 @@ func BenchmarkDecision(b *testing.B) {
 	}
 }
 
-// BenchmarkNothingStarts is asking again while everything waits.
+// BenchmarkNothingStarts asks again while nothing can start.
 func BenchmarkNothingStarts(b *testing.B) {
 	s := shapes["10000tenants"].fill()
 	for s.Next(noon).Action != ActionNone {
@@ -97,7 +97,7 @@ func BenchmarkNothingStarts(b *testing.B) {
 	}
 }
 
-// BenchmarkRebuild is a restart with 100,000 that wait.
+// BenchmarkRebuild is a restart while 100,000 jobs wait.
 func BenchmarkRebuild(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
@@ -105,7 +105,7 @@ func BenchmarkRebuild(b *testing.B) {
 	}
 }
 
-// BenchmarkReview is looking whether what was said of 1,000 of them is still true.
+// BenchmarkReview reviews the status messages of 1,000 of 100,000 waiting jobs.
 func BenchmarkReview(b *testing.B) {
 	s := shapes["10000tenants"].fill()
 	for s.Next(noon).Action != ActionNone {
@@ -113,8 +113,8 @@ func BenchmarkReview(b *testing.B) {
 	s.Review(manyJobs, 1<<30, 0)
 	b.ReportAllocs()
 	for b.Loop() {
-		if told := s.Review(1000, 1<<30, 0); len(told) > 0 {
-			b.Fatal(told[0])
+		if stale := s.Review(1000, 1<<30, 0); len(stale) > 0 {
+			b.Fatal(stale[0])
 		}
 	}
 }

@@ -1,31 +1,31 @@
 package queue
 
 import (
-	"cmp"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The clock of maxWaitSeconds has two hands, so that a fan-out that fills and empties with every start does not touch
-// those that wait: a group's clock runs while its fan-out and its queue would let it start but for the queue's limits,
-// and a job reads the time that it waits from it while neither the job itself nor its tenant is held.
+// The time that counts against maxWaitSeconds is measured in two parts. Each waveQueue has a clock, which runs while
+// nothing but limits of the queue holds the wave. Each job has a stopwatch, which runs while neither the job itself nor its
+// tenant is held, and which measures by the clock of the waveQueue. So a fan-out that fills and empties with every start
+// stops and starts one clock for each of its waves, and touches no job.
 
-// clock of a group.
+// clock of a waveQueue.
 type clock struct {
-	on    bool
-	since time.Time
-	// elapsed until since.
+	on bool
+	// since is when it was last started or stopped, elapsed what it read then.
+	since   time.Time
 	elapsed time.Duration
 }
 
 // stopwatch of a job.
 type stopwatch struct {
-	ticking bool
-	// from is what the group's clock read when it was last looked at, waited how long it had waited then.
+	measuring bool
+	// from is what the clock read when the stopwatch was last updated, waited how long the job had waited until then.
 	from, waited time.Duration
-	// expireAt is what the group's clock reads when it has waited for its MaxWait.
-	expireAt time.Duration
+	// expiresAt is what the clock reads when the job has waited for its MaxWait.
+	expiresAt time.Duration
 }
 
 func (c *clock) reading(now time.Time) time.Duration {
@@ -41,47 +41,51 @@ func (c *clock) set(on bool, now time.Time) {
 	}
 }
 
-// showClock starts or stops a group's clock and notes when the first of its jobs expires.
-func (s *State) showClock(g *group) {
-	g.set(g.queue.free() && g.fanOut.free(g.key.wave) && g.fanOut.hasRoom(), s.now)
-	if !g.expiry.empty() {
-		g.deadline = g.since.Add(g.expiry.top().expireAt - g.elapsed)
+// updateClock starts or stops the clock of a waveQueue and notes when the first of its jobs expires.
+func (s *State) updateClock(w *waveQueue) {
+	w.set(w.queue.active() && w.active() && w.fanOut.hasRoom(), s.now)
+	if !w.expiring.empty() {
+		w.deadline = w.since.Add(w.expiring.top().expiresAt - w.elapsed)
 	}
-	s.expiring.set(g, g.on && !g.expiry.empty())
+	s.expiring.set(w, w.on && !w.expiring.empty())
 }
 
-// runClock starts or stops a job's stopwatch.
-func (s *State) runClock(e *entry) {
-	g := e.lane.stall.group
-	s.showClock(g)
-	reading := g.reading(s.now)
-	if e.ticking {
+// updateStopwatch starts or stops the stopwatch of a job.
+func (s *State) updateStopwatch(e *entry) {
+	w := e.templateQueue.flow.wave
+	s.updateClock(w)
+	reading := w.reading(s.now)
+	if e.measuring {
 		e.waited += reading - e.from
 	}
-	e.ticking = e.jobAt != 0 && e.tenant.known && e.tenant.Held == ""
-	e.from, e.expireAt = reading, reading+e.MaxWait-e.waited
-	g.expiry.set(e, e.ticking && e.MaxWait > 0)
-	s.showClock(g)
+	e.measuring = e.isReady() && e.tenant.active()
+	e.from, e.expiresAt = reading, reading+e.MaxWait-e.waited
+	w.expiring.set(e, e.measuring && e.MaxWait > 0)
+	s.updateClock(w)
 }
 
-// Waited is how long limits of queue, tenant and template have held a TenantJob that waits: the time that counts against
-// its maxWaitSeconds.
+// updateStopwatches updates those of all of a tenant's ready jobs.
+func (s *State) updateStopwatches(t *tenant) {
+	for f := range t.flows.all() {
+		for _, fq := range f.queues {
+			for _, tq := range fq.templates {
+				for _, e := range tq.ready.items {
+					s.updateStopwatch(e)
+				}
+			}
+		}
+	}
+}
+
+// Waited is how long limits of queue, tenant and template have held a waiting TenantJob. This time counts against its
+// maxWaitSeconds.
 func (s *State) Waited(uid types.UID) time.Duration {
 	e := s.jobs[uid]
-	if e == nil || e.lane == nil || !e.ticking {
-		if e == nil {
-			return 0
-		}
+	switch {
+	case e == nil:
+		return 0
+	case !e.measuring:
 		return e.waited
 	}
-	return e.waited + e.lane.stall.group.reading(s.now) - e.from
-}
-
-func newExpiry() heap[*entry] {
-	return heap[*entry]{
-		less: func(a, b *entry) bool {
-			return cmp.Or(cmp.Compare(a.expireAt, b.expireAt), cmp.Compare(a.UID, b.UID)) < 0
-		},
-		index: func(e *entry) *int { return &e.expiryAt },
-	}
+	return e.waited + e.templateQueue.flow.wave.reading(s.now) - e.from
 }

@@ -47,17 +47,17 @@ func TestClock(t *testing.T) {
 			s.Advance(at(20))
 			tc.stop(s)
 			if d := s.Next(at(1000)); d.Action != ActionNone || !d.At.IsZero() {
-				t.Errorf("stopped, and decided %+v", d)
+				t.Errorf("while stopped, decided %+v", d)
 			}
 			if got := s.Waited("job"); got != 25*time.Second {
 				t.Errorf("waited %v", got)
 			}
 			tc.run(s)
 			if d := s.Next(at(1000)); d.Action != ActionNone || !d.At.Equal(at(1035)) {
-				t.Errorf("goes on, and decided %+v", d)
+				t.Errorf("while running again, decided %+v", d)
 			}
 			if d := s.Next(at(1035)); d.Action != ActionExpire || d.Hold.Kind != HeldByFullQueue {
-				t.Errorf("its time is up, and decided %+v", d)
+				t.Errorf("after MaxWait, decided %+v", d)
 			}
 		})
 	}

@@ -1,51 +1,76 @@
-// Package queue decides which TenantJob that waits starts next, and says of the others what holds them. It holds no
-// client and no clock: it is fed with values, keeps what follows from them, and never looks at all that wait.
+// Package queue decides which waiting TenantJob starts next, and says what holds the others. It has no client and no
+// clock: callers pass values and the time, and State keeps what follows from them. No decision looks at all waiting jobs.
 //
-//	Set…, Put, Run, Back, Remove ──► State ──Next──► who starts, ends or replaces, or when to ask again
-//	                                       ──Review, Hold, Place──► what to say of those that wait
+//	Set…, Put, Run, Requeue, Remove ──► State ──Next──► the job that starts, ends or replaces others, or when to ask again
+//	                                          ──Review, StatusHold──► what the conditions of the waiting jobs should say
 //
 // # Order
 //
-// Queues take turns, the one that started the longest ago first. Within a queue tenants share by weight, and within a
-// tenant priority comes first, then age. Sharing is deficit round robin (M. Shreedhar and G. Varghese, Efficient Fair
-// Queuing using Deficit Round Robin, 1995) with every deficit written as a start tag (P. Goyal, H. Vin, H. Cheng,
-// Start-time Fair Queuing, 1996): each start moves its tenant's tag 1/weight ahead, the lowest tag is next, equal tags
-// take turns, and the queue's virtual time is the tag of its last start. A ring visits a tenant of weight 100 for 100
-// starts in a row, and has to step over tenants that limits hold; tags interleave them, and go in a heap.
+// Queues alternate: the one whose last start is the longest ago comes first. Within a queue tenants share by weight.
+// Within a tenant priority comes first, then age.
 //
-// A line that was idle comes back at virtual time, so nobody saves up, and keeps a tag that lies ahead, so nobody is new
-// twice. A tenant is one line in a queue, whatever its jobs are called: splitting them gains nothing.
+// Sharing is deficit round robin (M. Shreedhar and G. Varghese, Efficient Fair Queuing using Deficit Round Robin, 1995),
+// with each deficit written as a start tag (P. Goyal, H. Vin, H. Cheng, Start-time Fair Queuing, 1996). A flow is all
+// jobs of one tenant in one queue, as in the API server's priority and fairness. Each start adds 1/weight to the start
+// tag of its flow. The flow with the lowest start tag is next; of equal ones, the one with the lowest sequence number,
+// which a flow gets when it becomes ready and at each start. The virtual time of a queue is the start tag of its last
+// start. A round robin gives a tenant of weight 100 its 100 starts in a row, and has to skip tenants that limits hold.
+// Start tags interleave the tenants, and a heap can sort them.
+//
+// A flow that was idle continues at virtual time, so that no tenant saves up starts. It keeps a start tag that is ahead of
+// virtual time, so that no tenant gains by leaving and coming back. A tenant has one flow in a queue, whatever its jobs
+// are called, so that it gains nothing by splitting them.
 //
 // # Bounds
 //
-// A tag is never more than 1/w ahead of virtual time. So between two starts of a tenant of weight w, while only the
-// queue's own limits hold its next job, each other tenant, of weight w', starts at most 1 + ⌊w'/w⌋ jobs, and at most one
-// if the tenant has not started lately: a tenant with one job waits for one start of each of the others, and never
-// behind their thousands. Of two tenants that always have something waiting, the starts divided by the weights are never
-// further apart than 1/w + 1/w'. Tags do not survive a restart: it costs a tenant less than 1 + w'/w of those starts.
+// A start tag is never more than 1/w ahead of virtual time. This bounds the wait of a tenant of weight w while only the
+// queue's own limits hold its next job. Between two of its starts, each other tenant, of weight w', starts at most
+// 1 + ⌊w'/w⌋ jobs, and at most one if the waiting tenant has not started a job lately. So a tenant with one job waits for
+// one start of each of the others, and never for all of their thousands. Of two tenants that always have waiting jobs, the
+// starts divided by the weights never differ by more than 1/w + 1/w'. Start tags do not survive a restart, which costs a
+// tenant less than 1 + w'/w of those starts.
 //
-// When a tenant's own limits hold a line, nothing is owed to it for that time. A tenant that is at its own maxConcurrent
-// and waits in several queues gets its slots from them in turn.
+// A tenant gets nothing in return for the time in which its own limits held its flow. A tenant that is at its own
+// maxConcurrent and waits in several queues gets its slots from these queues alternately.
 //
 // # Limits
 //
-// Slots are counted by what holds them, from the decision to start until Back or Remove. A limit of zero is none.
-// Lowering one stops nothing. A start is allowed by startsPerMinute when fewer than that many lie in the minute before
-// it, so no minute, wherever it begins, has more; starts that came to nothing do not count. Whenever Next has nothing to
-// start, something holds each one that waits.
+// A job holds its slots from the decision to start it until Requeue or Remove. A limit of zero means no limit. Lowering a
+// limit stops no running job. The limit startsPerMinute allows a start when fewer than that many starts lie in the minute
+// before it, so no minute has more of them, wherever it begins. Starts that were given back do not count. Whenever Next
+// has nothing to start, each waiting job is held by something.
 //
-// A job that overlaps with an earlier run of its schedule takes no slot, whatever is decided, so limits of its tenant do
-// not keep it from being decided when its turn comes: a template with maxConcurrentPerTenant 1 can still be replaced.
+// Deciding about a job that overlaps with an earlier run of its schedule takes no slot, whatever the decision is. So the
+// limits of its tenant do not delay that decision: a job can replace an earlier run although its template has
+// maxConcurrentPerTenant 1.
 //
-// # How
+// # Structure
 //
-// Those that wait are in heaps of heaps, each of which has only what can start as far as it goes:
+// The waiting jobs are in a hierarchy of heaps. The heap of each level, named startable, has only those elements of the
+// level below in which something can start:
 //
-//	ready queues ◄ groups ◄ stalls ◄ lanes ◄ jobs
+//	State
+//	└─ queue                a TenantQueue
+//	   └─ waveQueue         its waiting jobs of one wave of a fan-out, or all of those without a fan-out
+//	      └─ flowQueue      those of one tenant
+//	         └─ templateQueue    those of one template
+//	            └─ entry    a TenantJob
 //
-// A group is a wave of a fan-out, or all that is nobody's child; a stall is a tenant's part in it; a lane is one template
-// of that. A limit that fills up takes out one thing: a lane (template), a tenant's stalls (tenant, queue per tenant), a
-// group (fan-out), a queue. So thousands that the same limit holds are not in the way, and a fan-out of 10,000 that has
-// room for one more wakes nobody but the next. A decision costs O(log n), and as much again for each fan-out in which
-// the tenant that starts, or whose limit fills up or empties, waits in the queue.
+//	an element      is in the heap above it unless it is empty or held by
+//	queue           its suspension, its maxConcurrent, its startsPerMinute
+//	waveQueue       its fan-out's Held, OpenWave, maxConcurrent
+//	flowQueue       its tenant's Held, back-off, maxConcurrent; the queue's maxConcurrentPerTenant
+//	templateQueue   the template's maxConcurrentPerTenant
+//	entry           its own Held, its NotBefore, the runs that it replaces
+//
+// Three structures count across the hierarchy:
+//
+//	flow            a tenant in a queue: its start tag and how many of its jobs wait and run
+//	templateUsage   how many slots a tenant's jobs of a template hold
+//	scheduleRuns    a tenant's jobs of a schedule
+//
+// So a limit that is reached removes few elements: a templateQueue (template), the flowQueues of a tenant (tenant, queue
+// per tenant), a waveQueue (fan-out) or a queue. Thousands of jobs that the same limit holds cost nothing, and a fan-out of
+// 10,000 with room for one more touches only the next of its jobs. A decision costs O(log n), and as much again for each
+// fan-out of which the tenant has waiting jobs in the queue, if the tenant starts or reaches or leaves a limit.
 package queue

@@ -1,22 +1,23 @@
 package queue
 
-// heap is a binary heap whose elements know their place in it, so that any of them can be moved or taken out. The order
-// must be total, so that what comes out does not depend on what went in first.
+// heap is a binary heap whose elements know their index in it, so that any of them can be moved or removed. Its order must
+// be total, so that what comes out does not depend on the order of insertion. It is faster than container/heap, which calls
+// its methods through an interface.
 type heap[T any] struct {
 	items []T
 	less  func(a, b T) bool
-	// index is where an element keeps its place, counted from 1. Zero means that it is not in the heap.
+	// index is where an element keeps its index, counted from 1. Zero means that it is not in the heap.
 	index func(T) *int
 }
 
-func (h *heap[T]) len() int { return len(h.items) }
-
 func (h *heap[T]) empty() bool { return len(h.items) == 0 }
 
-// top is the least. There must be one.
+func (h *heap[T]) has(x T) bool { return *h.index(x) != 0 }
+
+// top is the least element. The heap must not be empty.
 func (h *heap[T]) top() T { return h.items[0] }
 
-// set sees to it that an element is in the heap, in its right place, or not in it.
+// set puts an element into the heap, or moves it to its right place, or removes it.
 func (h *heap[T]) set(x T, in bool) {
 	i := *h.index(x)
 	switch {
@@ -62,7 +63,7 @@ func (h *heap[T]) up(i int) {
 	}
 }
 
-// down says whether it moved anything.
+// down returns whether it moved the element.
 func (h *heap[T]) down(i int) bool {
 	moved := false
 	for {

@@ -2,23 +2,22 @@ package queue
 
 import (
 	"fmt"
-
-	"k8s.io/apimachinery/pkg/types"
+	"slices"
 )
 
-// Kind of what holds a TenantJob.
+// Kind is what kind of thing holds a TenantJob.
 type Kind string
 
 const (
-	// HeldByItself: what it was put with as Held.
+	// HeldByItself: its own Held, see Job.
 	HeldByItself Kind = "Itself"
 	// HeldByTime: it is not due yet.
 	HeldByTime Kind = "NotBefore"
-	// HeldByTenant: what its tenant was set with as Held, or there is no such tenant.
+	// HeldByTenant: its tenant's Held, or there is no such tenant.
 	HeldByTenant Kind = "Tenant"
 	// HeldByReplaced: an earlier run of its schedule is being stopped for it.
 	HeldByReplaced Kind = "Replaced"
-	// HeldByFanOut: what its fan-out was set with as Held, or there is no such fan-out.
+	// HeldByFanOut: its fan-out's Held, or there is no such fan-out.
 	HeldByFanOut Kind = "FanOut"
 	// HeldByWave: its wave is not open.
 	HeldByWave Kind = "Wave"
@@ -34,7 +33,7 @@ const (
 	HeldByFullTenant Kind = "TenantFull"
 	// HeldByShare: the queue's maxConcurrentPerTenant.
 	HeldByShare Kind = "QueuePerTenant"
-	// HeldByBackoff: a start of the tenant failed a moment ago.
+	// HeldByBackoff: the tenant backs off because a start of it failed.
 	HeldByBackoff Kind = "Backoff"
 	// HeldByFullQueue: the queue's maxConcurrent.
 	HeldByFullQueue Kind = "QueueFull"
@@ -42,19 +41,19 @@ const (
 	HeldByRate Kind = "Rate"
 )
 
-// Hold is what keeps a TenantJob from starting. The zero value means nothing: Next will come to it.
+// Hold is what keeps a TenantJob from starting. The zero value means that nothing does: it starts when it is next.
 type Hold struct {
 	Kind Kind
 	// By is the name of the template, tenant, fan-out or queue.
 	By string
-	// Limit is the number that it allows.
+	// Limit is the number of jobs or starts that it allows.
 	Limit int32
-	// fact is what it was fed with, in words.
-	fact string
+	// message is the caller's, if it passed one with what holds the job.
+	message string
 }
 
-// Counts says whether the time counts against maxWaitSeconds.
-func (h Hold) Counts() bool {
+// CountsAsWait is true if the time counts against maxWaitSeconds.
+func (h Hold) CountsAsWait() bool {
 	switch h.Kind {
 	case HeldByTemplate, HeldByFullTenant, HeldByShare, HeldByBackoff, HeldByFullQueue, HeldByRate, "":
 		return true
@@ -62,21 +61,21 @@ func (h Hold) Counts() bool {
 	return false
 }
 
-// Words are those for its condition. They change only when what holds it does.
-func (h Hold) Words() string {
+// Message is the status message for the job's condition. It changes only when what holds the job changes.
+func (h Hold) Message() string {
 	switch {
-	case h.fact != "":
-		return h.fact
+	case h.message != "":
+		return h.message
 	case h.Kind == "":
 		return "its turn has not come"
 	case h.Kind == HeldByTime:
 		return "it is not due (`spec.notBeforeTime`)"
 	}
-	return fmt.Sprintf(words[h.Kind], h.By, h.Limit)
+	return fmt.Sprintf(messages[h.Kind], h.By, h.Limit)
 }
 
-// words say what holds a job: the first argument is its name, the second the number that it allows.
-var words = map[Kind]string{
+// messages are formats. The first argument is the name of what holds the job, the second the number that it allows.
+var messages = map[Kind]string{
 	HeldByTenant:     "there is no tenant %[1]s",
 	HeldByReplaced:   "the earlier run of schedule %[1]s is being stopped",
 	HeldByFanOut:     "there is no fan-out %[1]s",
@@ -92,18 +91,9 @@ var words = map[Kind]string{
 	HeldByRate:       "queue %[1]s starts at most %[2]d a minute (`spec.startsPerMinute`)",
 }
 
-// Hold says what keeps a TenantJob from starting, the first of those that do: what is not a limit, then limits from the
-// narrowest to the widest. False means that it does not wait.
-func (s *State) Hold(uid types.UID) (Hold, bool) {
-	e := s.jobs[uid]
-	if e == nil || e.lane == nil {
-		return Hold{}, false
-	}
-	return s.hold(e), true
-}
-
-func (s *State) hold(e *entry) Hold {
-	for _, rule := range holds {
+// firstHold is the first of what holds a waiting job: what is no limit, then limits from the narrowest to the widest.
+func (s *State) firstHold(e *entry) Hold {
+	for _, rule := range holdRules {
 		if h := rule(s, e); h.Kind != "" {
 			return h
 		}
@@ -111,17 +101,13 @@ func (s *State) hold(e *entry) Hold {
 	return Hold{}
 }
 
-// holds says whether one thing is among what keeps a job from starting.
-func (s *State) holds(e *entry, by Hold) bool {
-	for _, rule := range holds {
-		if rule(s, e) == by {
-			return true
-		}
-	}
-	return false
+// isHeldBy is true if this is among what holds a waiting job.
+func (s *State) isHeldBy(e *entry, by Hold) bool {
+	return slices.ContainsFunc(holdRules, func(rule func(*State, *entry) Hold) bool { return rule(s, e) == by })
 }
 
-var holds = []func(*State, *entry) Hold{
+// holdRules return the zero Hold when they do not hold the job.
+var holdRules = []func(*State, *entry) Hold{
 	heldByItself, heldByTime, heldByTenant, heldByReplaced, heldByFanOut, heldByQueue,
 	heldByFullFanOut, heldByTemplate, heldByFullTenant, heldByShare, heldByBackoff, heldByFullQueue, heldByRate,
 }
@@ -130,14 +116,14 @@ func heldByItself(_ *State, e *entry) Hold {
 	if e.Held == "" {
 		return Hold{}
 	}
-	return Hold{Kind: HeldByItself, fact: e.Held}
+	return Hold{Kind: HeldByItself, message: e.Held}
 }
 
 func heldByTime(_ *State, e *entry) Hold { return holdIf(!e.isDue, HeldByTime, "", 0) }
 
 func heldByTenant(_ *State, e *entry) Hold {
-	h := holdIf(!e.tenant.known || e.tenant.Held != "", HeldByTenant, e.tenant.Name, 0)
-	h.fact = e.tenant.Held
+	h := holdIf(!e.tenant.active(), HeldByTenant, e.tenant.Name, 0)
+	h.message = e.tenant.Held
 	return h
 }
 
@@ -147,17 +133,17 @@ func heldByReplaced(_ *State, e *entry) Hold {
 
 func heldByFanOut(_ *State, e *entry) Hold {
 	f := e.fanOut
-	if f.free(e.Wave) {
+	if f.active(e.Wave) {
 		return Hold{}
 	}
-	if !f.known || f.Held != "" {
-		return Hold{Kind: HeldByFanOut, By: f.Name, fact: f.Held}
+	if !f.exists || f.Held != "" {
+		return Hold{Kind: HeldByFanOut, By: f.Name, message: f.Held}
 	}
 	return Hold{Kind: HeldByWave, By: f.Name}
 }
 
 func heldByQueue(_ *State, e *entry) Hold {
-	if !e.queue.known {
+	if !e.queue.exists {
 		return Hold{Kind: HeldByNoQueue, By: e.queue.Name}
 	}
 	return holdIf(e.queue.Suspended, HeldByQueue, e.queue.Name, 0)
@@ -171,7 +157,7 @@ func heldByFullFanOut(_ *State, e *entry) Hold {
 }
 
 func heldByTemplate(s *State, e *entry) Hold {
-	return holdIf(!s.binHasRoom(e.bin), HeldByTemplate, e.Template, s.perTenant[e.Template])
+	return holdIf(!s.usageHasRoom(e.usage), HeldByTemplate, e.Template, s.templateLimits[e.Template])
 }
 
 func heldByFullTenant(_ *State, e *entry) Hold {
@@ -180,15 +166,14 @@ func heldByFullTenant(_ *State, e *entry) Hold {
 
 func heldByShare(_ *State, e *entry) Hold {
 	limit := e.queue.MaxConcurrentPerTenant
-	return holdIf(!below(e.line.running, limit), HeldByShare, e.queue.Name, limit)
+	return holdIf(!below(e.flow.running, limit), HeldByShare, e.queue.Name, limit)
 }
 
-func heldByBackoff(_ *State, e *entry) Hold {
-	h := holdIf(e.tenant.backedOffAt != 0, HeldByBackoff, e.tenant.Name, 0)
-	if h.Kind != "" {
-		h.fact = e.tenant.refusal
+func heldByBackoff(s *State, e *entry) Hold {
+	if !s.backedOff.has(e.tenant) {
+		return Hold{}
 	}
-	return h
+	return Hold{Kind: HeldByBackoff, By: e.tenant.Name, message: e.tenant.backoffMessage}
 }
 
 func heldByFullQueue(_ *State, e *entry) Hold {

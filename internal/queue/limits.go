@@ -6,122 +6,108 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// Limits take effect with the next decision. Lowering one below what holds slots stops nothing: no more start until
-// there is room again.
+// Limits take effect with the next decision. Lowering a limit below the number of slots in use stops no running job:
+// nothing more starts until there is room again.
 
-// SetQueue says what a TenantQueue allows.
+// SetQueue sets what a TenantQueue allows.
 func (s *State) SetQueue(to Queue) { s.setQueue(to, true) }
 
-// RemoveQueue says that there is no such TenantQueue. What waits in it waits on, but in the queue that needs no object.
+// RemoveQueue notes that there is no such TenantQueue. Its waiting jobs wait until there is one, except in the default
+// queue, which needs none.
 func (s *State) RemoveQueue(name string) {
 	if s.queues[name] != nil {
 		s.setQueue(Queue{Name: name}, name == v1alpha1.DefaultQueue)
 	}
 }
 
-func (s *State) setQueue(to Queue, known bool) {
+func (s *State) setQueue(to Queue, exists bool) {
 	q := s.queueOf(to.Name)
-	if q.Queue == to && q.known == known {
+	if q.Queue == to && q.exists == exists {
 		return
 	}
-	q.Queue, q.known = to, known
-	s.exhausted.set(q, false)
-	for _, l := range q.lines {
-		s.showLine(l)
+	q.Queue, q.exists = to, exists
+	s.rateLimited.set(q, false)
+	for _, f := range q.flows {
+		s.updateFlow(f)
 	}
-	s.showQueue(q)
-	s.tidyLines(q)
+	s.updateQueue(q)
+	s.pruneQueue(q)
 }
 
-// SetTenant says what a Tenant allows.
+// SetTenant sets what a Tenant allows.
 func (s *State) SetTenant(to Tenant) { s.setTenant(to, true) }
 
-// RemoveTenant says that there is no such Tenant. Nothing of it starts.
+// RemoveTenant notes that there is no such Tenant. None of its jobs start.
 func (s *State) RemoveTenant(name string) {
 	if t := s.tenants[name]; t != nil {
 		s.setTenant(Tenant{Name: name}, false)
-		s.tidyTenant(t)
+		s.pruneTenant(t)
 	}
 }
 
-func (s *State) setTenant(to Tenant, known bool) {
+func (s *State) setTenant(to Tenant, exists bool) {
 	t := s.tenantOf(to.Name)
-	if t.Tenant == to && t.known == known {
+	if t.Tenant == to && t.exists == exists {
 		return
 	}
-	was, held := costOf(t.Weight), !t.known || t.Held != ""
-	t.Tenant, t.known = to, known
-	for l := range t.lines.all() {
-		// What it still has to wait for its last start shrinks or grows as its share does.
-		if ahead := l.tag - l.queue.virtual; ahead > 0 {
-			l.tag = l.queue.virtual + ahead*costOf(t.Weight)/was
+	oldCost, wasActive := costOf(t.Weight), t.active()
+	t.Tenant, t.exists = to, exists
+	for f := range t.flows.all() {
+		// What is left to wait for the last start changes with the weight.
+		if ahead := f.startTag - f.queue.virtualTime; ahead > 0 {
+			f.startTag = f.queue.virtualTime + ahead*costOf(t.Weight)/oldCost
 		}
-		l.queue.idle.set(l, l.waiting+l.running == 0)
-		s.showLine(l)
+		f.queue.idle.set(f, f.waiting+f.running == 0)
+		s.updateFlow(f)
 	}
-	if held != (!t.known || t.Held != "") {
-		s.runClocks(t)
+	if t.active() != wasActive {
+		s.updateStopwatches(t)
 	}
 }
 
-// runClocks starts or stops those of all of a tenant's jobs.
-func (s *State) runClocks(t *tenant) {
-	for l := range t.lines.all() {
-		for _, st := range l.stalls {
-			for _, lane := range st.lanes {
-				for _, e := range lane.jobs.items {
-					s.runClock(e)
-				}
-			}
-		}
-	}
-}
-
-// HoldBack keeps all of a tenant's jobs from starting until then, after a start of it that failed, for the reason that is
-// said of those that wait; empty means none in particular. Nobody else's wait for it, and their maxWaitSeconds goes on.
-func (s *State) HoldBack(name string, until time.Time, why string) {
-	t := s.tenantOf(name)
+// BackOff holds all jobs of a tenant until the given time, because a start of it failed. The jobs of other tenants do not
+// wait for it, and the time counts against maxWaitSeconds. Why is the status message; empty means the general one.
+func (s *State) BackOff(tenant string, until time.Time, why string) {
+	t := s.tenantOf(tenant)
 	s.backedOff.set(t, false)
-	t.backoff, t.refusal = until, why
+	t.backoffUntil, t.backoffMessage = until, why
 	s.backedOff.set(t, until.After(s.now))
-	s.showTenant(t)
+	s.updateTenant(t)
 }
 
-// SetTemplate says how many jobs of a TenantJobTemplate one tenant may run at once. Zero means no limit.
+// SetTemplate sets how many jobs of a TenantJobTemplate one tenant may run at once. Zero means no limit.
 func (s *State) SetTemplate(name string, perTenant int32) {
-	if s.perTenant[name] == perTenant {
+	if s.templateLimits[name] == perTenant {
 		return
 	}
-	if s.perTenant[name] = perTenant; perTenant == 0 {
-		delete(s.perTenant, name)
+	if s.templateLimits[name] = perTenant; perTenant == 0 {
+		delete(s.templateLimits, name)
 	}
 	for _, t := range s.tenants {
-		if b := t.bins.get(name); b != nil {
-			s.showBin(b)
+		if u := t.usages.get(name); u != nil {
+			s.updateUsage(u)
 		}
 	}
 }
 
-// TemplateLimit is what SetTemplate said last. Zero means no limit.
-func (s *State) TemplateLimit(name string) int32 { return s.perTenant[name] }
+// TemplateLimit is what SetTemplate set last. Zero means no limit.
+func (s *State) TemplateLimit(name string) int32 { return s.templateLimits[name] }
 
-// SetFanOut says what a TenantFanOut allows.
+// SetFanOut sets what a TenantFanOut allows.
 func (s *State) SetFanOut(to FanOut) { s.setFanOut(to, true) }
 
-// RemoveFanOut says that there is no such TenantFanOut. None of its children start.
+// RemoveFanOut notes that there is no such TenantFanOut. None of its children start.
 func (s *State) RemoveFanOut(name string) {
 	if f := s.fanOuts[name]; f != nil {
 		s.setFanOut(FanOut{Name: name}, false)
-		if f.running+len(f.groups) == 0 {
-			delete(s.fanOuts, name)
-		}
+		s.pruneFanOut(f)
 	}
 }
 
-func (s *State) setFanOut(to FanOut, known bool) {
+func (s *State) setFanOut(to FanOut, exists bool) {
 	f := s.fanOutOf(to.Name)
-	if f.FanOut != to || f.known != known {
-		f.FanOut, f.known = to, known
-		s.showFanOut(f)
+	if f.FanOut != to || f.exists != exists {
+		f.FanOut, f.exists = to, exists
+		s.updateFanOut(f)
 	}
 }

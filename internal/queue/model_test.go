@@ -10,30 +10,31 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// model is the dispatcher without any data structure: it looks at everything, every time.
+// model decides like State, but without heaps and counters: it goes over all jobs every time.
 type model struct {
-	now       time.Time
-	jobs      map[types.UID]*modelJob
-	queues    map[string]Queue
-	tenants   map[string]Tenant
-	fanOuts   map[string]FanOut
-	perTenant map[string]int32
-	backoff   map[string]time.Time
-	starts    map[string][]time.Time
+	now            time.Time
+	jobs           map[types.UID]*modelJob
+	queues         map[string]Queue
+	tenants        map[string]Tenant
+	fanOuts        map[string]FanOut
+	templateLimits map[string]int32
+	backoff        map[string]time.Time
+	starts         map[string][]time.Time
 
-	lines   map[lineKey]*modelLine
-	virtual map[string]int64
-	turns   map[string]uint64
-	turn    uint64
-	counts  map[slot]int
+	flows       map[flowKey]*modelFlow
+	virtualTime map[string]int64
+	// queueSequence is the sequence number of each queue's last start.
+	queueSequence map[string]uint64
+	lastSequence  uint64
+	counts        map[slot]int
 }
 
-type lineKey struct{ queue, tenant string }
+type flowKey struct{ queue, tenant string }
 
-type modelLine struct {
-	tag   int64
-	turn  uint64
-	ready int
+type modelFlow struct {
+	startTag int64
+	sequence uint64
+	ready    int
 }
 
 type modelJob struct {
@@ -47,15 +48,16 @@ func newModel(now time.Time) *model {
 	return &model{
 		now: now, jobs: map[types.UID]*modelJob{},
 		queues:  map[string]Queue{v1alpha1.DefaultQueue: {Name: v1alpha1.DefaultQueue}},
-		tenants: map[string]Tenant{}, fanOuts: map[string]FanOut{}, perTenant: map[string]int32{},
+		tenants: map[string]Tenant{}, fanOuts: map[string]FanOut{}, templateLimits: map[string]int32{},
 		backoff: map[string]time.Time{}, starts: map[string][]time.Time{},
-		lines: map[lineKey]*modelLine{}, virtual: map[string]int64{}, turns: map[string]uint64{},
+		flows: map[flowKey]*modelFlow{}, virtualTime: map[string]int64{}, queueSequence: map[string]uint64{},
 	}
 }
 
-// forget what does not survive a restart.
+// forget clears what does not survive a restart.
 func (m *model) forget() {
-	m.lines, m.virtual, m.turns, m.turn = map[lineKey]*modelLine{}, map[string]int64{}, map[string]uint64{}, 0
+	m.flows, m.virtualTime = map[flowKey]*modelFlow{}, map[string]int64{}
+	m.queueSequence, m.lastSequence = map[string]uint64{}, 0
 	for _, j := range m.jobs {
 		j.replacing = false
 	}
@@ -69,7 +71,7 @@ func (j *modelJob) slots() []slot {
 		{"template", j.Template, j.Tenant}, {"fan-out", j.FanOut, ""}, {"schedule", j.Schedule, j.Tenant}}
 }
 
-// count the slots that are held. They are counted anew after every change.
+// count returns how many jobs hold a slot. settle clears the counts, and they are made again.
 func (m *model) count(of slot) int {
 	if m.counts == nil {
 		m.counts = map[slot]int{}
@@ -127,7 +129,7 @@ func (m *model) held(j *modelJob) []Kind {
 	if j.FanOut != "" {
 		add(full(f.MaxConcurrent, m.count(slot{"fan-out", j.FanOut, ""})), HeldByFullFanOut)
 	}
-	add(full(m.perTenant[j.Template], m.count(slot{"template", j.Template, j.Tenant})), HeldByTemplate)
+	add(full(m.templateLimits[j.Template], m.count(slot{"template", j.Template, j.Tenant})), HeldByTemplate)
 	add(full(tenant.MaxConcurrent, m.count(slot{"tenant", j.Tenant, ""})), HeldByFullTenant)
 	add(full(q.MaxConcurrentPerTenant, m.count(slot{"queue", j.Queue, j.Tenant})), HeldByShare)
 	add(m.backoff[j.Tenant].After(m.now), HeldByBackoff)
@@ -146,8 +148,8 @@ func (m *model) lastMinute(queue string) int {
 	return n
 }
 
-// decidable says whether a job that these hold is decided about when its turn comes: it can start, or it overlaps and
-// would take no slot of its tenant.
+// decidable is true if Next may decide about a job that these hold: it can start, or it overlaps, so that the decision
+// takes no slot of its tenant.
 func (m *model) decidable(j *modelJob, held []Kind) bool {
 	overlaps := m.overlaps(j)
 	return !slices.ContainsFunc(held, func(k Kind) bool {
@@ -156,10 +158,10 @@ func (m *model) decidable(j *modelJob, held []Kind) bool {
 }
 
 func (m *model) clockRuns(held []Kind) bool {
-	return !slices.ContainsFunc(held, func(k Kind) bool { return !(Hold{Kind: k}).Counts() })
+	return !slices.ContainsFunc(held, func(k Kind) bool { return !(Hold{Kind: k}).CountsAsWait() })
 }
 
-// expired says whether a job has waited for its MaxWait.
+// expired is true if a job has waited for its MaxWait.
 func (m *model) expired(j *modelJob) bool {
 	return !j.holds && j.MaxWait > 0 && j.waited >= j.MaxWait && m.clockRuns(m.held(j))
 }
@@ -176,28 +178,28 @@ func (m *model) next() *modelJob {
 }
 
 func (m *model) before(a, b *modelJob) bool {
-	la, lb := m.lines[lineKey{a.Queue, a.Tenant}], m.lines[lineKey{b.Queue, b.Tenant}]
+	fa, fb := m.flows[flowKey{a.Queue, a.Tenant}], m.flows[flowKey{b.Queue, b.Tenant}]
 	priorities := []v1alpha1.JobPriority{v1alpha1.PriorityHigh, v1alpha1.PriorityMedium, v1alpha1.PriorityLow}
 	return cmp.Or(
-		cmp.Compare(m.turns[a.Queue], m.turns[b.Queue]), cmp.Compare(a.Queue, b.Queue),
-		cmp.Compare(la.tag, lb.tag), cmp.Compare(la.turn, lb.turn),
+		cmp.Compare(m.queueSequence[a.Queue], m.queueSequence[b.Queue]), cmp.Compare(a.Queue, b.Queue),
+		cmp.Compare(fa.startTag, fb.startTag), cmp.Compare(fa.sequence, fb.sequence),
 		cmp.Compare(slices.Index(priorities, a.Priority), slices.Index(priorities, b.Priority)),
 		a.Created.Compare(b.Created), cmp.Compare(a.UID, b.UID),
 	) < 0
 }
 
 func (m *model) start(j *modelJob) {
-	l := m.lines[lineKey{j.Queue, j.Tenant}]
-	m.virtual[j.Queue] = max(m.virtual[j.Queue], l.tag)
-	l.tag = m.virtual[j.Queue] + costOf(m.tenants[j.Tenant].Weight)
-	m.turn += 2
-	l.turn, m.turns[j.Queue] = m.turn-1, m.turn
+	f := m.flows[flowKey{j.Queue, j.Tenant}]
+	m.virtualTime[j.Queue] = max(m.virtualTime[j.Queue], f.startTag)
+	f.startTag = m.virtualTime[j.Queue] + costOf(m.tenants[j.Tenant].Weight)
+	m.lastSequence += 2
+	f.sequence, m.queueSequence[j.Queue] = m.lastSequence-1, m.lastSequence
 	j.holds, j.started = true, m.now
 	m.starts[j.Queue] = append(m.starts[j.Queue], m.now)
 	m.settle()
 }
 
-// settle brings lines into play that have become ready.
+// settle updates what follows from the jobs: their slots, which of them replace runs, and which flows are ready.
 func (m *model) settle() {
 	m.counts = nil
 	for _, j := range m.jobs {
@@ -205,23 +207,23 @@ func (m *model) settle() {
 			j.replacing = false
 		}
 	}
-	ready := map[lineKey]int{}
+	ready := map[flowKey]int{}
 	for _, j := range m.jobs {
-		k := lineKey{j.Queue, j.Tenant}
-		if m.lines[k] == nil {
-			m.lines[k] = &modelLine{}
+		k := flowKey{j.Queue, j.Tenant}
+		if m.flows[k] == nil {
+			m.flows[k] = &modelFlow{}
 		}
 		if j.isReady() {
 			ready[k]++
 		}
 	}
-	for k, l := range m.lines {
-		if l.ready == 0 && ready[k] > 0 {
-			l.tag = max(l.tag, m.virtual[k.queue])
-			m.turn++
-			l.turn = m.turn
+	for k, f := range m.flows {
+		if f.ready == 0 && ready[k] > 0 {
+			f.startTag = max(f.startTag, m.virtualTime[k.queue])
+			m.lastSequence++
+			f.sequence = m.lastSequence
 		}
-		l.ready = ready[k]
+		f.ready = ready[k]
 	}
 }
 
@@ -259,7 +261,7 @@ func (m *model) put(j Job) {
 	m.settle()
 }
 
-func (m *model) back(uid types.UID) {
+func (m *model) requeue(uid types.UID) {
 	j := m.jobs[uid]
 	if i := slices.Index(m.starts[j.Queue], j.started); i >= 0 {
 		m.starts[j.Queue] = slices.Delete(m.starts[j.Queue], i, i+1)
@@ -275,9 +277,9 @@ func (m *model) remove(uid types.UID) {
 
 func (m *model) setWeight(t Tenant) {
 	old := m.tenants[t.Name]
-	for k, l := range m.lines {
-		if ahead := l.tag - m.virtual[k.queue]; k.tenant == t.Name && ahead > 0 {
-			l.tag = m.virtual[k.queue] + ahead*costOf(t.Weight)/costOf(old.Weight)
+	for k, f := range m.flows {
+		if ahead := f.startTag - m.virtualTime[k.queue]; k.tenant == t.Name && ahead > 0 {
+			f.startTag = m.virtualTime[k.queue] + ahead*costOf(t.Weight)/costOf(old.Weight)
 		}
 	}
 	m.tenants[t.Name] = t

@@ -8,71 +8,71 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// Advance tells the time. Call it before feeding, so that the clocks of maxWaitSeconds stop and start on time.
+// Advance sets the time. Call it before any update, so that the clocks of maxWaitSeconds stop and start at the right time.
 func (s *State) Advance(now time.Time) {
 	s.now = now
-	for !s.due.empty() && !s.due.top().NotBefore.After(now) {
-		s.showDue(s.due.top())
+	for !s.notDue.empty() && !s.notDue.top().NotBefore.After(now) {
+		s.updateDue(s.notDue.top())
 	}
-	for !s.backedOff.empty() && !s.backedOff.top().backoff.After(now) {
+	for !s.backedOff.empty() && !s.backedOff.top().backoffUntil.After(now) {
 		t := s.backedOff.top()
 		s.backedOff.set(t, false)
-		s.showTenant(t)
-		s.tidyTenant(t)
+		s.updateTenant(t)
+		s.pruneTenant(t)
 	}
-	for !s.exhausted.empty() && !s.exhausted.top().notUntil.After(now) {
-		q := s.exhausted.top()
-		s.exhausted.set(q, false)
-		s.showQueue(q)
+	for !s.rateLimited.empty() && !s.rateLimited.top().rateLimitedUntil.After(now) {
+		q := s.rateLimited.top()
+		s.rateLimited.set(q, false)
+		s.updateQueue(q)
 	}
 }
 
-// Next decides about one TenantJob, and keeps what it decided: slots are taken with ActionStart. Call it until it
+// Next decides about one TenantJob and records the decision: with ActionStart the slots are taken. Call it until it
 // returns ActionNone.
 func (s *State) Next(now time.Time) Decision {
 	s.Advance(now)
 	if !s.expiring.empty() && !s.expiring.top().deadline.After(now) {
-		return s.expire(s.expiring.top().expiry.top())
+		return s.expire(s.expiring.top().expiring.top())
 	}
-	for !s.ready.empty() {
-		q := s.ready.top()
+	for !s.startable.empty() {
+		q := s.startable.top()
 		if at := q.starts.next(now, q.StartsPerMinute); at.After(now) {
-			q.notUntil = at
-			s.exhausted.set(q, true)
-			s.showQueue(q)
+			q.rateLimitedUntil = at
+			s.rateLimited.set(q, true)
+			s.updateQueue(q)
 			continue
 		}
-		e := q.open.top().first.job
+		e := q.startable.top().head.job
 		if e.overlaps() {
 			return s.overlap(e)
 		}
 		s.start(e)
 		return Decision{Action: ActionStart, Job: e.Job}
 	}
-	return Decision{At: s.wake()}
+	return Decision{At: s.nextChange()}
 }
 
-// start takes slots for a job and moves its tenant back in the line.
+// start takes the slots of a job and moves its flow back.
 func (s *State) start(e *entry) {
-	q, l := e.queue, e.line
-	s.detach(e)
-	q.virtual = max(q.virtual, l.tag)
-	l.tag = q.virtual + costOf(l.tenant.Weight)
-	l.turn, q.turn = s.turn(), s.turn()
+	q, f := e.queue, e.flow
+	s.dequeue(e)
+	q.virtualTime = max(q.virtualTime, f.startTag)
+	f.startTag = q.virtualTime + costOf(f.tenant.Weight)
+	f.sequence, q.sequence = s.nextSequence(), s.nextSequence()
 	q.starts.add(s.now)
-	s.moveBack(l)
-	s.take(e, s.now)
-	s.showQueue(q)
-	s.tidyLines(q)
+	s.reorderFlow(f)
+	s.takeSlots(e, s.now)
+	s.updateQueue(q)
+	s.pruneQueue(q)
 }
 
-// overlap decides about a job whose turn it is while an earlier run of its schedule holds a slot of its tenant.
+// overlap decides about a job that is next while an earlier run of its schedule holds a slot of its tenant.
 func (s *State) overlap(e *entry) Decision {
 	d := Decision{Action: ActionOverlapped, Job: e.Job, Earlier: slices.Sorted(maps.Keys(e.schedule.running))}
 	if e.Overlap == v1alpha1.ConcurrencyReplace {
 		d.Action = ActionReplace
 		e.replacing = true
-		s.showJob(e)
+		s.updateReady(e)
 	} else {
 		s.remove(e)
 	}
@@ -80,27 +80,27 @@ func (s *State) overlap(e *entry) Decision {
 }
 
 func (s *State) expire(e *entry) Decision {
-	d := Decision{Action: ActionExpire, Job: e.Job, Hold: s.hold(e)}
+	d := Decision{Action: ActionExpire, Job: e.Job, Hold: s.firstHold(e)}
 	s.remove(e)
 	return d
 }
 
-// wake is when something changes by itself. Zero means never.
-func (s *State) wake() time.Time {
+// nextChange is when the passing of time changes something. Zero means never.
+func (s *State) nextChange() time.Time {
 	var at time.Time
 	sooner := func(t time.Time) {
 		if at.IsZero() || t.Before(at) {
 			at = t
 		}
 	}
-	if !s.due.empty() {
-		sooner(s.due.top().NotBefore)
+	if !s.notDue.empty() {
+		sooner(s.notDue.top().NotBefore)
 	}
 	if !s.backedOff.empty() {
-		sooner(s.backedOff.top().backoff)
+		sooner(s.backedOff.top().backoffUntil)
 	}
-	if !s.exhausted.empty() {
-		sooner(s.exhausted.top().notUntil)
+	if !s.rateLimited.empty() {
+		sooner(s.rateLimited.top().rateLimitedUntil)
 	}
 	if !s.expiring.empty() {
 		sooner(s.expiring.top().deadline)

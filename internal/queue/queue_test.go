@@ -51,109 +51,109 @@ func TestHold(t *testing.T) {
 		job func(*Job)
 		// hold sets the limit that holds it, lift takes it away.
 		hold, lift func(*State)
-		words      string
+		message    string
 		// uncounted means that the time does not count against maxWaitSeconds.
 		uncounted bool
 	}{
 		"by itself": {
-			job:   func(j *Job) { j.Held = "template report is not ready" },
-			lift:  func(s *State) { s.Put(givenJob()) },
-			words: "template report is not ready", uncounted: true,
+			job:     func(j *Job) { j.Held = "template report is not ready" },
+			lift:    func(s *State) { s.Put(givenJob()) },
+			message: "template report is not ready", uncounted: true,
 		},
 		"not due": {
-			job:   func(j *Job) { j.NotBefore = noon.Add(time.Minute) },
-			lift:  func(s *State) { s.Advance(noon.Add(time.Minute)) },
-			words: "it is not due (`spec.notBeforeTime`)", uncounted: true,
+			job:     func(j *Job) { j.NotBefore = noon.Add(time.Minute) },
+			lift:    func(s *State) { s.Advance(noon.Add(time.Minute)) },
+			message: "it is not due (`spec.notBeforeTime`)", uncounted: true,
 		},
 		"tenant suspended": {
-			hold:  func(s *State) { s.SetTenant(Tenant{Name: "acme", Held: "tenant acme is suspended"}) },
-			lift:  func(s *State) { s.SetTenant(Tenant{Name: "acme"}) },
-			words: "tenant acme is suspended", uncounted: true,
+			hold:    func(s *State) { s.SetTenant(Tenant{Name: "acme", Held: "tenant acme is suspended"}) },
+			lift:    func(s *State) { s.SetTenant(Tenant{Name: "acme"}) },
+			message: "tenant acme is suspended", uncounted: true,
 		},
 		"no tenant": {
-			hold:  func(s *State) { s.RemoveTenant("acme") },
-			lift:  func(s *State) { s.SetTenant(Tenant{Name: "acme"}) },
-			words: "there is no tenant acme", uncounted: true,
+			hold:    func(s *State) { s.RemoveTenant("acme") },
+			lift:    func(s *State) { s.SetTenant(Tenant{Name: "acme"}) },
+			message: "there is no tenant acme", uncounted: true,
 		},
 		"fan-out paused": {
-			hold:  func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1", Held: "fan-out nightly-1 is paused"}) },
-			lift:  func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1"}) },
-			words: "fan-out nightly-1 is paused", uncounted: true,
+			hold:    func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1", Held: "fan-out nightly-1 is paused"}) },
+			lift:    func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1"}) },
+			message: "fan-out nightly-1 is paused", uncounted: true,
 		},
 		"no fan-out": {
-			hold:  func(s *State) { s.RemoveFanOut("nightly-1") },
-			lift:  func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1"}) },
-			words: "there is no fan-out nightly-1", uncounted: true,
+			hold:    func(s *State) { s.RemoveFanOut("nightly-1") },
+			lift:    func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1"}) },
+			message: "there is no fan-out nightly-1", uncounted: true,
 		},
 		"closed wave": {
-			job:   func(j *Job) { j.Wave = 2 },
-			hold:  func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1", OpenWave: 1}) },
-			lift:  func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1", OpenWave: 2}) },
-			words: "fan-out nightly-1 has not come to its wave", uncounted: true,
+			job:     func(j *Job) { j.Wave = 2 },
+			hold:    func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1", OpenWave: 1}) },
+			lift:    func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1", OpenWave: 2}) },
+			message: "fan-out nightly-1 has not come to its wave", uncounted: true,
 		},
 		"fan-out full": {
 			hold: func(s *State) {
 				s.SetFanOut(FanOut{Name: "nightly-1", MaxConcurrent: 3})
 				running(s, 3)
 			},
-			lift:  func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1", MaxConcurrent: 4}) },
-			words: "fan-out nightly-1 is full (`spec.strategy.maxConcurrent`: 3)", uncounted: true,
+			lift:    func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1", MaxConcurrent: 4}) },
+			message: "fan-out nightly-1 is full (`spec.strategy.maxConcurrent`: 3)", uncounted: true,
 		},
 		"no queue": {
-			hold:  func(s *State) { s.RemoveQueue("checks") },
-			lift:  func(s *State) { s.SetQueue(Queue{Name: "checks"}) },
-			words: "there is no TenantQueue checks: create it", uncounted: true,
+			hold:    func(s *State) { s.RemoveQueue("checks") },
+			lift:    func(s *State) { s.SetQueue(Queue{Name: "checks"}) },
+			message: "there is no TenantQueue checks: create it", uncounted: true,
 		},
 		"queue suspended": {
-			hold:  func(s *State) { s.SetQueue(Queue{Name: "checks", Suspended: true}) },
-			lift:  func(s *State) { s.SetQueue(Queue{Name: "checks"}) },
-			words: "queue checks is suspended (`spec.suspend`)", uncounted: true,
+			hold:    func(s *State) { s.SetQueue(Queue{Name: "checks", Suspended: true}) },
+			lift:    func(s *State) { s.SetQueue(Queue{Name: "checks"}) },
+			message: "queue checks is suspended (`spec.suspend`)", uncounted: true,
 		},
 		"template": {
 			hold: func(s *State) {
 				s.SetTemplate("report", 1)
 				running(s, 1)
 			},
-			lift:  func(s *State) { s.SetTemplate("report", 0) },
-			words: "template report runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)",
+			lift:    func(s *State) { s.SetTemplate("report", 0) },
+			message: "template report runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)",
 		},
 		"tenant full": {
 			hold: func(s *State) {
 				s.SetTenant(Tenant{Name: "acme", MaxConcurrent: 2})
 				running(s, 2)
 			},
-			lift:  func(s *State) { s.SetTenant(Tenant{Name: "acme", MaxConcurrent: 3}) },
-			words: "tenant acme runs at most 2 jobs at once (`spec.jobs.maxConcurrent`)",
+			lift:    func(s *State) { s.SetTenant(Tenant{Name: "acme", MaxConcurrent: 3}) },
+			message: "tenant acme runs at most 2 jobs at once (`spec.jobs.maxConcurrent`)",
 		},
 		"queue per tenant": {
 			hold: func(s *State) {
 				s.SetQueue(Queue{Name: "checks", MaxConcurrentPerTenant: 2})
 				running(s, 2)
 			},
-			lift:  func(s *State) { s.SetQueue(Queue{Name: "checks", MaxConcurrentPerTenant: 3}) },
-			words: "queue checks runs at most 2 at once for a tenant (`spec.maxConcurrentPerTenant`)",
+			lift:    func(s *State) { s.SetQueue(Queue{Name: "checks", MaxConcurrentPerTenant: 3}) },
+			message: "queue checks runs at most 2 at once for a tenant (`spec.maxConcurrentPerTenant`)",
 		},
 		"backoff": {
-			hold:  func(s *State) { s.HoldBack("acme", noon.Add(time.Second), "") },
-			lift:  func(s *State) { s.HoldBack("acme", time.Time{}, "") },
-			words: "a start of tenant acme failed, its next one is tried soon",
+			hold:    func(s *State) { s.BackOff("acme", noon.Add(time.Second), "") },
+			lift:    func(s *State) { s.BackOff("acme", time.Time{}, "") },
+			message: "a start of tenant acme failed, its next one is tried soon",
 		},
 		"queue full of others": {
 			hold: func(s *State) {
 				s.SetQueue(Queue{Name: "checks", MaxConcurrent: 20})
 				running(s, 20, other)
 			},
-			lift:  func(s *State) { s.SetQueue(Queue{Name: "checks", MaxConcurrent: 21}) },
-			words: "queue checks is full (`spec.maxConcurrent`: 20)",
+			lift:    func(s *State) { s.SetQueue(Queue{Name: "checks", MaxConcurrent: 21}) },
+			message: "queue checks is full (`spec.maxConcurrent`: 20)",
 		},
 		"rate": {
 			hold: func(s *State) {
 				s.SetQueue(Queue{Name: "checks", StartsPerMinute: 2})
-				s.Started("checks", noon.Add(-time.Second))
-				s.Started("checks", noon.Add(-59*time.Second))
+				s.RecordStart("checks", noon.Add(-time.Second))
+				s.RecordStart("checks", noon.Add(-59*time.Second))
 			},
-			lift:  func(s *State) { s.Advance(noon.Add(time.Second)) },
-			words: "queue checks starts at most 2 a minute (`spec.startsPerMinute`)",
+			lift:    func(s *State) { s.Advance(noon.Add(time.Second)) },
+			message: "queue checks starts at most 2 a minute (`spec.startsPerMinute`)",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -169,25 +169,25 @@ func TestHold(t *testing.T) {
 			if d := s.Next(noon); d.Action != ActionNone {
 				t.Fatalf("decided %+v", d)
 			}
-			h, waits := s.Hold("job")
-			if !waits || h.Words() != tc.words || h.Counts() == tc.uncounted {
-				t.Errorf("held by %+v, want %q", h, tc.words)
+			h, waits := s.holdOf("job")
+			if !waits || h.Message() != tc.message || h.CountsAsWait() == tc.uncounted {
+				t.Errorf("held by %+v, want %q", h, tc.message)
 			}
 			if early := s.Review(1, 1<<30, time.Second); len(early) > 0 {
-				t.Errorf("told at once: %+v", early)
+				t.Errorf("stale before it has settled: %+v", early)
 			}
-			want := []Told{{job, h}}
+			want := []StaleStatus{{job, h}}
 			if h.Kind == HeldByItself {
 				want = nil
 			}
-			if told := s.Review(1, 1<<30, 0); !slices.Equal(told, want) {
-				t.Errorf("told %+v, want %+v", told, want)
+			if stale := s.Review(1, 1<<30, 0); !slices.Equal(stale, want) {
+				t.Errorf("stale %+v, want %+v", stale, want)
 			}
 			if again := s.Review(100, 1<<30, 0); len(again) > 0 {
-				t.Errorf("told again: %+v", again)
+				t.Errorf("stale again: %+v", again)
 			}
 			tc.lift(s)
-			if h, waits := s.Hold("job"); !waits || h.Kind != "" {
+			if h, waits := s.holdOf("job"); !waits || h.Kind != "" {
 				t.Errorf("lifted, and held by %+v", h)
 			}
 			if d := s.Next(s.now); d.Action != ActionStart || d.Job.UID != "job" {
@@ -247,7 +247,7 @@ func TestRate(t *testing.T) {
 			s = given()
 			s.SetQueue(Queue{Name: "checks", StartsPerMinute: 7})
 			for _, at := range starts {
-				s.Started("checks", at)
+				s.RecordStart("checks", at)
 			}
 			s.Put(givenJob(other, uid("19")))
 		}
@@ -257,8 +257,8 @@ func TestRate(t *testing.T) {
 			d = s.Next(now)
 		}
 		if n%5 == 0 {
-			// It came to nothing, and does not count.
-			s.Back(d.Job.UID)
+			// A start that is given back does not count.
+			s.Requeue(d.Job.UID)
 			s.Remove(d.Job.UID)
 			continue
 		}
@@ -275,7 +275,7 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// TestKeepsSlots: nothing but Back and Remove gives slots back, and a limit that is lowered stops nothing.
+// TestKeepsSlots: only Requeue and Remove give slots back, and lowering a limit stops nothing.
 func TestKeepsSlots(t *testing.T) {
 	s := given()
 	s.Put(givenJob())
@@ -289,8 +289,8 @@ func TestKeepsSlots(t *testing.T) {
 	if diff := cmp.Diff(Counts{Running: 2}, s.Counts("checks")); diff != "" {
 		t.Error(diff)
 	}
-	s.Back("job")
-	s.Back("job")
+	s.Requeue("job")
+	s.Requeue("job")
 	if diff := cmp.Diff(Counts{Waiting: 1, Running: 1, Oldest: noon.Add(-time.Hour)}, s.Counts("checks")); diff != "" {
 		t.Error(diff)
 	}
@@ -304,18 +304,17 @@ func TestKeepsSlots(t *testing.T) {
 	}
 }
 
-// TestWordsHaveNoTimes keeps messages stable.
-func TestWordsHaveNoTimes(t *testing.T) {
+// TestMessagesHaveNoTimes: messages are stable.
+func TestMessagesHaveNoTimes(t *testing.T) {
 	for _, kind := range []Kind{HeldByTime, HeldByBackoff, HeldByRate} {
-		if words := (Hold{Kind: kind, By: "x", Limit: 1}).Words(); strings.Contains(words, ":") {
-			t.Errorf("%s: %q", kind, words)
+		if message := (Hold{Kind: kind, By: "x", Limit: 1}).Message(); strings.Contains(message, ":") {
+			t.Errorf("%s: %q", kind, message)
 		}
 	}
 }
 
-// What was said of a job stays for as long as it is true, also when somebody else had said it: the dispatcher before a
-// restart.
-func TestTell(t *testing.T) {
+// TestStatusHold: a status message stays as long as it is true, also one from before a restart.
+func TestStatusHold(t *testing.T) {
 	const settle = time.Second
 	s := given()
 	s.SetQueue(Queue{Name: "checks", MaxConcurrent: 1})
@@ -326,50 +325,50 @@ func TestTell(t *testing.T) {
 	s.Put(givenJob())
 	const byTenant, byQueue = "tenant acme runs at most 1 jobs at once (`spec.jobs.maxConcurrent`)", "queue checks is full (`spec.maxConcurrent`: 1)"
 	for _, step := range []struct {
-		name, said, want string
-		do               func()
+		name, current, want string
+		do                  func()
 	}{
 		{name: "young", want: ""},
-		{name: "young, and said before", said: byQueue, want: byQueue},
-		{name: "still true", said: byQueue, want: byQueue},
-		{name: "no longer true", said: byQueue, want: byTenant, do: func() {
+		{name: "young, with a message", current: byQueue, want: byQueue},
+		{name: "still true", current: byQueue, want: byQueue},
+		{name: "no longer true", current: byQueue, want: byTenant, do: func() {
 			s.Advance(noon.Add(settle))
 			s.SetQueue(Queue{Name: "checks"})
 		}},
-		{name: "something else was said", said: "nonsense", want: byTenant},
-		{name: "nothing holds it", said: byTenant, want: "", do: func() { s.SetTenant(Tenant{Name: "acme"}) }},
+		{name: "another message", current: "nonsense", want: byTenant},
+		{name: "nothing holds it", current: byTenant, want: "", do: func() { s.SetTenant(Tenant{Name: "acme"}) }},
 	} {
 		if step.do != nil {
 			step.do()
 		}
-		words := ""
-		if h := s.Tell("job", step.said, settle); h.Kind != "" {
-			words = h.Words()
+		message := ""
+		if h := s.StatusHold("job", step.current, settle); h.Kind != "" {
+			message = h.Message()
 		}
-		if words != step.want {
-			t.Errorf("%s: said %q, want %q", step.name, words, step.want)
+		if message != step.want {
+			t.Errorf("%s: message %q, want %q", step.name, message, step.want)
 		}
 	}
 }
 
-// A flood is told of bit by bit, and nobody in it is passed over.
-func TestReviewTellsSoManyAtOnce(t *testing.T) {
+// TestReviewReturnsAtMost: each call returns at most so many jobs, and no job is left out.
+func TestReviewReturnsAtMost(t *testing.T) {
 	s := given()
 	s.SetQueue(Queue{Name: "checks", Suspended: true})
 	for i := range 5 {
 		s.Put(givenJob(uid(types.UID(fmt.Sprint(i)))))
 	}
-	told := map[types.UID]bool{}
+	stale := map[types.UID]bool{}
 	for _, want := range []int{2, 2, 1, 0} {
 		some := s.Review(100, 2, 0)
 		if len(some) != want {
-			t.Errorf("told %d, want %d", len(some), want)
+			t.Errorf("%d are stale, want %d", len(some), want)
 		}
 		for _, one := range some {
-			told[one.Job.UID] = true
+			stale[one.Job.UID] = true
 		}
 	}
-	if len(told) != 5 {
-		t.Errorf("%d of 5 were told", len(told))
+	if len(stale) != 5 {
+		t.Errorf("%d of 5 were returned", len(stale))
 	}
 }

@@ -8,8 +8,8 @@ import (
 // window is the minute of startsPerMinute.
 const window = time.Minute
 
-// startLog knows the starts of the last minute, so that no minute ever has more of them than the limit: a start is allowed
-// when fewer than startsPerMinute lie in the minute before it. It is kept without a limit too, since one may be set.
+// startLog has the starts of the last minute. A start is allowed when fewer than startsPerMinute of them lie in the minute
+// before it, so that no minute ever has more. Starts are recorded without a limit, too, since a limit may be set later.
 type startLog struct {
 	times    []time.Time
 	unsorted bool
@@ -22,8 +22,8 @@ func (l *startLog) add(t time.Time) {
 	l.times = append(l.times, t)
 }
 
-// forget a start that came to nothing.
-func (l *startLog) forget(t time.Time) {
+// remove removes a start that was given back.
+func (l *startLog) remove(t time.Time) {
 	for i, at := range slices.Backward(l.times) {
 		if at.Equal(t) {
 			l.times = slices.Delete(l.times, i, i+1)
@@ -32,8 +32,9 @@ func (l *startLog) forget(t time.Time) {
 	}
 }
 
-// settle forgets what is older than the window. What seems to lie ahead was started now at the latest.
-func (l *startLog) settle(now time.Time) {
+// prune sorts the starts and removes those that are older than the window. A start cannot be later than now, so a time
+// that is ahead counts as now.
+func (l *startLog) prune(now time.Time) {
 	if l.unsorted {
 		slices.SortFunc(l.times, time.Time.Compare)
 		l.unsorted = false
@@ -48,9 +49,9 @@ func (l *startLog) settle(now time.Time) {
 	l.times = l.times[old:]
 }
 
-// next is when a start is allowed: not after now if it is allowed now.
+// next is when a start is allowed. It is not after now if a start is allowed now.
 func (l *startLog) next(now time.Time, limit int32) time.Time {
-	l.settle(now)
+	l.prune(now)
 	over := len(l.times) - int(limit)
 	if limit <= 0 || over < 0 {
 		return now

@@ -6,102 +6,97 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// review goes round over all that wait, so that the words of their conditions are written once and stay true, and a
-// thousand that wait cost no write while the same thing holds them.
+// review finds waiting jobs whose status message is out of date. A status message stays as long as what it names holds the
+// job, so that a thousand waiting jobs cost no write while the same limit holds them.
 type review struct {
-	// unseen are those that nothing was told of yet. Some of them may wait no longer.
-	unseen []*entry
-	order  []*entry
+	// waiting has all waiting jobs, in no particular order.
+	waiting []*entry
+	// cursor is the index in waiting of the job that was reviewed last.
 	cursor int
+	// unreviewed has the jobs that have waited without a status message and were not reviewed since. Some of them may no
+	// longer wait.
+	unreviewed []*entry
 }
 
-// reviewed is a job's part in it.
-type reviewed struct {
-	// since is when it was first fed.
-	since    time.Time
-	told     Hold
-	reviewAt int
-}
-
-// Told is what is to be said of a TenantJob.
-type Told struct {
+// StaleStatus is a TenantJob whose status message is out of date, and what the message should say.
+type StaleStatus struct {
 	Job  Job
 	Hold Hold
 }
 
-// Review looks at n of those that wait, new ones first and then all in turn, and returns those, at most so many, that are
-// held by something of which nothing was said yet: whatever was said last holds them no longer. Those that have not waited for the
-// time settle are left out, since most of them start before that, and so is what HeldByItself: whoever fed it knows. Call
-// it when Next has nothing to start, and write what it returns.
-func (s *State) Review(n, most int, settle time.Duration) []Told {
-	var told []Told
-	look := func(e *entry) {
-		if hold, news := s.tell(e, settle); news {
-			told = append(told, Told{e.Job, hold})
+// Review reviews n waiting jobs, first the new ones and then all of them by turns. It returns those, at most as many as
+// most, whose status message is out of date: none was set, or what it names holds the job no longer. It leaves out jobs
+// that have waited for less than settle, since most of them start before that, and jobs held by HeldByItself, since the
+// caller sets that message. Call it when Next has nothing to start, and write what it returns.
+func (s *State) Review(n, most int, settle time.Duration) []StaleStatus {
+	var stale []StaleStatus
+	check := func(e *entry) {
+		if hold, changed := s.updateStatusHold(e, settle); changed {
+			stale = append(stale, StaleStatus{e.Job, hold})
 		}
 	}
-	for ; n > 0 && len(s.unseen) > 0 && len(told) < most; n-- {
-		e := s.unseen[0]
-		if e.reviewAt != 0 && s.now.Before(e.since.Add(settle)) {
+	r := &s.review
+	for ; n > 0 && len(r.unreviewed) > 0 && len(stale) < most; n-- {
+		e := r.unreviewed[0]
+		if e.waits() && s.now.Before(e.knownSince.Add(settle)) {
 			break
 		}
-		s.unseen[0] = nil
-		s.unseen = s.unseen[1:]
-		if e.reviewAt != 0 {
-			look(e)
+		r.unreviewed[0] = nil
+		r.unreviewed = r.unreviewed[1:]
+		if e.waits() {
+			check(e)
 		}
 	}
-	for n = min(n, len(s.order)); n > 0 && len(told) < most; n-- {
-		s.cursor = (s.cursor + 1) % len(s.order)
-		look(s.order[s.cursor])
+	for n = min(n, len(r.waiting)); n > 0 && len(stale) < most; n-- {
+		r.cursor = (r.cursor + 1) % len(r.waiting)
+		check(r.waiting[r.cursor])
 	}
-	return told
+	return stale
 }
 
-// Tell is what is to be said of a TenantJob that waits, when its condition says this now. What is said stays for as long
-// as it is true. The zero Hold means that nothing is, as of one that has waited for less than the time settle.
-func (s *State) Tell(uid types.UID, said string, settle time.Duration) Hold {
+// StatusHold is what the status message of a waiting TenantJob should say. The current message stays as long as what it
+// names holds the job. The zero Hold means no message, as for a job that has waited for less than settle.
+func (s *State) StatusHold(uid types.UID, current string, settle time.Duration) Hold {
 	e := s.jobs[uid]
-	if e == nil || e.lane == nil {
+	if e == nil || !e.waits() {
 		return Hold{}
 	}
-	if said != "" && (e.told.Kind == "" || e.told.Words() != said) {
-		for _, rule := range holds {
-			if h := rule(s, e); h.Kind != "" && h.Kind != HeldByItself && h.Words() == said {
-				e.told = h
+	if current != "" && (e.statusHold.Kind == "" || e.statusHold.Message() != current) {
+		for _, rule := range holdRules {
+			if h := rule(s, e); h.Kind != "" && h.Kind != HeldByItself && h.Message() == current {
+				e.statusHold = h
 				return h
 			}
 		}
 	}
-	hold, _ := s.tell(e, settle)
+	hold, _ := s.updateStatusHold(e, settle)
 	return hold
 }
 
-// tell returns what is to be said, and whether it was not said before.
-func (s *State) tell(e *entry, settle time.Duration) (hold Hold, news bool) {
-	if e.told.Kind != "" && s.holds(e, e.told) {
-		return e.told, false
+// updateStatusHold returns what the status message of a job should say, and whether that is a new message.
+func (s *State) updateStatusHold(e *entry, settle time.Duration) (hold Hold, changed bool) {
+	if e.statusHold.Kind != "" && s.isHeldBy(e, e.statusHold) {
+		return e.statusHold, false
 	}
-	e.told = Hold{}
-	if h := s.hold(e); h.Kind != HeldByItself && !s.now.Before(e.since.Add(settle)) {
-		e.told = h
+	e.statusHold = Hold{}
+	if h := s.firstHold(e); h.Kind != HeldByItself && !s.now.Before(e.knownSince.Add(settle)) {
+		e.statusHold = h
 	}
-	return e.told, e.told.Kind != ""
+	return e.statusHold, e.statusHold.Kind != ""
 }
 
-func (r *review) watch(e *entry) {
-	r.order = append(r.order, e)
-	e.reviewAt = len(r.order)
-	if e.told.Kind == "" {
-		r.unseen = append(r.unseen, e)
+func (r *review) add(e *entry) {
+	r.waiting = append(r.waiting, e)
+	e.reviewIndex = len(r.waiting) - 1
+	if e.statusHold.Kind == "" {
+		r.unreviewed = append(r.unreviewed, e)
 	}
 }
 
-func (r *review) unwatch(e *entry) {
-	last := r.order[len(r.order)-1]
-	r.order[e.reviewAt-1] = last
-	last.reviewAt = e.reviewAt
-	r.order[len(r.order)-1] = nil
-	r.order = r.order[:len(r.order)-1]
-	e.reviewAt = 0
+func (r *review) remove(e *entry) {
+	end := len(r.waiting) - 1
+	last := r.waiting[end]
+	r.waiting[e.reviewIndex], last.reviewIndex = last, e.reviewIndex
+	r.waiting[end] = nil
+	r.waiting = r.waiting[:end]
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// TestThousandsOfTenants has floods, fan-outs over all tenants, failing starts and limits that change. Every start is
-// checked against counters of its own, and whenever nothing starts, each one that waits is.
+// TestThousandsOfTenants has floods, fan-outs over all tenants, failing starts and limits that change. It checks
+// every start against counters of its own, and every waiting job whenever nothing starts.
 func TestThousandsOfTenants(t *testing.T) {
 	const tenants = 2000
 	r := rand.New(rand.NewPCG(3, 3))
@@ -66,8 +66,8 @@ func TestThousandsOfTenants(t *testing.T) {
 			s.SetTenant(m.tenants[name(who)])
 		case 2:
 			template := fmt.Sprintf("template-%d", r.IntN(5))
-			m.perTenant[template] = int32(r.IntN(4))
-			s.SetTemplate(template, m.perTenant[template])
+			m.templateLimits[template] = int32(r.IntN(4))
+			s.SetTemplate(template, m.templateLimits[template])
 		}
 		for _, uid := range slices.Sorted(maps.Keys(running)) {
 			if r.IntN(3) == 0 {
@@ -86,9 +86,9 @@ func TestThousandsOfTenants(t *testing.T) {
 				t.Fatalf("round %d: started %+v, held by %v", round, j, held)
 			}
 			if r.IntN(50) == 0 {
-				s.Back(j.UID)
+				s.Requeue(j.UID)
 				m.backoff[j.Tenant] = m.now.Add(time.Second)
-				s.HoldBack(j.Tenant, m.backoff[j.Tenant], "")
+				s.BackOff(j.Tenant, m.backoff[j.Tenant], "")
 				continue
 			}
 			started++
@@ -103,7 +103,8 @@ func TestThousandsOfTenants(t *testing.T) {
 		}
 		for uid, j := range m.jobs {
 			if !j.holds && len(m.held(j)) == 0 {
-				t.Fatalf("round %d: nothing holds %+v, and it says %+v", round, j, first(s.Hold(uid)))
+				h, _ := s.holdOf(uid)
+				t.Fatalf("round %d: nothing holds %+v, but State has %+v", round, j, h)
 			}
 		}
 	}
@@ -112,8 +113,6 @@ func TestThousandsOfTenants(t *testing.T) {
 	}
 	t.Logf("%d of %d started", started, len(m.jobs))
 }
-
-func first[T any](v T, _ bool) T { return v }
 
 func (m *model) release(j *modelJob, running map[types.UID]bool) {
 	delete(running, j.UID)

@@ -10,7 +10,7 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// decide asks the State for a decision and checks it against the model. It says whether there may be more.
+// decide checks a decision of the State against the model. It returns whether there may be more.
 func (w *world) decide() bool {
 	w.t.Helper()
 	d := w.s.Next(w.m.now)
@@ -35,7 +35,7 @@ func (w *world) decide() bool {
 		if d.Action != ActionNone {
 			w.t.Fatalf("decided %+v, held by %v", d, w.m.held(j))
 		}
-		w.checkWake(d.At)
+		w.checkNextChange(d.At)
 		return false
 	}
 	if want.UID != d.Job.UID {
@@ -63,16 +63,16 @@ func (w *world) check(d Decision, action Action, earlier []types.UID) {
 	}
 }
 
-// checkWake checks that the State asks to be asked again when time alone lets something start.
-func (w *world) checkWake(at time.Time) {
+// checkNextChange checks that Next is to be called again when the passing of time lets something start.
+func (w *world) checkNextChange(at time.Time) {
 	w.t.Helper()
-	no := func(why string, t time.Time) {
+	notAfter := func(why string, t time.Time) {
 		if at.IsZero() || at.After(t) {
-			w.t.Fatalf("asks again at %v, but %s at %v", at, why, t)
+			w.t.Fatalf("the next change is at %v, but a job %s at %v", at, why, t)
 		}
 	}
 	if !at.IsZero() && !at.After(w.m.now) {
-		w.t.Fatalf("asks again at once: %v", at)
+		w.t.Fatalf("the next change is not in the future: %v", at)
 	}
 	for _, j := range w.m.jobs {
 		if j.holds {
@@ -81,21 +81,21 @@ func (w *world) checkWake(at time.Time) {
 		held := w.m.held(j)
 		switch {
 		case slices.Equal(held, []Kind{HeldByTime}):
-			no("is due", j.NotBefore)
+			notAfter("is due", j.NotBefore)
 		case slices.Equal(held, []Kind{HeldByBackoff}):
-			no("is tried again", w.m.backoff[j.Tenant])
+			notAfter("ends its back-off", w.m.backoff[j.Tenant])
 		case slices.Equal(held, []Kind{HeldByRate}):
 			starts := slices.Clone(w.m.starts[j.Queue])
 			slices.SortFunc(starts, time.Time.Compare)
-			no("the rate lets it", starts[len(starts)-int(w.m.queues[j.Queue].StartsPerMinute)].Add(time.Minute))
+			notAfter("is below the rate", starts[len(starts)-int(w.m.queues[j.Queue].StartsPerMinute)].Add(time.Minute))
 		}
 		if j.MaxWait > 0 && w.m.clockRuns(held) {
-			no("expires", w.m.now.Add(j.MaxWait-j.waited))
+			notAfter("expires", w.m.now.Add(j.MaxWait-j.waited))
 		}
 	}
 }
 
-// checkAll checks what the State says of everything.
+// checkAll compares all jobs and counts with the model.
 func (w *world) checkAll(drained bool) {
 	w.t.Helper()
 	counts := map[string]Counts{}
@@ -110,7 +110,7 @@ func (w *world) checkAll(drained bool) {
 			c.Oldest = j.Created
 		}
 		counts[j.Queue] = c
-		h, waits := w.s.Hold(uid)
+		h, waits := w.s.holdOf(uid)
 		held := w.m.held(j)
 		if !waits || len(held) == 0 && h.Kind != "" || len(held) > 0 && h.Kind != held[0] {
 			w.t.Fatalf("%+v is held by %+v, want %v", j, h, held)
@@ -122,8 +122,8 @@ func (w *world) checkAll(drained bool) {
 		if got := w.s.Waited(uid); got != j.waited {
 			w.t.Fatalf("%+v waited %v, want %v", j, got, j.waited)
 		}
-		if p, in := w.s.Place(uid); in != j.isReady() || in && (p.InTenant > p.OfTenant || p.InQueue > p.OfQueue || p.InQueue < p.InTenant) {
-			w.t.Fatalf("%+v is at %+v %v", j, p, in)
+		if ready := w.s.jobs[uid].isReady(); ready != j.isReady() {
+			w.t.Fatalf("%+v is ready: %v", j, ready)
 		}
 	}
 	for queue, want := range counts {
@@ -133,7 +133,16 @@ func (w *world) checkAll(drained bool) {
 	}
 }
 
-// TestAnythingHappens does anything at all and compares with the model after every step.
+// holdOf is what holds a TenantJob. False means that it does not wait.
+func (s *State) holdOf(uid types.UID) (Hold, bool) {
+	e := s.jobs[uid]
+	if e == nil || !e.waits() {
+		return Hold{}, false
+	}
+	return s.firstHold(e), true
+}
+
+// TestAnythingHappens makes random changes and compares with the model after every step.
 func TestAnythingHappens(t *testing.T) {
 	seen, held := map[Action]int{}, map[Kind]int{}
 	for seed := range uint64(seeds(t)) {
@@ -146,7 +155,7 @@ func TestAnythingHappens(t *testing.T) {
 				more = w.decide()
 			}
 			w.checkAll(!more)
-			w.checkTold()
+			w.checkStatusHolds()
 		}
 		w.empty()
 	}
@@ -166,21 +175,21 @@ func seeds(t *testing.T) int {
 	return 15
 }
 
-// checkTold checks that what was last said of each job is among what holds it, once all have been looked at.
-func (w *world) checkTold() {
+// checkStatusHolds checks that each status message names something that holds the job, once all have been reviewed.
+func (w *world) checkStatusHolds() {
 	w.t.Helper()
 	w.s.Review(2*len(w.m.jobs), 1<<30, 0)
 	for uid, j := range w.m.jobs {
-		if e := w.s.jobs[uid]; !j.holds && e.told.Kind != "" && !slices.Contains(w.m.held(j), e.told.Kind) && len(w.m.held(j)) > 0 {
-			w.t.Fatalf("%+v was told %+v, held by %v", j, e.told, w.m.held(j))
+		if e := w.s.jobs[uid]; !j.holds && e.statusHold.Kind != "" && !slices.Contains(w.m.held(j), e.statusHold.Kind) && len(w.m.held(j)) > 0 {
+			w.t.Fatalf("the status of %+v says %+v, held by %v", j, e.statusHold, w.m.held(j))
 		}
 	}
 	if again := w.s.Review(2*len(w.m.jobs), 1<<30, 0); len(again) > 0 {
-		w.t.Fatalf("says it again: %+v", again)
+		w.t.Fatalf("stale again: %+v", again)
 	}
 }
 
-// empty takes everything away and checks that nothing is kept.
+// empty removes everything and checks that the State keeps nothing.
 func (w *world) empty() {
 	w.t.Helper()
 	for uid := range w.m.jobs {
@@ -194,15 +203,15 @@ func (w *world) empty() {
 	}
 	s := w.s
 	for _, q := range s.queues {
-		if len(q.groups)+q.running+q.waiting+q.oldest.len()+q.open.len() > 0 || len(q.lines) != q.idle.len() {
+		if len(q.waves)+q.running+q.waiting+len(q.byAge.items)+len(q.startable.items) > 0 || len(q.flows) != len(q.idle.items) {
 			w.t.Fatalf("queue %s keeps %+v", q.Name, q)
 		}
 	}
-	if len(s.jobs)+len(s.fanOuts)+s.ready.len()+s.due.len()+s.expiring.len()+len(s.order) > 0 {
+	if len(s.jobs)+len(s.fanOuts)+len(s.startable.items)+len(s.notDue.items)+len(s.expiring.items)+len(s.review.waiting) > 0 {
 		w.t.Fatalf("keeps %+v", s)
 	}
 	for _, tenant := range s.tenants {
-		if tenant.running+tenant.bins.len()+len(tenant.schedules) > 0 {
+		if tenant.running+tenant.usages.len()+len(tenant.schedules) > 0 {
 			w.t.Fatalf("keeps %+v", tenant)
 		}
 	}

@@ -7,161 +7,169 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// State is what waits, what holds slots, and the limits. It is fed with values, and Next decides. It is not safe for
-// concurrent use.
+// State has the TenantJobs that wait, those that hold slots, and the limits. Callers keep it up to date, and Next decides.
+// It is not safe for concurrent use.
 type State struct {
 	now     time.Time
 	jobs    map[types.UID]*entry
 	queues  map[string]*queue
 	tenants map[string]*tenant
 	fanOuts map[string]*fanOut
-	// perTenant are the limits of templates.
-	perTenant map[string]int32
+	// templateLimits are how many jobs of a template one tenant may run at once.
+	templateLimits map[string]int32
 
-	// ready are the queues in which something can start, the one that started the longest ago first.
-	ready heap[*queue]
-	// What passes by itself: jobs that come due, tenants that are tried again, queues that may start again, and groups
-	// in which a job expires.
-	due       heap[*entry]
+	// startable has the queues in which something can start. The one whose last start is the longest ago is first.
+	startable heap[*queue]
+
+	// The other heaps have what changes as time passes.
+
+	// notDue has the jobs whose NotBefore is ahead.
+	notDue heap[*entry]
+	// backedOff has the tenants that back off after a failed start.
 	backedOff heap[*tenant]
-	exhausted heap[*queue]
-	expiring  heap[*group]
+	// rateLimited has the queues that startsPerMinute holds.
+	rateLimited heap[*queue]
+	// expiring has the waveQueues in which a job expires if nothing changes.
+	expiring heap[*waveQueue]
 
-	// turns is the last turn that was given.
-	turns uint64
-	review
+	// lastSequence is the last sequence number that was given out.
+	lastSequence uint64
+	review       review
 }
 
 // queue is a TenantQueue.
 type queue struct {
 	Queue
-	// known means that there is one, or that it is the one that needs no object.
-	known   bool
-	lines   map[string]*line
-	groups  map[groupKey]*group
+	// exists is true if there is such a TenantQueue, and always for the default queue, which needs none.
+	exists  bool
+	flows   map[string]*flow
+	waves   map[waveKey]*waveQueue
 	running int
 	waiting int
-	// open are the groups in which something can start.
-	open heap[*group]
-	// oldest are those that wait.
-	oldest heap[*entry]
-	// idle are the lines without anything, kept until virtual time has caught up with them.
-	idle heap[*line]
-	// virtual time is the start tag of the last start.
-	virtual int64
-	// turn of its last start.
-	turn     uint64
-	starts   startLog
-	notUntil time.Time
+	// startable has the waveQueues in which something can start.
+	startable heap[*waveQueue]
+	// byAge has all waiting jobs, the oldest first.
+	byAge heap[*entry]
+	// idle has the flows without any jobs. They are kept until virtual time reaches their start tags.
+	idle heap[*flow]
+	// virtualTime is the start tag of the last start.
+	virtualTime int64
+	// sequence is the sequence number of the last start.
+	sequence         uint64
+	starts           startLog
+	rateLimitedUntil time.Time
 
-	readyAt, exhaustedAt int
+	startableIndex, rateLimitedIndex int
 }
 
 // tenant is a Tenant.
 type tenant struct {
 	Tenant
-	known bool
-	// backoff is when it is tried again after a start that failed. Zero means that it is not held back.
-	backoff time.Time
-	// refusal is why the start failed, in words.
-	refusal string
-	running int
-	// lines of the tenant, by queue.
-	lines few[*line]
-	// bins, by template.
-	bins      few[*bin]
-	schedules map[string]*scheduled
+	exists bool
+	// backoffUntil is when the tenant may start jobs again after a failed start.
+	backoffUntil time.Time
+	// backoffMessage is the status message for that time. Empty means the general one.
+	backoffMessage string
+	running        int
+	// flows of the tenant, by queue.
+	flows smallMap[*flow]
+	// usages of the tenant, by template.
+	usages    smallMap[*templateUsage]
+	schedules map[string]*scheduleRuns
 
-	backedOffAt int
+	backedOffIndex int
 }
 
 // fanOut is a TenantFanOut.
 type fanOut struct {
 	FanOut
-	known   bool
+	exists  bool
 	running int
-	groups  map[*group]struct{}
+	waves   map[*waveQueue]struct{}
 }
 
-// bin counts the slots that a tenant's jobs of a template hold.
-type bin struct {
-	tenant   *tenant
+// templateUsage counts the slots that a tenant's jobs of one template hold.
+type templateUsage struct {
 	template string
 	running  int
-	lanes    map[*lane]struct{}
+	// queues are those in which jobs of this tenant and template wait.
+	queues map[*templateQueue]struct{}
 }
 
-// scheduled are a tenant's jobs of a schedule.
-type scheduled struct {
+// scheduleRuns are a tenant's jobs of one schedule.
+type scheduleRuns struct {
 	running map[types.UID]struct{}
 	waiting map[*entry]struct{}
 }
 
-// line is a tenant's in a queue.
-type line struct {
+// flow is a tenant in a queue.
+type flow struct {
 	queue  *queue
 	tenant *tenant
-	// tag and turn say when it comes: the lowest tag first, and of equal ones the lowest turn.
-	tag  int64
-	turn uint64
-	// ready counts those that have nothing but limits to wait for.
+	// The flow with the lowest startTag starts next; of equal ones, the flow with the lowest sequence.
+	startTag int64
+	sequence uint64
+	// ready counts the waiting jobs that are in the ready heaps.
 	ready, waiting, running int
-	stalls                  map[groupKey]*stall
+	queues                  map[waveKey]*flowQueue
 
-	idleAt int
+	idleIndex int
 }
 
-// group are the waiting children of a fan-out's wave in a queue, or those that are nobody's children.
-type group struct {
+// waveQueue has a queue's waiting jobs of one wave of a fan-out, or those without a fan-out.
+type waveQueue struct {
 	queue *queue
-	key   groupKey
-	// fanOut is nil for those that are nobody's children.
+	key   waveKey
+	// fanOut is nil for jobs without a fan-out.
 	fanOut *fanOut
-	// stalls are the parts of lines in which something can start, but for the fan-out.
-	stalls heap[*stall]
-	size   int
-	// first is what the top of it looks like, so that the order of groups changes only when a group is moved.
-	first offer
+	// startable has the flowQueues in which something can start unless the fan-out or the queue holds it.
+	startable heap[*flowQueue]
+	waiting   int
+	// head is the job that would start next. It is a copy, so that the order of waveQueues changes only when a waveQueue is
+	// moved in the queue's heap.
+	head head
 
 	clock
-	expiry     heap[*entry]
-	deadline   time.Time
-	openAt     int
-	expiringAt int
+	// expiring has the jobs whose stopwatch runs and that have a MaxWait.
+	expiring heap[*entry]
+	// deadline is when the first of these jobs expires.
+	deadline time.Time
+
+	startableIndex, expiringIndex int
 }
 
-type groupKey struct {
+type waveKey struct {
 	fanOut string
 	wave   int
 }
 
-// offer is the job of a line that could start next.
-type offer struct {
-	tag  int64
-	turn uint64
-	job  *entry
+// head is the first job of a waveQueue, with what its flow is sorted by.
+type head struct {
+	startTag int64
+	sequence uint64
+	job      *entry
 }
 
-// stall is the part of a line in a group.
-type stall struct {
-	line  *line
-	group *group
-	lanes map[string]*lane
-	// open are the lanes in which something can start, but for limits of the tenant.
-	open heap[*lane]
+// flowQueue has a tenant's jobs in a waveQueue.
+type flowQueue struct {
+	flow      *flow
+	wave      *waveQueue
+	templates map[string]*templateQueue
+	// startable has the templateQueues in which something can start unless the tenant, the fan-out or the queue holds it.
+	startable heap[*templateQueue]
 
-	stallAt int
+	startableIndex int
 }
 
-// lane are a stall's jobs of one template.
-type lane struct {
-	stall *stall
-	bin   *bin
-	// jobs that have nothing but limits to wait for.
-	jobs heap[*entry]
-	size int
+// templateQueue has a flowQueue's jobs of one template.
+type templateQueue struct {
+	flow  *flowQueue
+	usage *templateUsage
+	// ready has the jobs that nothing of their own holds: they are due, have no Held and replace no run.
+	ready   heap[*entry]
+	waiting int
 
-	laneAt int
+	startableIndex int
 }
 
 // entry is a TenantJob that waits or holds slots.
@@ -169,68 +177,81 @@ type entry struct {
 	Job
 	queue  *queue
 	tenant *tenant
-	bin    *bin
+	usage  *templateUsage
+	// fanOut is nil for a job without a fan-out.
 	fanOut *fanOut
-	// schedule is nil when it has none.
-	schedule *scheduled
-	line     *line
-	// lane is nil when it holds slots.
-	lane *lane
-	// order is that in which jobs were first fed.
-	order uint64
-	// started is when it took its slots.
+	// schedule is nil for a job without a schedule.
+	schedule *scheduleRuns
+	flow     *flow
+	// templateQueue is nil while the job holds slots.
+	templateQueue *templateQueue
+	// sequence is the order in which State got to know the jobs.
+	sequence uint64
+	// started is when the job took its slots.
 	started time.Time
-	// replacing means that it waits for runs that are being stopped.
+	// replacing is true while the job waits for the runs that are being stopped for it.
 	replacing bool
-	// isDue means that its NotBefore was reached.
+	// isDue is true once NotBefore has passed.
 	isDue bool
 	stopwatch
-	reviewed
+	// knownSince is when State got to know the job.
+	knownSince time.Time
+	// statusHold is what the job's status message says. The zero value means that it says nothing.
+	statusHold Hold
 
-	jobAt, dueAt, oldestAt, expiryAt int
+	readyIndex, notDueIndex, ageIndex, expiringIndex, reviewIndex int
 }
 
-// New returns a State that knows nothing but the time.
+// New returns a State that knows only the time.
 func New(now time.Time) *State {
 	s := &State{
-		now:       now,
-		jobs:      map[types.UID]*entry{},
-		queues:    map[string]*queue{},
-		tenants:   map[string]*tenant{},
-		fanOuts:   map[string]*fanOut{},
-		perTenant: map[string]int32{},
+		now:            now,
+		jobs:           map[types.UID]*entry{},
+		queues:         map[string]*queue{},
+		tenants:        map[string]*tenant{},
+		fanOuts:        map[string]*fanOut{},
+		templateLimits: map[string]int32{},
 	}
-	s.ready = heap[*queue]{
-		less:  func(a, b *queue) bool { return a.turn < b.turn || a.turn == b.turn && a.Name < b.Name },
-		index: func(q *queue) *int { return &q.readyAt },
+	s.startable = heap[*queue]{
+		less:  func(a, b *queue) bool { return a.sequence < b.sequence || a.sequence == b.sequence && a.Name < b.Name },
+		index: func(q *queue) *int { return &q.startableIndex },
 	}
-	s.exhausted = heap[*queue]{
+	s.rateLimited = heap[*queue]{
 		less: func(a, b *queue) bool {
-			return cmp.Or(a.notUntil.Compare(b.notUntil), cmp.Compare(a.Name, b.Name)) < 0
+			return cmp.Or(a.rateLimitedUntil.Compare(b.rateLimitedUntil), cmp.Compare(a.Name, b.Name)) < 0
 		},
-		index: func(q *queue) *int { return &q.exhaustedAt },
+		index: func(q *queue) *int { return &q.rateLimitedIndex },
 	}
 	s.backedOff = heap[*tenant]{
 		less: func(a, b *tenant) bool {
-			return cmp.Or(a.backoff.Compare(b.backoff), cmp.Compare(a.Name, b.Name)) < 0
+			return cmp.Or(a.backoffUntil.Compare(b.backoffUntil), cmp.Compare(a.Name, b.Name)) < 0
 		},
-		index: func(t *tenant) *int { return &t.backedOffAt },
+		index: func(t *tenant) *int { return &t.backedOffIndex },
 	}
-	s.due = heap[*entry]{
+	s.notDue = heap[*entry]{
 		less: func(a, b *entry) bool {
 			return cmp.Or(a.NotBefore.Compare(b.NotBefore), cmp.Compare(a.UID, b.UID)) < 0
 		},
-		index: func(e *entry) *int { return &e.dueAt },
+		index: func(e *entry) *int { return &e.notDueIndex },
 	}
-	s.expiring = heap[*group]{
-		less: func(a, b *group) bool {
+	s.expiring = heap[*waveQueue]{
+		less: func(a, b *waveQueue) bool {
 			return cmp.Or(a.deadline.Compare(b.deadline), cmp.Compare(a.queue.Name, b.queue.Name), a.key.compare(b.key)) < 0
 		},
-		index: func(g *group) *int { return &g.expiringAt },
+		index: func(w *waveQueue) *int { return &w.expiringIndex },
 	}
 	return s
 }
 
-func (k groupKey) compare(other groupKey) int {
+// nextSequence gives out the next sequence number.
+func (s *State) nextSequence() uint64 {
+	s.lastSequence++
+	return s.lastSequence
+}
+
+// waits is true for a job that waits, false for one that holds slots.
+func (e *entry) waits() bool { return e.templateQueue != nil }
+
+func (k waveKey) compare(other waveKey) int {
 	return cmp.Or(cmp.Compare(k.fanOut, other.fanOut), cmp.Compare(k.wave, other.wave))
 }

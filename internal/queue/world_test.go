@@ -22,7 +22,7 @@ type world struct {
 	s    *State
 	m    *model
 	made int
-	// starts, and decisions of each kind, so that a test sees that it tests something.
+	// seen and held count the decisions and holds of each kind, so that a test can check that it met all of them.
 	seen map[Action]int
 	held map[Kind]int
 }
@@ -114,9 +114,9 @@ func (w *world) step() {
 	case 13:
 		if j := w.some(true); j != nil && j.started.Equal(now) {
 			w.m.backoff[j.Tenant] = now.Add(time.Duration(w.IntN(10)) * time.Second)
-			w.s.HoldBack(j.Tenant, w.m.backoff[j.Tenant], "")
-			w.m.back(j.UID)
-			w.s.Back(j.UID)
+			w.s.BackOff(j.Tenant, w.m.backoff[j.Tenant], "")
+			w.m.requeue(j.UID)
+			w.s.Requeue(j.UID)
 		}
 	case 14:
 		if j := w.some(false); j != nil && w.oneIn(2) {
@@ -143,7 +143,7 @@ func (w *world) step() {
 			Held: []string{"tenant is suspended", ""}[min(1, w.IntN(8))]})
 	case 17:
 		name, limit := fmt.Sprintf("template-%d", w.IntN(4)), w.limit(3)
-		w.m.perTenant[name] = limit
+		w.m.templateLimits[name] = limit
 		w.s.SetTemplate(name, limit)
 	case 18:
 		w.setFanOut(FanOut{Name: fmt.Sprintf("fan-out-%d", w.IntN(3)), MaxConcurrent: w.limit(4), OpenWave: w.IntN(2),
@@ -155,7 +155,7 @@ func (w *world) step() {
 	}
 }
 
-// restart makes a new State from values, in the order in which a list would come.
+// restart makes a new State from the values of the model, in the order of a list from the API server.
 func (w *world) restart() {
 	w.m.forget()
 	w.s = New(w.m.now)
@@ -168,16 +168,17 @@ func (w *world) restart() {
 	for _, f := range w.m.fanOuts {
 		w.s.SetFanOut(f)
 	}
-	for name, limit := range w.m.perTenant {
+	for name, limit := range w.m.templateLimits {
 		w.s.SetTemplate(name, limit)
 	}
 	for name, until := range w.m.backoff {
-		w.s.HoldBack(name, until, "")
+		w.s.BackOff(name, until, "")
 	}
-	for queue, starts := range w.m.starts {
+	for _, queue := range slices.Sorted(maps.Keys(w.m.starts)) {
+		starts := w.m.starts[queue]
 		w.Shuffle(len(starts), func(i, j int) { starts[i], starts[j] = starts[j], starts[i] })
 		for _, at := range starts {
-			w.s.Started(queue, at)
+			w.s.RecordStart(queue, at)
 		}
 	}
 	jobs := w.m.jobs
@@ -186,8 +187,9 @@ func (w *world) restart() {
 		j := jobs[uid]
 		w.m.jobs[uid] = j
 		if j.holds {
-			// Its start is among those told already.
-			w.s.Run(j.Job, noon.Add(-time.Hour))
+			// RecordStart has counted its start already.
+			j.started = noon.Add(-time.Hour)
+			w.s.Run(j.Job, j.started)
 			continue
 		}
 		j.isDue = !j.NotBefore.After(w.m.now)

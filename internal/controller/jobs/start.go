@@ -80,8 +80,8 @@ func (r *Reconciler) wait(ctx context.Context, a dispatch.Answer, tj *v1alpha1.T
 	if labelled, err := r.label(ctx, tj, labels); err != nil || labelled {
 		return job.Decision{}, err // The watch brings it back, and then its status is written.
 	}
-	d := job.Queued(a.Hold.Words())
-	d.Waited = &job.Waited{Before: a.Waited, Counts: a.Hold.Counts()}
+	d := job.Queued(a.Hold.Message())
+	d.Waited = &job.Waited{Before: a.Waited, Counts: a.Hold.CountsAsWait()}
 	return d, nil
 }
 
