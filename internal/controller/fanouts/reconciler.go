@@ -147,7 +147,8 @@ func (r *Reconciler) pass(
 	if err != nil {
 		return false, err
 	}
-	p.decision = fanout.Decide(o.Observed, now)
+	// Until it is stored, the status must not be written: report runs also after an error.
+	p.decision, p.stored = fanout.Decide(o.Observed, now), false
 	if p.justStored, err = r.storeLedger(ctx, fanOut, a, p.decision, now); err != nil {
 		return false, err
 	}
