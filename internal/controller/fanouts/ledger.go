@@ -28,9 +28,9 @@ const (
 	maxUnstored, maxUnstoredWhenDone = 500, 100
 )
 
-// errStale says that the controller does not remember what is stored: another leader has stored something since, or the
-// cache is behind.
-var errStale = errors.New("the stored ledger is another")
+// errStale says that what the controller knows about a fan-out is out of date: another leader has stored a plan or a ledger
+// since, or the cache is behind.
+var errStale = errors.New("what is known about the fan-out is out of date")
 
 // storeLedger stores the decision's ledger if it has changed and may be stored by now. It says whether it did. If another
 // leader has stored one since this ledger was read, the fan-out is forgotten and read again.

@@ -32,9 +32,9 @@ const (
 	// maxPasses is how many passes a reconcile makes at most: one announces children, one creates them, and one records that
 	// they were created.
 	maxPasses = 3
-	// minCreatePeriod is how long a pass creates children before the ledger records them, as long as no child may start yet.
-	// Later it takes createPeriodPerTenant longer for each planned tenant, since each pass goes over all of them, and
-	// maxCreatePeriod at most, since changes of the spec take effect only when a reconcile begins.
+	// minCreatePeriod is how long a reconcile creates children while the ledger records none yet, so that none may start.
+	// Afterwards a reconcile creates children for createPeriodPerTenant longer for each planned tenant, since each pass goes
+	// over all of them, and for maxCreatePeriod at most, since a change of the spec is seen only when a reconcile begins.
 	minCreatePeriod       = 500 * time.Millisecond
 	createPeriodPerTenant = 50 * time.Microsecond
 	maxCreatePeriod       = FlushInterval
@@ -167,8 +167,8 @@ func (r *Reconciler) pass(
 	return acted || completed, nil
 }
 
-// createPeriod is how long a reconcile creates children of a fan-out with so many tenants planned, so many of which have a
-// child or an outcome.
+// createPeriod returns how long a reconcile creates children. Planned is the number of planned tenants, and seen the number of
+// those that have a child or an outcome in the stored ledger.
 func createPeriod(planned, seen int) time.Duration {
 	if seen == 0 {
 		return minCreatePeriod
