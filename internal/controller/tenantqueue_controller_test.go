@@ -127,7 +127,7 @@ func (o *countingOperator) start(t *testing.T) (stop func()) {
 		<-done
 	})
 	t.Cleanup(stop)
-	// The counter has its ticker.
+	// The controller polls the counts.
 	eventually(t, func(g gomega.Gomega) { g.Expect(o.clock.HasWaiters()).To(gomega.BeTrue()) })
 	return stop
 }

@@ -138,7 +138,7 @@ func TestTenantScheduleNameConflict(t *testing.T) {
 	awaitRan(t, ts, ran{[]string{"2020-08-03 10:00", "2020-08-03 12:00", "2020-08-03 13:00"}, "2020-08-03 13:00", missed, "2020-08-03 14:00"})
 	eventually(t, func(g gomega.Gomega) {
 		g.Expect(eventsOf(t, g, ts)).To(gomega.ContainElement(
-			"Warning MissedTicks ticks that did not run: 1, the last of 2020-08-03T11:00:00Z: NameConflict"))
+			"Warning MissedTicks 1 tick did not run, that of 2020-08-03T11:00:00Z: NameConflict"))
 	})
 	g := gomega.NewWithT(t)
 	g.Expect(get(t, g, stranger).OwnerReferences).To(gomega.BeEmpty())

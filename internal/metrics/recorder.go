@@ -1,5 +1,5 @@
-// Package metrics is what the operator tells Prometheus: few series, of which none is about a single TenantJob, and no
-// more than a set number of tenants have their own.
+// Package metrics exports the operator's metrics to Prometheus. There are few series: none is about a single TenantJob, and
+// only a limited number of tenants have their own.
 package metrics
 
 import (
@@ -20,13 +20,13 @@ const (
 	OutcomeSkipped   = "skipped"
 )
 
-// Options of a Recorder. The functions are asked at each scrape, by several at once, and must answer quickly.
+// Options of a Recorder. The functions are called at each scrape, also concurrently, and must return quickly.
 type Options struct {
 	// Queues returns the counts of every queue, by name. Nil means none.
 	Queues func() map[string]queue.Counts
 	// Running returns how many TenantJobs of each tenant run, by name. Nil means none.
 	Running func() map[string]int
-	// MaxTenants is how many tenants have series of their own, first come, first served. The others share OtherTenants.
+	// MaxTenants is how many tenants have series of their own: the first that are seen. The others share those of OtherTenants.
 	MaxTenants int
 	// Clock tells the time.
 	Clock clock.PassiveClock
@@ -43,14 +43,14 @@ var (
 		"How many TenantJobs of the tenant run.", []string{"tenant"}, nil)
 )
 
-// waitBuckets are from what a person does not notice to what goes wrong overnight.
+// waitBuckets reach from waits that a person does not notice to a whole night.
 var waitBuckets = []float64{0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 12 * 3600}
 
-// Recorder holds all series of the operator's own. It is safe for concurrent use.
+// Recorder holds all of the operator's own series. It is safe for concurrent use.
 type Recorder struct {
-	opts     Options
-	waits    *prometheus.HistogramVec
-	finished *finished
+	opts    Options
+	waits   *prometheus.HistogramVec
+	tenants *tenantSeries
 }
 
 var _ prometheus.Collector = (*Recorder)(nil)
@@ -64,41 +64,41 @@ func New(opts Options) *Recorder {
 			Help:    "How long TenantJobs waited, from when they could have started at the earliest until they did.",
 			Buckets: waitBuckets,
 		}, []string{"queue", "priority"}),
-		finished: newFinished(opts.MaxTenants),
+		tenants: newTenantSeries(opts.MaxTenants),
 	}
 }
 
-// Register has the registry gather what this Recorder holds, in place of what an earlier one held: of several operators
-// in one process the last one counts.
+// Register adds the Recorder to a registry. It replaces one that was registered before: when there are several operators in
+// one process, the registry has the metrics of the last one.
 func (r *Recorder) Register(registry prometheus.Registerer) error {
 	for {
 		err := registry.Register(r)
 		if err == nil {
 			return nil
 		}
-		if _, taken := errors.AsType[prometheus.AlreadyRegisteredError](err); !taken {
+		if _, isTaken := errors.AsType[prometheus.AlreadyRegisteredError](err); !isTaken {
 			return fmt.Errorf("registering the metrics: %w", err)
 		}
-		// What is registered goes by the names of its series, so this takes off the one that was there.
+		// A registry tells collectors apart by the names of their series, so this removes the earlier Recorder.
 		registry.Unregister(r)
 	}
 }
 
-// Started records that a TenantJob has started, and how long it had waited since it could have at the earliest: since it
-// was made, or since its notBeforeTime.
+// Started records that a TenantJob has started, and how long it had waited. The wait begins when the TenantJob was created, or
+// at its notBeforeTime.
 func (r *Recorder) Started(queueName, priority string, wait time.Duration) {
-	// Clocks of several machines are in it.
+	// The times come from several machines, so the wait may be negative.
 	r.waits.WithLabelValues(queueName, priority).Observe(max(0, wait).Seconds())
 }
 
-// Finished records that a TenantJob has ended. An empty tenant is one of which nobody has found that it exists: names that
-// somebody made up must not take the place of tenants.
-func (r *Recorder) Finished(tenant, outcome string) { r.finished.add(tenant, outcome) }
+// Finished records that a TenantJob has ended. The tenant is empty when no Tenant of that name was found: invented names must
+// not use up the series of tenants.
+func (r *Recorder) Finished(tenant, outcome string) { r.tenants.addFinished(tenant, outcome) }
 
-// ForgetTenant removes what is recorded about a tenant that is gone, and lets another one have series in its place.
-func (r *Recorder) ForgetTenant(name string) { r.finished.forget(name) }
+// ForgetTenant removes the series of a deleted tenant, so that another tenant can have series of its own.
+func (r *Recorder) ForgetTenant(name string) { r.tenants.forget(name) }
 
-// ForgetQueue removes what is recorded about a queue that is gone.
+// ForgetQueue removes the series of a deleted queue.
 func (r *Recorder) ForgetQueue(name string) {
 	r.waits.DeletePartialMatch(prometheus.Labels{"queue": name})
 }
@@ -109,13 +109,13 @@ func (r *Recorder) Describe(descs chan<- *prometheus.Desc) {
 		descs <- d
 	}
 	r.waits.Describe(descs)
-	r.finished.counters.Describe(descs)
+	r.tenants.finished.Describe(descs)
 }
 
 // Collect implements prometheus.Collector.
 func (r *Recorder) Collect(series chan<- prometheus.Metric) {
 	r.waits.Collect(series)
-	r.finished.counters.Collect(series)
+	r.tenants.finished.Collect(series)
 	gauge := func(desc *prometheus.Desc, value float64, label string) {
 		series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, label)
 	}
@@ -128,7 +128,7 @@ func (r *Recorder) Collect(series chan<- prometheus.Metric) {
 		}
 	}
 	if r.opts.Running != nil {
-		for name, n := range r.finished.share(r.opts.Running()) {
+		for name, n := range r.tenants.byLabel(r.opts.Running()) {
 			gauge(tenantRunning, float64(n), name)
 		}
 	}

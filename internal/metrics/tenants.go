@@ -8,82 +8,82 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// OtherTenants is the tenant label of those that have no series of their own. No Tenant can have such a name.
+// OtherTenants is the tenant label of the tenants that have no series of their own. No Tenant can have this name.
 const OtherTenants = "_other"
 
-// finished counts what has ended by tenant, and knows which tenants have series of their own.
-type finished struct {
-	counters *prometheus.CounterVec
-	max      int
+// tenantSeries counts the TenantJobs that have ended, by tenant, and decides which tenants have a label of their own.
+type tenantSeries struct {
+	finished   *prometheus.CounterVec
+	maxTenants int
 
 	mu sync.Mutex
-	// own are the tenants with series of their own. True means that something of theirs is counted; the others have a
-	// place only for as long as something runs.
-	own map[string]bool
+	// labelled are the tenants that have a label of their own. True means that a counter has the label. The others have theirs
+	// only as long as one of their TenantJobs runs.
+	labelled map[string]bool
 }
 
-func newFinished(most int) *finished {
-	return &finished{
-		counters: prometheus.NewCounterVec(prometheus.CounterOpts{
+func newTenantSeries(maxTenants int) *tenantSeries {
+	return &tenantSeries{
+		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tenantry_tenantjobs_finished_total",
 			Help: "How many TenantJobs have ended, by outcome: succeeded, failed, or skipped, which is nobody's failure.",
 		}, []string{"tenant", "outcome"}),
-		max: most,
-		own: map[string]bool{},
+		maxTenants: maxTenants,
+		labelled:   map[string]bool{},
 	}
 }
 
-func (f *finished) add(tenant, outcome string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	label := f.label(tenant)
-	if counted, own := f.own[label]; own && !counted {
-		f.own[label] = true
-		// A rate sees no increase from nothing to 1, but from 0.
+func (s *tenantSeries) addFinished(tenant, outcome string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	label := s.label(tenant)
+	if isCounted, isLabelled := s.labelled[label]; isLabelled && !isCounted {
+		s.labelled[label] = true
+		// A new series starts at 0, since rate() does not see an increase from no series to 1.
 		for _, o := range []string{OutcomeSucceeded, OutcomeFailed, OutcomeSkipped} {
-			f.counters.WithLabelValues(label, o)
+			s.finished.WithLabelValues(label, o)
 		}
 	}
-	f.counters.WithLabelValues(label, outcome).Inc()
+	s.finished.WithLabelValues(label, outcome).Inc()
 }
 
-// forget gives the place of a tenant free.
-func (f *finished) forget(tenant string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, own := f.own[tenant]; own {
-		delete(f.own, tenant)
-		f.counters.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
+// forget removes the series of a tenant, so that another one can have a label.
+func (s *tenantSeries) forget(tenant string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, isLabelled := s.labelled[tenant]; isLabelled {
+		delete(s.labelled, tenant)
+		s.finished.DeletePartialMatch(prometheus.Labels{"tenant": tenant})
 	}
 }
 
-// share turns counts by tenant into counts by label. A tenant whose last run has ended has 0.
-func (f *finished) share(byTenant map[string]int) map[string]int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	// One that was forgotten may have been seen once more before its last run was gone.
-	maps.DeleteFunc(f.own, func(tenant string, counted bool) bool { return !counted && byTenant[tenant] == 0 })
-	byLabel := make(map[string]int, len(f.own)+1)
-	for tenant := range f.own {
-		byLabel[tenant] = 0
+// byLabel adds up numbers of tenants by label. A tenant that has a label and no number has 0.
+func (s *tenantSeries) byLabel(byTenant map[string]int) map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// A deleted tenant may have got a label again from a scrape before its last TenantJob was gone.
+	maps.DeleteFunc(s.labelled, func(tenant string, isCounted bool) bool { return !isCounted && byTenant[tenant] == 0 })
+	sums := make(map[string]int, len(s.labelled)+1)
+	for tenant := range s.labelled {
+		sums[tenant] = 0
 	}
 	for _, tenant := range slices.Sorted(maps.Keys(byTenant)) {
 		if n := byTenant[tenant]; n > 0 {
-			byLabel[f.label(tenant)] += n
+			sums[s.label(tenant)] += n
 		}
 	}
-	return byLabel
+	return sums
 }
 
-// label is the tenant's own name if it has a place or gets one.
-func (f *finished) label(tenant string) string {
-	_, own := f.own[tenant]
+// label returns the label of a tenant. A tenant without one gets a label of its own if there is room.
+func (s *tenantSeries) label(tenant string) string {
+	_, isLabelled := s.labelled[tenant]
 	switch {
-	case own:
+	case isLabelled:
 		return tenant
-	case tenant == "" || tenant == OtherTenants || len(f.own) >= f.max:
+	case tenant == "" || tenant == OtherTenants || len(s.labelled) >= s.maxTenants:
 		return OtherTenants
 	}
-	f.own[tenant] = false
+	s.labelled[tenant] = false
 	return tenant
 }

@@ -17,137 +17,139 @@ import (
 )
 
 const (
-	// putOffFor is when the API server is asked again to make a child that it would not take for now.
-	putOffFor = 10 * time.Second
+	// retryRefusedAfter is how long a child waits that the API server does not accept for now.
+	retryRefusedAfter = 10 * time.Second
+	// retryTakenAfter is how long a child waits whose name still belongs to a TenantJob that is being deleted.
+	retryTakenAfter = time.Second
 )
 
-// carryOut makes and looks up what the decision says, and says whether it has learned anything. What goes wrong for one
-// tenant is that tenant's; an error is the API server's, which needs a rest.
-func (r *Reconciler) carryOut(ctx context.Context, h *inHand, view fanOutView, t *turn, until time.Time) (bool, error) {
+// act creates and reads the children that the decision names. It says whether there were any: then the next pass knows more.
+// An error that concerns one tenant becomes that tenant's outcome. The error that act returns means that the API server is in
+// trouble, and ends the reconcile.
+func (r *Reconciler) act(ctx context.Context, a *activeFanOut, o observed, p *progress, createUntil time.Time) (bool, error) {
 	now := r.Clock.Now()
-	makes := h.withoutPutOff(t.decision.Create, now)
-	if len(makes) > 0 && !t.fresh {
-		// They were announced in a ledger that was stored a while ago. Another leader may know more by now.
-		if err := r.confirm(ctx, view.FanOut, h); err != nil {
+	create := a.withoutDelayed(p.decision.Create, now)
+	if len(create) > 0 && !p.justStored {
+		// The ledger that announces them was stored a while ago. Another leader may have stored a newer one.
+		if err := r.confirmLedger(ctx, o.FanOut, a); err != nil {
 			return false, err
 		}
 	}
-	if t.stored {
-		makes = slices.Concat(makes, h.withoutPutOff(t.decision.Announced, now))
+	if p.stored {
+		create = slices.Concat(create, a.withoutDelayed(p.decision.Announced, now))
 	}
-	checks := h.withoutPutOff(t.decision.Check, now)
-	enough := func() bool { return r.Clock.Now().After(until) }
-	err := h.width.do(len(makes), enough, func(n int) error { return r.makeChild(ctx, h, makes[n], view) })
+	check := a.withoutDelayed(p.decision.Check, now)
+	stop := func() bool { return r.Clock.Now().After(createUntil) }
+	err := a.requests.run(ctx, len(create), stop, func(i int) error { return r.createChild(ctx, a, create[i], o) })
 	if err == nil {
-		err = h.width.do(len(checks), enough, func(n int) error { return r.check(ctx, h, checks[n], view) })
+		err = a.requests.run(ctx, len(check), stop, func(i int) error { return r.checkChild(ctx, a, check[i], o) })
 	}
-	return len(makes)+len(checks) > 0, err
+	return len(create)+len(check) > 0, err
 }
 
-func (h *inHand) withoutPutOff(indexes []int, now time.Time) []int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(indexes), func(i int) bool {
-		return now.Before(h.putOff[h.plan.Entries[i].Tenant].at)
-	})
-}
-
-// makeChild makes one tenant's TenantJob.
-func (r *Reconciler) makeChild(ctx context.Context, h *inHand, i int, view fanOutView) error {
-	fanOut := view.FanOut
-	name := h.plan.Entries[i].Tenant
-	namespace := view.Tenants[name].Namespace
-	child := fanout.BuildChild(fanOut, h.plan, i, namespace)
+// createChild creates the TenantJob of the tenant at an index of the plan.
+func (r *Reconciler) createChild(ctx context.Context, a *activeFanOut, i int, o observed) error {
+	tenant := a.plan.Entries[i].Tenant
+	namespace := o.Tenants[tenant].Namespace
+	child := fanout.BuildChild(o.FanOut, a.plan, i, namespace)
 	err := r.Create(ctx, child, client.FieldOwner(kube.FieldManager))
-	now := r.Clock.Now()
+	now, refusal := r.Clock.Now(), kube.RefusalOf(err)
 	switch {
 	case err == nil:
-		h.noteChild(name, r.childOf(child, fanOut.UID), now)
+		a.setChild(tenant, r.childOf(child, o.FanOut.UID), now)
 		return nil
 	case apierrors.IsAlreadyExists(err):
-		return r.lookAt(ctx, fanOut, h, name, namespace)
-	case !isAboutTenant(kube.RefusalOf(err)):
+		return r.readChild(ctx, o.FanOut, a, tenant, namespace)
+	case !concernsTenant(refusal):
 		return fmt.Errorf("creating TenantJob %s: %w", kube.KeyOf(child), err)
 	}
-	// Whether its tenant is to blame is not for the cache to say.
-	hindered, lookErr := r.lookAtTenant(ctx, h, name, now)
+	// The cache may not know yet that the tenant itself is the cause.
+	isCause, checkErr := r.checkTenant(ctx, a, tenant, now)
 	switch {
-	case lookErr != nil:
-		return lookErr
-	case hindered:
-	case mayPass(kube.RefusalOf(err)):
-		h.notePutOff(name, err.Error(), now.Add(putOffFor))
+	case checkErr != nil:
+		return checkErr
+	case isCause:
+	case isTransient(refusal):
+		a.setDelayed(tenant, err.Error(), now.Add(retryRefusedAfter))
 	default:
-		h.noteChild(name, fanout.Child{Presence: fanout.Refused, Message: err.Error()}, now)
+		a.setChild(tenant, fanout.Child{Presence: fanout.Refused, Message: err.Error()}, now)
 	}
 	return nil
 }
 
-// check asks the API server for a child that the cache does not have, and for its tenant if the cache does not have that.
-func (r *Reconciler) check(ctx context.Context, h *inHand, i int, view fanOutView) error {
-	name := h.plan.Entries[i].Tenant
-	namespace := view.Tenants[name].Namespace
+// checkChild reads a child that the cache does not have from the API server, and its Tenant if the cache does not have that.
+func (r *Reconciler) checkChild(ctx context.Context, a *activeFanOut, i int, o observed) error {
+	name := a.plan.Entries[i].Tenant
+	namespace := o.Tenants[name].Namespace
 	if namespace == "" {
-		tenant, err := kube.Find(ctx, r.Live, types.NamespacedName{Name: name}, &v1alpha1.Tenant{})
-		if err != nil {
+		tenant, err := r.readTenant(ctx, a, name, r.Clock.Now())
+		if tenant == nil || err != nil {
 			return err
 		}
-		if tenant == nil {
-			// Deleting a Tenant deletes its TenantJobs first.
-			h.noteChild(name, fanout.Child{Presence: fanout.NotFound}, r.Clock.Now())
-			return nil
-		}
-		h.noteTenant(tenant)
 		namespace = tenant.NamespaceName()
 	}
-	return r.lookAt(ctx, view.FanOut, h, name, namespace)
+	return r.readChild(ctx, o.FanOut, a, name, namespace)
 }
 
-// lookAt notes what has a child's name.
-func (r *Reconciler) lookAt(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, tenant, namespace string) error {
+// readChild reads from the API server what has a child's name, and remembers it.
+func (r *Reconciler) readChild(
+	ctx context.Context, fanOut *v1alpha1.TenantFanOut, a *activeFanOut, tenant, namespace string,
+) error {
 	tj, err := kube.Find(ctx, r.Live, types.NamespacedName{Namespace: namespace, Name: fanOut.Name}, &v1alpha1.TenantJob{})
 	now := r.Clock.Now()
 	switch {
 	case err != nil:
 		return err
 	case tj == nil:
-		h.noteChild(tenant, fanout.Child{Presence: fanout.NotFound}, now)
-	case isLeftOver(tj, fanOut):
-		h.notePutOff(tenant, fmt.Sprintf("one of the last fan-out %s is still being deleted", fanOut.Name), now.Add(time.Second))
+		a.setChild(tenant, fanout.Child{Presence: fanout.NotFound}, now)
+	case isOfEarlierFanOut(tj, fanOut):
+		message := fmt.Sprintf("that of an earlier fan-out %s is still being deleted", fanOut.Name)
+		a.setDelayed(tenant, message, now.Add(retryTakenAfter))
 	default:
-		h.noteChild(tenant, r.childOf(tj, fanOut.UID), now)
+		a.setChild(tenant, r.childOf(tj, fanOut.UID), now)
 	}
 	return nil
 }
 
-// isLeftOver says whether a TenantJob is on its way out with an earlier fan-out of the same name.
-func isLeftOver(tj *v1alpha1.TenantJob, fanOut *v1alpha1.TenantFanOut) bool {
+// checkTenant says whether the Tenant itself is the cause that it got no child: it is gone or not active. If the Tenant has
+// another namespace than the cache says, the next pass knows that, too.
+func (r *Reconciler) checkTenant(ctx context.Context, a *activeFanOut, name string, now time.Time) (bool, error) {
+	tenant, err := r.readTenant(ctx, a, name, now)
+	if err != nil {
+		return false, err
+	}
+	return tenant == nil || fanout.TenantOf(tenant).State != fanout.Active, nil
+}
+
+// readTenant reads a Tenant from the API server, and remembers it. It returns nil when there is none. Then its child is gone,
+// too, since deleting a Tenant deletes its TenantJobs first.
+func (r *Reconciler) readTenant(ctx context.Context, a *activeFanOut, name string, now time.Time) (*v1alpha1.Tenant, error) {
+	tenant, err := kube.Find(ctx, r.Live, types.NamespacedName{Name: name}, &v1alpha1.Tenant{})
+	switch {
+	case err != nil:
+		return nil, err
+	case tenant == nil:
+		a.setChild(name, fanout.Child{Presence: fanout.NotFound}, now)
+	default:
+		a.setTenant(tenant)
+	}
+	return tenant, nil
+}
+
+// isOfEarlierFanOut says whether a TenantJob belongs to a deleted fan-out of the same name, and so is about to be deleted.
+func isOfEarlierFanOut(tj *v1alpha1.TenantJob, fanOut *v1alpha1.TenantFanOut) bool {
 	owner := metav1.GetControllerOf(tj)
 	return owner != nil && owner.Kind == "TenantFanOut" && owner.Name == fanOut.Name && owner.UID != fanOut.UID
 }
 
-// lookAtTenant says whether the next round has a better idea why a tenant got no child: it is gone, or not active, or has
-// another namespace than the cache says.
-func (r *Reconciler) lookAtTenant(ctx context.Context, h *inHand, name string, now time.Time) (bool, error) {
-	tenant, err := kube.Find(ctx, r.Live, types.NamespacedName{Name: name}, &v1alpha1.Tenant{})
-	if err != nil {
-		return false, err
-	}
-	if tenant == nil {
-		h.noteChild(name, fanout.Child{Presence: fanout.NotFound}, now)
-		return true, nil
-	}
-	h.noteTenant(tenant)
-	return fanout.TenantOf(tenant).State != fanout.Active, nil
+// concernsTenant says whether the API server has refused a child because of the child or its namespace. Otherwise the API
+// server is in trouble, or the operator lacks rights.
+func concernsTenant(r kube.Refusal) bool {
+	return isTransient(r) || r == kube.RefusalInvalid || r == kube.RefusalForbidden
 }
 
-// isAboutTenant says whether the API server has answered something about this child or its namespace, and not that it is
-// itself in trouble, or the operator lacks rights.
-func isAboutTenant(r kube.Refusal) bool {
-	return mayPass(r) || r == kube.RefusalInvalid || r == kube.RefusalForbidden
-}
-
-// mayPass says whether the child may be accepted later: the namespace is going or gone, or its quota is full.
-func mayPass(r kube.Refusal) bool {
+// isTransient says whether the API server may accept the child later: the namespace is missing or terminating, or its quota
+// is full.
+func isTransient(r kube.Refusal) bool {
 	return r == kube.RefusalNotFound || r == kube.RefusalTerminating || r == kube.RefusalQuota
 }

@@ -1,4 +1,5 @@
-// Package fanouts is the controller of TenantFanOuts: it seals the plan, keeps the ledger, makes the children, and reports.
+// Package fanouts is the controller of TenantFanOuts: it seals the plan, keeps the ledger, creates the children, and writes
+// the status.
 package fanouts
 
 import (
@@ -7,12 +8,10 @@ import (
 	"errors"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -30,16 +29,17 @@ import (
 // +kubebuilder:rbac:groups="",namespace=tenantry-system,resources=configmaps,verbs=get;create;update
 
 const (
-	// mostRounds is how often a Reconcile decides: to announce, to make, to write down that it was made.
-	mostRounds = 3
-	// shortTurn is how long it goes on making children before it writes down what it has made, as long as none may start.
-	// Afterwards it is turnPerTenant longer for each that is planned, since every turn is a pass over all of them, and
-	// longestTurn at most: what a person changes is seen when a turn begins.
-	shortTurn     = 500 * time.Millisecond
-	turnPerTenant = 50 * time.Microsecond
-	longestTurn   = FlushInterval
-	// checkLostAfter is when a fan-out whose plan or ledger is lost is looked at again: a person may have put it back.
-	checkLostAfter = 5 * time.Minute
+	// maxPasses is how many passes a reconcile makes at most: one announces children, one creates them, and one records that
+	// they were created.
+	maxPasses = 3
+	// minCreatePeriod is how long a reconcile creates children while the ledger records none yet, so that none may start.
+	// Afterwards a reconcile creates children for createPeriodPerTenant longer for each planned tenant, since each pass goes
+	// over all of them, and for maxCreatePeriod at most, since a change of the spec is seen only when a reconcile begins.
+	minCreatePeriod       = 500 * time.Millisecond
+	createPeriodPerTenant = 50 * time.Microsecond
+	maxCreatePeriod       = FlushInterval
+	// retryLostAfter is when a fan-out whose plan or ledger is lost is read again: a person may have restored the ConfigMap.
+	retryLostAfter = 5 * time.Minute
 )
 
 // Reconciler reconciles TenantFanOuts.
@@ -52,12 +52,12 @@ type Reconciler struct {
 
 	tenants    kube.Lister[*v1alpha1.Tenant]
 	tenantJobs kube.Lister[*v1alpha1.TenantJob]
-	known      fanOutsInHand
+	active     activeFanOuts
 }
 
 // Dispatcher starts the children.
 type Dispatcher interface {
-	// SetFanOut tells what a fan-out allows its children by now.
+	// SetFanOut says which of its children a fan-out allows to start.
 	SetFanOut(fanOut *v1alpha1.TenantFanOut, ledger, stored *fanout.Ledger, end string)
 	// RemoveFanOut says that a fan-out is complete or gone.
 	RemoveFanOut(name string)
@@ -65,192 +65,138 @@ type Dispatcher interface {
 	Holding(tenantJob types.UID) bool
 }
 
-// Reconcile brings one TenantFanOut as far as it goes now.
+// Reconcile brings one TenantFanOut as far as possible now.
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	fanOut, err := kube.Find(ctx, r.Client, req.NamespacedName, &v1alpha1.TenantFanOut{})
 	switch {
 	case err != nil:
 		return reconcile.Result{}, err
 	case fanOut == nil, fanOut.DeletionTimestamp != nil:
-		r.close(req.Name)
+		r.forget(req.Name)
 		return reconcile.Result{}, nil
-	case hasEnded(fanOut):
-		r.close(req.Name)
+	case isFinished(fanOut):
+		r.forget(req.Name)
 		return r.expire(ctx, fanOut)
 	}
-	inHand, err := r.takeUp(ctx, fanOut)
+	a, err := r.load(ctx, fanOut)
 	if err != nil {
-		return r.stuck(ctx, fanOut, err)
+		return r.reportLoadError(ctx, fanOut, err)
 	}
-	turn, err := r.advance(ctx, fanOut, inHand)
+	p, err := r.advance(ctx, fanOut, a)
 	if !errors.Is(err, errStale) {
-		err = cmp.Or(err, r.report(ctx, fanOut, inHand, &turn))
+		err = cmp.Or(err, r.report(ctx, fanOut, a, &p))
 	}
 	if err != nil {
-		return retryLedger(err)
+		return retryStale(err)
 	}
-	if turn.decision.Remove {
+	if p.decision.Remove {
 		return reconcile.Result{}, r.DeleteExact(ctx, fanOut, metav1.DeletePropagationBackground)
 	}
-	if hasEnded(fanOut) {
-		r.close(req.Name)
+	if isFinished(fanOut) {
+		r.forget(req.Name)
 	}
-	return turn.result(r.Clock.Now()), nil
+	return p.result(r.Clock.Now()), nil
 }
 
-// turn is what a Reconcile came to.
-type turn struct {
+// progress is how far a reconcile has brought a fan-out.
+type progress struct {
+	// decision is that of the last pass.
 	decision fanout.Decision
-	// stored says that the decision's ledger is the stored one; fresh, that it was stored just now; wrote, that one was in
-	// this turn.
-	stored, fresh, wrote bool
-	// wake is when to go on, if nothing happens before. Zero means never.
-	wake time.Time
+	// stored says that the decision's ledger is the stored one. justStored says that the last pass stored it, and wroteLedger
+	// that one of the passes stored a ledger.
+	stored, justStored, wroteLedger bool
+	// requeueAt is when to reconcile again, if nothing happens before. Zero means never.
+	requeueAt time.Time
 }
 
-func (t *turn) wakeAt(at time.Time) {
-	if !at.IsZero() && (t.wake.IsZero() || at.Before(t.wake)) {
-		t.wake = at
-	}
-}
+func (p *progress) requeueBy(at time.Time) { p.requeueAt = earlier(p.requeueAt, at) }
 
-func (t *turn) result(now time.Time) reconcile.Result {
-	if t.wake.IsZero() {
+func (p *progress) result(now time.Time) reconcile.Result {
+	if p.requeueAt.IsZero() {
 		return reconcile.Result{}
 	}
-	return reconcile.Result{RequeueAfter: max(time.Millisecond, t.wake.Sub(now))}
+	return reconcile.Result{RequeueAfter: max(time.Millisecond, p.requeueAt.Sub(now))}
 }
 
-// advance decides and acts until there is nothing to do but wait: what one round has made or looked up, the next one
-// knows. So a small fan-out is on its way after one turn.
-func (r *Reconciler) advance(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand) (turn, error) {
-	var t turn
+// advance makes passes until there is nothing to do but wait. What one pass has created or read, the next one knows. So a
+// small fan-out has its children after one reconcile.
+func (r *Reconciler) advance(ctx context.Context, fanOut *v1alpha1.TenantFanOut, a *activeFanOut) (progress, error) {
+	var p progress
 	snapshot := fanOut.DeepCopy()
-	until := r.Clock.Now().Add(turnLasts(len(h.plan.Entries), h.ledger.Load().Seen()))
-	h.newTurn()
-	for range mostRounds {
-		now := r.Clock.Now()
-		view, err := r.observe(ctx, snapshot, h, now)
-		if err != nil {
-			return t, err
+	createUntil := r.Clock.Now().Add(createPeriod(len(a.plan.Entries), a.ledger.Load().Seen()))
+	a.forgetTenants()
+	for range maxPasses {
+		again, err := r.pass(ctx, snapshot, a, &p, createUntil)
+		if err != nil || !again {
+			return p, err
 		}
-		t.decision, t.wake = fanout.Decide(view.Observed, now), time.Time{}
-		if t.fresh, err = r.store(ctx, snapshot, h, t.decision, now); err != nil {
-			return t, err
-		}
-		t.wrote, t.stored = t.wrote || t.fresh, t.fresh || !t.decision.Changed
-		r.Dispatcher.SetFanOut(snapshot, t.decision.Ledger, h.ledger.Load(), view.End)
-		moved, err := r.carryOut(ctx, h, view, &t, until)
-		if err != nil {
-			return t, err
-		}
-		t.wakeAt(t.decision.RequeueAt)
-		t.wakeAt(view.endsAt)
-		t.wakeAt(h.nextLook(now))
-		if !t.stored {
-			t.wakeAt(h.pace.next(now))
-		}
-		if ended := t.fresh && t.decision.Ledger.Complete(); !moved && !ended {
-			return t, nil
-		}
-		if now = r.Clock.Now(); now.After(until) {
+		if r.Clock.Now().After(createUntil) {
 			break
 		}
 	}
-	t.wakeAt(r.Clock.Now())
-	return t, nil
+	p.requeueBy(r.Clock.Now())
+	return p, nil
 }
 
-// turnLasts is how long a turn of a fan-out goes on making children, with so many tenants planned and so many of them seen.
-func turnLasts(planned, seen int) time.Duration {
-	if seen == 0 {
-		return shortTurn
-	}
-	return min(shortTurn+time.Duration(planned)*turnPerTenant, longestTurn)
-}
-
-// report writes the status, once the ledger is stored that it speaks of: what a person has read must not be forgotten. It
-// is written no more often than the ledger, but for what a person waits for.
-func (r *Reconciler) report(ctx context.Context, fanOut *v1alpha1.TenantFanOut, h *inHand, t *turn) error {
-	if t.decision.Ledger == nil || !t.stored {
-		return nil
-	}
+// pass observes, decides and acts once. It says whether another pass may find more to do.
+func (r *Reconciler) pass(
+	ctx context.Context, fanOut *v1alpha1.TenantFanOut, a *activeFanOut, p *progress, createUntil time.Time,
+) (bool, error) {
 	now := r.Clock.Now()
-	base := fanOut.DeepCopy()
-	fanOut.Status = t.decision.Status(now)
-	if equality.Semantic.DeepEqual(fanOut.Status, base.Status) {
-		return nil
+	o, err := r.observe(ctx, fanOut, a, now)
+	if err != nil {
+		return false, err
 	}
-	if !t.wrote {
-		if onlyCountsDiffer(fanOut.Status, base.Status) && !h.pace.take(now) {
-			fanOut.Status = base.Status
-			t.wakeAt(h.pace.next(now))
-			return nil
-		}
-		// Another leader may have gone on from here, and its counters must not go back.
-		if err := r.confirm(ctx, fanOut, h); err != nil {
-			return err
-		}
+	// Until it is stored, the status must not be written: report runs also after an error.
+	p.decision, p.stored = fanout.Decide(o.Observed, now), false
+	if p.justStored, err = r.storeLedger(ctx, fanOut, a, p.decision, now); err != nil {
+		return false, err
 	}
-	return r.writeStatus(ctx, fanOut, base)
+	p.wroteLedger = p.wroteLedger || p.justStored
+	p.stored = p.justStored || !p.decision.Changed
+	r.Dispatcher.SetFanOut(fanOut, p.decision.Ledger, a.ledger.Load(), o.End)
+	acted, err := r.act(ctx, a, o, p, createUntil)
+	if err != nil {
+		return false, err
+	}
+	p.requeueAt = earlier(earlier(p.decision.RequeueAt, o.endsAt), a.requeueAt(now))
+	if !p.stored {
+		p.requeueBy(a.writes.next(now))
+	}
+	completed := p.justStored && p.decision.Ledger.Complete()
+	return acted || completed, nil
 }
 
-func onlyCountsDiffer(a, b v1alpha1.TenantFanOutStatus) bool {
-	a.Counts = b.Counts
-	return equality.Semantic.DeepEqual(a, b)
+// createPeriod returns how long a reconcile creates children. Planned is the number of planned tenants, and seen the number of
+// those that have a child or an outcome in the stored ledger.
+func createPeriod(planned, seen int) time.Duration {
+	if seen == 0 {
+		return minCreatePeriod
+	}
+	return min(minCreatePeriod+time.Duration(planned)*createPeriodPerTenant, maxCreatePeriod)
 }
 
-// stuck says in the status why there is nothing to work with.
-func (r *Reconciler) stuck(ctx context.Context, fanOut *v1alpha1.TenantFanOut, err error) (reconcile.Result, error) {
-	var unsealed *fanout.SealError
-	var lost *lostError
-	base, now := fanOut.DeepCopy(), r.Clock.Now()
-	result := reconcile.Result{}
-	switch {
-	case errors.As(err, &unsealed):
-		fanOut.Status = fanout.Unplanned(fanOut, unsealed, now)
-	case errors.As(err, &lost):
-		r.Dispatcher.RemoveFanOut(fanOut.Name)
-		fanOut.Status = fanout.Lost(fanOut, lost.Error(), now)
-		result.RequeueAfter = checkLostAfter
-	default:
-		return retryLedger(err)
-	}
-	if err := r.writeStatus(ctx, fanOut, base); err != nil {
-		return retryLedger(err)
-	}
-	return result, nil
-}
-
-// retryLedger hides that another leader, or a stale cache, was met: what is stored is read again.
-func retryLedger(err error) (reconcile.Result, error) {
+// retryStale hides errors that mean that another leader is at work or that a cache is behind. The fan-out is read again.
+func retryStale(err error) (reconcile.Result, error) {
 	if errors.Is(err, errStale) || apierrors.IsConflict(err) {
-		return reconcile.Result{RequeueAfter: staleAfter}, nil
+		return reconcile.Result{RequeueAfter: kube.StaleAfter}, nil
 	}
 	return reconcile.Result{}, err
 }
 
-// writeStatus writes the status, and tells of what is new in it.
-func (r *Reconciler) writeStatus(ctx context.Context, fanOut, base *v1alpha1.TenantFanOut) error {
-	if err := r.PatchStatus(ctx, fanOut, base); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	r.tell(fanOut, base)
-	return nil
-}
-
-// hasEnded says whether nothing can change any more: the ledger is complete, and the status says so of the present spec.
-func hasEnded(fanOut *v1alpha1.TenantFanOut) bool {
+// isFinished says whether nothing about a fan-out can change any more: its ledger is complete, and its status was written for
+// the present spec.
+func isFinished(fanOut *v1alpha1.TenantFanOut) bool {
 	return fanOut.Status.CompletionTime != nil && fanOut.Status.ObservedGeneration == fanOut.Generation
 }
 
-// close forgets a fan-out that is complete or gone.
-func (r *Reconciler) close(name string) {
-	r.known.drop(name)
+// forget drops what is remembered of a fan-out that is complete or gone.
+func (r *Reconciler) forget(name string) {
+	r.active.remove(name)
 	r.Dispatcher.RemoveFanOut(name)
 }
 
-// expire deletes a fan-out that has outlived its ttlSecondsAfterFinished.
+// expire deletes a complete fan-out when its ttlSecondsAfterFinished has passed.
 func (r *Reconciler) expire(ctx context.Context, fanOut *v1alpha1.TenantFanOut) (reconcile.Result, error) {
 	expiry := fanout.Expiry(fanOut, fanOut.Status.CompletionTime.Time)
 	if expiry.IsZero() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -18,19 +17,21 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/fanout"
 	"github.com/tenantry/tenantry/internal/kube"
 )
 
-// Bounds of how long the news of children are gathered, so that ten thousand of them cost few passes over all.
 const (
-	shortestGather = 100 * time.Millisecond
-	longestGather  = 2 * time.Second
-	// longestBackoff is how long an API server in trouble is left alone: its children's news don't bring a fan-out back
-	// earlier.
-	longestBackoff = 30 * time.Second
-	// gatherRate is how many tenants make it a second longer.
-	gatherRate = 5000
+	// minBatchDelay and maxBatchDelay bound how long changes of children and Tenants are collected before a reconcile, so that
+	// ten thousand of them cost few passes over the plan. tenantsPerBatchSecond is how many planned tenants make it a second
+	// longer.
+	minBatchDelay         = 100 * time.Millisecond
+	maxBatchDelay         = 2 * time.Second
+	tenantsPerBatchSecond = 5000
+	// maxBackoff is how long a fan-out waits at most after repeated errors. The API server may be in trouble, so changes of
+	// children do not bring the fan-out back earlier.
+	maxBackoff = 30 * time.Second
 )
 
 // SetupWithManager adds the controller to a manager, whose cache must have the indexes of kube.IndexFanOuts.
@@ -42,28 +43,30 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 	if r.tenantJobs, err = kube.NewLister[*v1alpha1.TenantJob](mgr.GetCache(), &v1alpha1.TenantJob{}, nil); err != nil {
 		return err
 	}
-	opts.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](staleAfter, longestBackoff)
+	opts.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](kube.StaleAfter, maxBackoff)
 	return builder.ControllerManagedBy(mgr).
 		Named("tenantfanout").
 		For(&v1alpha1.TenantFanOut{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&v1alpha1.TenantFanOut{}, handler.EnqueueRequestsFromMapFunc(r.relatives), builder.WithPredicates(kube.Changed(planned))).
-		Watches(&v1alpha1.TenantJob{}, r.gathered(r.parent), builder.WithPredicates(kube.Changed(childChange))).
-		Watches(&v1alpha1.Tenant{}, r.gathered(r.undecided), builder.WithPredicates(kube.Changed(tenantChange))).
+		Watches(&v1alpha1.TenantFanOut{}, handler.EnqueueRequestsFromMapFunc(r.dependents),
+			builder.WithPredicates(kube.Changed(plannedChange))).
+		Watches(&v1alpha1.TenantJob{}, r.batched(r.parent), builder.WithPredicates(kube.Changed(childChange))).
+		Watches(&v1alpha1.Tenant{}, r.batched(r.undecided), builder.WithPredicates(kube.Changed(tenantChange))).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.awaitingTemplate),
 			builder.WithPredicates(kube.Changed(kube.TemplateChange))).
 		WithOptions(opts).
 		Complete(r)
 }
 
-// gathered enqueues fan-outs a moment later, the longer the more tenants they have.
-func (r *Reconciler) gathered(names func(client.Object) []string) handler.EventHandler {
-	enqueue := func(queue workqueue.TypedRateLimitingInterface[reconcile.Request], obj client.Object) {
+// batched enqueues fan-outs after a delay, which is the longer the more tenants they have.
+func (r *Reconciler) batched(names func(client.Object) []string) handler.EventHandler {
+	type requestQueue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	enqueue := func(queue requestQueue, obj client.Object) {
 		for _, name := range names(obj) {
-			after := time.Duration(r.known.size(name)) * time.Second / gatherRate
-			queue.AddAfter(reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}, min(max(shortestGather, after), longestGather))
+			after := time.Duration(r.active.planned(name)) * time.Second / tenantsPerBatchSecond
+			request := reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}
+			queue.AddAfter(request, min(max(minBatchDelay, after), maxBatchDelay))
 		}
 	}
-	type requestQueue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	return handler.Funcs{
 		CreateFunc: func(_ context.Context, e event.CreateEvent, q requestQueue) { enqueue(q, e.Object) },
 		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q requestQueue) { enqueue(q, e.ObjectNew) },
@@ -71,35 +74,41 @@ func (r *Reconciler) gathered(names func(client.Object) []string) handler.EventH
 	}
 }
 
-// parent names the fan-out whose child a TenantJob is: they have the same name. One that is complete has nothing to learn.
+// parent names the fan-out that a TenantJob is a child of, unless it is complete. Parent and child have the same name.
 func (r *Reconciler) parent(tj client.Object) []string {
-	if uid := kube.ControllerUID(tj, "TenantFanOut"); uid == "" || !r.known.has(tj.GetName(), uid) {
+	if uid := kube.ControllerUID(tj, "TenantFanOut"); uid == "" || r.active.get(tj.GetName(), uid) == nil {
 		return nil
 	}
 	return []string{tj.GetName()}
 }
 
+// undecided names the fan-outs in which a tenant has no outcome yet.
 func (r *Reconciler) undecided(tenant client.Object) []string {
-	return r.known.waitingFor(tenant.GetName())
+	return r.active.undecidedFor(tenant.GetName())
 }
 
-// awaitingTemplate enqueues the fan-outs that wait for a template to seal their plan.
+// awaitingTemplate enqueues the fan-outs whose plan can't be sealed before a template is there and ready.
 func (r *Reconciler) awaitingTemplate(ctx context.Context, template client.Object) []reconcile.Request {
-	return requests(logged(ctx)(kube.FanOutsAwaitingTemplate(ctx, r.Client, template.GetName())))
+	fanOuts, err := kube.FanOutsAwaitingTemplate(ctx, r.Client, template.GetName())
+	logListError(ctx, err)
+	return requests(fanOuts)
 }
 
-// relatives enqueues the fan-outs that wait for this one to be planned in order to retry it, and those of earlier ticks of
-// the same schedule, which it may end.
-func (r *Reconciler) relatives(ctx context.Context, obj client.Object) []reconcile.Request {
-	all := requests(logged(ctx)(kube.FanOutsAwaitingSource(ctx, r.Client, obj.GetName())))
+// dependents enqueues the fan-outs that retry this one and wait for it to be planned, and those of other ticks of the same
+// schedule, which this one may end.
+func (r *Reconciler) dependents(ctx context.Context, obj client.Object) []reconcile.Request {
+	retries, err := kube.FanOutsAwaitingSource(ctx, r.Client, obj.GetName())
+	logListError(ctx, err)
+	all := requests(retries)
 	owner := kube.ControllerUID(obj, "TenantSchedule")
 	if owner == "" {
 		return all
 	}
-	siblings := logged(ctx)(kube.FanOutsOfSchedule(ctx, r.Client, owner))
+	siblings, err := kube.FanOutsOfSchedule(ctx, r.Client, owner)
+	logListError(ctx, err)
 	for i := range siblings {
-		if f := &siblings[i]; f.Name != obj.GetName() && !hasEnded(f) {
-			all = append(all, requests(siblings[i:i+1])...)
+		if f := &siblings[i]; f.Name != obj.GetName() && !isFinished(f) {
+			all = append(all, reconcile.Request{NamespacedName: kube.KeyOf(f)})
 		}
 	}
 	return all
@@ -113,30 +122,24 @@ func requests(fanOuts []v1alpha1.TenantFanOut) []reconcile.Request {
 	return all
 }
 
-// logged logs the error of a list, which the cache gives none.
-func logged(ctx context.Context) func([]v1alpha1.TenantFanOut, error) []v1alpha1.TenantFanOut {
-	return func(fanOuts []v1alpha1.TenantFanOut, err error) []v1alpha1.TenantFanOut {
-		if err != nil {
-			log.FromContext(ctx).Error(err, "Listing TenantFanOuts from the cache")
-		}
-		return fanOuts
+// logListError logs the error of a list from the cache. There is none, unless an index is missing.
+func logListError(ctx context.Context, err error) {
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Listing TenantFanOuts from the cache")
 	}
 }
 
-// planned is what relatives look at in a fan-out.
-func planned(obj client.Object) any { return isPlanned(obj.(*v1alpha1.TenantFanOut)) }
+// plannedChange is what the dependents of a fan-out depend on.
+func plannedChange(obj client.Object) any { return isPlanned(obj.(*v1alpha1.TenantFanOut)) }
 
-// childChange is what a fan-out looks at in a child.
+// childChange is what a fan-out depends on in a child.
 func childChange(obj client.Object) any {
 	tj := obj.(*v1alpha1.TenantJob)
-	reason := ""
-	if c := meta.FindStatusCondition(tj.Status.Conditions, v1alpha1.ConditionSucceeded); c != nil {
-		reason = string(c.Status) + c.Reason
-	}
-	return []any{reason, tj.Status.JobRef != nil}
+	c := conditions.Get(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
+	return []any{c.Status, c.Reason, tj.Status.JobRef != nil}
 }
 
-// tenantChange is what a fan-out looks at in a Tenant.
+// tenantChange is what a fan-out depends on in a Tenant.
 func tenantChange(obj client.Object) any {
 	t := obj.(*v1alpha1.Tenant)
 	return []any{t.UID, fanout.TenantOf(t).State}

@@ -15,23 +15,23 @@ import (
 	"github.com/tenantry/tenantry/internal/schedule"
 )
 
-// clocksMayDiffer is how much the operator's clock may be ahead of what the API server's shows, in whole seconds.
-const clocksMayDiffer = 2 * time.Second
+// maxClockSkew is how far the operator's clock may be ahead of the API server's time, which is in whole seconds.
+const maxClockSkew = 2 * time.Second
 
-// observed is what Reconcile has found. Without a schedule there is nothing to do.
+// observed is everything that Reconcile knows about a schedule. Its Schedule is nil when there is none any more.
 type observed struct {
 	schedule.Observed
-	// asked means that the API server was asked whether it accepts the schedule's fan-outs.
-	asked bool
+	// validated says that the API server was asked whether it accepts the schedule's fan-outs.
+	validated bool
 }
 
-// observe gathers everything that the decision about a TenantSchedule needs. Most looks find nothing new, and cost no
-// request. When one does, it is repeated over what the API server has, at the API server's time: the cache may not know
-// that a tick has had its fan-out, and by a clock that is ahead ticks come that have not.
+// observe gathers everything that the decision about a TenantSchedule needs. Most of the time nothing is to be done, and that
+// costs no request. Otherwise observe reads everything again from the API server, and takes its time: the cache may lack a
+// fan-out that a tick already has, and by a clock that is ahead a tick seems to have come that has not.
 func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TenantSchedule) (observed, error) {
 	o := observed{Observed: schedule.Observed{Schedule: ts, Now: r.Clock.Now()}}
 	var err error
-	if o.Runs, err = r.runs(ctx, ts); err != nil {
+	if o.Runs, err = r.listRuns(ctx, ts); err != nil {
 		return o, err
 	}
 	if !schedule.Decide(o.Observed).NeedsConfirmation(ts.Status, ts.Generation) {
@@ -40,63 +40,62 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TenantSchedule) (
 	if o.Schedule, err = kube.Find(ctx, r.Live, kube.KeyOf(ts), &v1alpha1.TenantSchedule{}); err != nil || o.Schedule == nil {
 		return o, err
 	}
-	if o.Runs, err = r.runs(ctx, o.Schedule); err != nil {
+	if o.Runs, err = r.listRuns(ctx, o.Schedule); err != nil {
 		return o, err
 	}
-	var served time.Time
-	if served, o.Refused, err = r.ask(ctx, o.Schedule); err != nil {
+	var serverTime time.Time
+	if serverTime, o.Refused, err = r.validate(ctx, o.Schedule); err != nil {
 		return o, err
 	}
-	o.asked = true
-	if o.Now.Sub(served) > clocksMayDiffer {
-		o.Now = served
+	o.validated = true
+	if o.Now.Sub(serverTime) > maxClockSkew {
+		o.Now = serverTime
 	}
 	return o, nil
 }
 
-// runs are the schedule's fan-outs in the cache.
-func (r *Reconciler) runs(ctx context.Context, ts *v1alpha1.TenantSchedule) ([]schedule.Run, error) {
+// listRuns lists the schedule's fan-outs from the cache.
+func (r *Reconciler) listRuns(ctx context.Context, ts *v1alpha1.TenantSchedule) ([]schedule.Run, error) {
 	fanOuts, err := kube.FanOutsOfSchedule(ctx, r.Client, ts.UID)
 	if err != nil {
 		return nil, err
 	}
 	runs := make([]schedule.Run, 0, len(fanOuts))
 	for i := range fanOuts {
-		if run, ok := schedule.RunOf(ts, &fanOuts[i]); ok {
+		if run, isTick := schedule.RunOf(ts, &fanOuts[i]); isTick {
 			runs = append(runs, run)
 		}
 	}
 	return runs, nil
 }
 
-// ask tries a fan-out of the schedule by dry run: the answer bears the API server's time, or says what is wrong with it.
-func (r *Reconciler) ask(ctx context.Context, ts *v1alpha1.TenantSchedule) (
-	served time.Time, refused string, err error,
-) {
-	specimen := schedule.FanOut(ts, time.Unix(0, 0), time.Unix(0, 0))
-	if err = r.dryRun(ctx, specimen); err == nil {
-		return specimen.CreationTimestamp.Time, "", nil
+// validate creates a fan-out of the schedule by dry run. It returns the API server's time, and why the API server refuses the
+// fan-out. That is empty when it does not.
+func (r *Reconciler) validate(ctx context.Context, ts *v1alpha1.TenantSchedule) (serverTime time.Time, refusal string, err error) {
+	fanOut := schedule.FanOut(ts, time.Unix(0, 0), time.Unix(0, 0))
+	if err = r.dryRun(ctx, fanOut); err == nil {
+		return fanOut.CreationTimestamp.Time, "", nil
 	}
-	if refused = refusalOf(err); refused == "" {
-		return served, "", fmt.Errorf("trying a TenantFanOut of TenantSchedule %s by dry run: %w", ts.Name, err)
+	if refusal = refusalMessage(err); refusal == "" {
+		return serverTime, "", fmt.Errorf("trying a TenantFanOut of TenantSchedule %s by dry run: %w", ts.Name, err)
 	}
-	// One that is refused bears no time.
-	specimen = schedule.FanOut(&v1alpha1.TenantSchedule{ObjectMeta: ts.ObjectMeta}, time.Unix(0, 0), time.Unix(0, 0))
-	specimen.Spec.TemplateRef.Name, specimen.Spec.Tenants.All = "any", new(true)
-	if err = r.dryRun(ctx, specimen); err != nil {
-		return served, "", fmt.Errorf("asking the API server for its time: %w", err)
+	// A refused object has no creation time, so a valid one has to be tried.
+	fanOut = schedule.FanOut(&v1alpha1.TenantSchedule{ObjectMeta: ts.ObjectMeta}, time.Unix(0, 0), time.Unix(0, 0))
+	fanOut.Spec.TemplateRef.Name, fanOut.Spec.Tenants.All = "any", new(true)
+	if err = r.dryRun(ctx, fanOut); err != nil {
+		return serverTime, "", fmt.Errorf("asking the API server for its time: %w", err)
 	}
-	return specimen.CreationTimestamp.Time, refused, nil
+	return fanOut.CreationTimestamp.Time, refusal, nil
 }
 
-// dryRun creates a fan-out under a name that nobody has, and keeps nothing.
+// dryRun creates a fan-out by dry run, under a name that is not taken. The API server stores nothing.
 func (r *Reconciler) dryRun(ctx context.Context, fanOut *v1alpha1.TenantFanOut) error {
 	fanOut.GenerateName, fanOut.Name = fanOut.Name+"-", ""
 	return r.Create(ctx, fanOut, client.DryRunAll, client.FieldOwner(kube.FieldManager))
 }
 
-// refusalOf says what the API server has against an object. It is empty for an error that is not about the object.
-func refusalOf(err error) string {
+// refusalMessage returns why the API server refuses an object. It is empty for an error that does not concern the object.
+func refusalMessage(err error) string {
 	var status apierrors.APIStatus
 	if !kube.RefusalOf(err).IsAboutObject() || !errors.As(err, &status) {
 		return ""
@@ -110,7 +109,7 @@ func refusalOf(err error) string {
 		}
 	}
 	if len(problems) == 0 {
-		return "`spec.fanOutTemplate`: " + status.Status().Message
+		return "`spec.fanOutTemplate`: " + kube.MessageOf(err)
 	}
 	return strings.Join(problems, "; ")
 }

@@ -1,4 +1,4 @@
-// Package schedules is the controller of TenantSchedules: it makes the fan-outs of the ticks that have come.
+// Package schedules is the controller of TenantSchedules: it creates the fan-outs of the ticks that are due.
 package schedules
 
 import (
@@ -10,15 +10,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/schedule"
 )
@@ -41,25 +44,24 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 	return builder.ControllerManagedBy(mgr).
 		Named("tenantschedule").
 		For(&v1alpha1.TenantSchedule{}, builder.WithPredicates(edited)).
-		Owns(&v1alpha1.TenantFanOut{}, builder.WithPredicates(kube.Changed(result))).
+		Owns(&v1alpha1.TenantFanOut{}, builder.WithPredicates(kube.Changed(fanOutResult))).
 		WithOptions(opts).
 		Complete(reconcile.AsReconciler(r.Client.Client, r))
 }
 
-// result is what a TenantSchedule looks at in its fan-outs: not how far they are.
-func result(obj client.Object) any {
-	fanOut := obj.(*v1alpha1.TenantFanOut)
-	for _, c := range fanOut.Status.Conditions {
-		if c.Type == v1alpha1.ConditionSucceeded && c.Status != metav1.ConditionUnknown {
-			return []any{c.Status, c.Reason, c.Message, fanOut.Status.CompletionTime}
-		}
+// fanOutResult is what a TenantSchedule depends on in its fan-outs: how they ended, and not how far they are.
+func fanOutResult(obj client.Object) any {
+	status := obj.(*v1alpha1.TenantFanOut).Status
+	c := conditions.Get(status.Conditions, v1alpha1.ConditionSucceeded)
+	if c.Status != metav1.ConditionTrue && c.Status != metav1.ConditionFalse {
+		return nil
 	}
-	return nil
+	return []any{c.Status, c.Reason, c.Message, status.CompletionTime}
 }
 
-// Reconcile makes the fan-outs of the ticks that have come, and says what became of them. To die anywhere in it loses no
-// tick: those that are due are found again from the fan-outs that exist, and what is missed is counted with the same write
-// that remembers it.
+// Reconcile creates the fan-outs of the ticks that are due, and writes the status. If the operator stops at any point in it,
+// no tick is lost: the next reconcile knows from the fan-outs that exist which ticks are due, and missed ticks are counted in
+// the same write that records that they were.
 func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule) (reconcile.Result, error) {
 	o, err := r.observe(ctx, ts)
 	if err != nil || o.Schedule == nil || o.Schedule.DeletionTimestamp != nil {
@@ -68,49 +70,51 @@ func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule)
 	ts = o.Schedule
 	base := ts.DeepCopy()
 	plan := schedule.Decide(o.Observed)
-	made, conflicts, makeErr := r.makeFanOuts(ctx, ts, plan.Due)
-	o.Runs = append(o.Runs, made...)
+	created, conflicts, createErr := r.createFanOuts(ctx, ts, plan.Due)
+	o.Runs = append(o.Runs, created...)
 	plan.Missed = plan.Missed.Add(conflicts)
 
-	record(o, plan)
+	setStatus(o, plan)
 	if err := r.PatchStatus(ctx, ts, base); err != nil {
-		return kube.RetryConflict(errors.Join(err, makeErr))
+		return kube.RetryConflict(errors.Join(err, createErr))
 	}
-	r.announce(base, ts, plan.Missed)
-	after, cleanErr := r.clean(ctx, o, plan.RequeueAfter)
-	if err := errors.Join(makeErr, cleanErr); err != nil {
+	r.emitEvents(ctx, base, ts, plan.Missed)
+	after, deleteErr := r.deleteSurplus(ctx, o, plan.RequeueAfter)
+	if err := errors.Join(createErr, deleteErr); err != nil {
 		return reconcile.Result{}, err
 	}
 	return reconcile.Result{RequeueAfter: after}, nil
 }
 
-// makeFanOuts makes those of some ticks, oldest first. It stops at the first that can't be made now; those before it have
-// been dealt with.
-func (r *Reconciler) makeFanOuts(ctx context.Context, ts *v1alpha1.TenantSchedule, ticks []time.Time) (
-	made []schedule.Run, conflicts schedule.Missed, err error,
+// createFanOuts creates the fan-outs of some ticks, oldest first. It stops at the first that can't be created now, and returns
+// the ones before it. A tick whose name is taken by an object that is not the schedule's is a conflict.
+func (r *Reconciler) createFanOuts(ctx context.Context, ts *v1alpha1.TenantSchedule, ticks []time.Time) (
+	runs []schedule.Run, conflicts schedule.Missed, err error,
 ) {
 	for _, tick := range ticks {
-		fanOut, isNew, err := r.makeFanOut(ctx, ts, tick, ticks[len(ticks)-1])
+		fanOut, isNew, err := r.createFanOut(ctx, ts, tick, ticks[len(ticks)-1])
 		if err != nil {
-			return made, conflicts, err
+			return runs, conflicts, err
 		}
 		if !metav1.IsControlledBy(fanOut, ts) {
 			conflicts = conflicts.Add(schedule.Missed{Count: 1, Last: tick, Reason: schedule.MissedNameConflict})
 			continue
 		}
 		if isNew {
-			// Naming the fan-out keeps the events of several ticks from being folded into one.
+			// Naming the fan-out keeps the events of several ticks from being combined into one.
 			r.Events.Eventf(ts, fanOut, corev1.EventTypeNormal, "ScheduledFanOut", "Schedule",
 				"made TenantFanOut %s for %s", fanOut.Name, tick.UTC().Format(time.RFC3339))
+			log.FromContext(ctx).V(2).Info("Created the fan-out of a tick", "tenantSchedule", klog.KObj(ts),
+				"tenantFanOut", klog.KObj(fanOut), "tick", tick)
 		}
 		run, _ := schedule.RunOf(ts, fanOut)
-		made = append(made, run)
+		runs = append(runs, run)
 	}
-	return made, conflicts, nil
+	return runs, conflicts, nil
 }
 
-// makeFanOut returns the fan-out that has a tick's name, whoever made it.
-func (r *Reconciler) makeFanOut(ctx context.Context, ts *v1alpha1.TenantSchedule, tick, newest time.Time) (
+// createFanOut creates the fan-out of a tick. When an object has its name already, createFanOut returns that one.
+func (r *Reconciler) createFanOut(ctx context.Context, ts *v1alpha1.TenantSchedule, tick, newest time.Time) (
 	fanOut *v1alpha1.TenantFanOut, isNew bool, err error,
 ) {
 	fanOut = schedule.FanOut(ts, tick, newest)
@@ -128,8 +132,9 @@ func (r *Reconciler) makeFanOut(ctx context.Context, ts *v1alpha1.TenantSchedule
 	return nil, false, fmt.Errorf("creating TenantFanOut %s: %w", name, err)
 }
 
-// clean deletes the fan-outs beyond the history limits, and returns when to look again.
-func (r *Reconciler) clean(ctx context.Context, o observed, after time.Duration) (time.Duration, error) {
+// deleteSurplus deletes the fan-outs beyond the history limits, except those that another fan-out waits to retry. It returns
+// when to reconcile again.
+func (r *Reconciler) deleteSurplus(ctx context.Context, o observed, after time.Duration) (time.Duration, error) {
 	ts := o.Schedule
 	if ts.Status.LastScheduleTime == nil {
 		return after, nil
