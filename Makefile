@@ -1,4 +1,4 @@
-# Image of the manager, and of the sample application that the demo and the end-to-end tests run.
+# Images of the manager, and of the sample application that the demo and the end-to-end tests run.
 IMG ?= tenantry.dev/tenantry:dev
 HOTSPOT_IMG ?= tenantry.dev/hotspot:dev
 
@@ -7,7 +7,7 @@ CONTAINER_TOOL ?= docker
 SHELL = /usr/bin/env bash -o pipefail
 .SHELLFLAGS = -ec
 
-# Tools are built once, outside of the clone, from versions that are pinned under hack/. Each is built on first use.
+# Tools are built once, on first use, outside of the clone. Their versions are pinned under hack/.
 once = $(eval $(1) := $(shell $(2)))$(or $($(1)),$(error $(2) failed, see above))
 CONTROLPLANE = $(call once,CONTROLPLANE,hack/controlplane.sh | tail -1)
 TOOLS = $(call once,TOOLS,hack/tools/build.sh)
@@ -17,9 +17,9 @@ GINKGO ?= $(TOOLS)/ginkgo
 GOLANGCI_LINT ?= $(call once,GOLANGCI_LINT_DIR,hack/tools/build.sh golangci-lint)/golangci-lint
 KUBECTL ?= $(or $(shell command -v kubectl),$(CONTROLPLANE)/kubectl)
 
-# Unit and envtest suites; the others have targets of their own.
+# Packages of the unit and envtest suites. The other suites have targets of their own.
 TEST_PACKAGES = $$(go list ./... | grep -v -e /test/e2e -e /test/bench)
-# Go modules beside the main one.
+# Go modules other than the main one.
 MODULES = $(patsubst %/go.mod,%,$(wildcard hack/*/go.mod hack/*/*/go.mod))
 
 .PHONY: all
@@ -38,7 +38,7 @@ demo: ## Bring up a real one-node cluster with the operator and show the sample 
 	KUBECTL="$(KUBECTL)" hack/demo.sh up
 
 .PHONY: demo-down
-demo-down: ## Take the demo away.
+demo-down: ## Remove the demo.
 	KUBECTL="$(KUBECTL)" hack/demo.sh down
 
 ##@ Development
@@ -49,10 +49,10 @@ OUT ?= .
 .PHONY: manifests
 manifests: ## Generate the CustomResourceDefinitions and the operator's ClusterRole.
 	"$(CONTROLLER_GEN)" crd:generateEmbeddedObjectMeta=true paths=./api/... output:crd:dir=$(OUT)/config/crd/bases
-	@# The pod template's descriptions alone are half a megabyte: more than fits beside the object in one request.
+	@# The descriptions of the pod template are half a megabyte: with them the CRD is too large for one request.
 	awk -v field=jobTemplate -f hack/tools/trim-descriptions.awk $(OUT)/config/crd/bases/tenantry.dev_tenantjobtemplates.yaml > $(OUT)/config/crd/bases/trimmed
 	mv $(OUT)/config/crd/bases/trimmed $(OUT)/config/crd/bases/tenantry.dev_tenantjobtemplates.yaml
-	@# Kubernetes' own types accept in the schema what Go can't read, and one such object would block every list.
+	@# The schemas of Kubernetes' own types accept values that Go can't decode. One such object would make every list fail.
 	for crd in $(OUT)/config/crd/bases/*.yaml; do awk -f hack/tools/narrow-to-go.awk $$crd > $$crd.new; mv $$crd.new $$crd; done
 	"$(CONTROLLER_GEN)" rbac:roleName=tenantry-manager paths=./internal/... paths=./cmd/... output:rbac:dir=$(OUT)/config/rbac
 
@@ -97,12 +97,12 @@ test: ## Run the unit and envtest suites.
 	go test -timeout 20m $(TEST_PACKAGES)
 
 .PHONY: test-e2e
-test-e2e: ## Run the end-to-end suite on the cluster of KUBECONFIG, or on a local one that comes and goes.
+test-e2e: ## Run the end-to-end suite on the cluster of KUBECONFIG, or on a local one that is removed afterwards.
 	KUBECTL="$(KUBECTL)" hack/test-e2e.sh
 
 .PHONY: bench
 bench: export KUBEBUILDER_ASSETS ?= $(CONTROLPLANE)
-bench: ## Run the benchmarks, peers side by side.
+bench: ## Run the benchmarks.
 	go test ./test/bench/... -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 ##@ Build
@@ -112,7 +112,7 @@ build: manifests generate fmt vet ## Build the manager.
 	go build -o bin/manager ./cmd
 
 .PHONY: run
-run: manifests generate fmt vet ## Run the manager from this machine, against the current cluster.
+run: manifests generate fmt vet ## Run the manager on this machine, against the current cluster.
 	go run ./cmd
 
 .PHONY: docker-build
@@ -131,14 +131,14 @@ build-installer: manifests generate ## Write everything that `deploy` applies in
 
 ##@ Deployment
 
-# Manifests name the default image; it is replaced on the way, so that the files stay as they are.
+# The manifests contain the default image. It is replaced in the output, so that the files do not change.
 build-default = "$(KUSTOMIZE)" build config/default | sed 's|image: tenantry.dev/tenantry:dev$$|image: $(IMG)|'
 
-# Server-side, since a CRD is larger than the annotation that client-side apply keeps; forced, since an upgrade replaces
-# what somebody else has set.
+# Server-side, since a CRD is larger than the annotation of client-side apply. Forced, since an upgrade replaces fields that
+# others have set.
 apply = "$(KUBECTL)" apply --server-side --force-conflicts -f -
 
-# Once the operator or its CRDs are gone nobody takes the finalizers off, and the deletion hangs.
+# Without the operator or its CRDs nobody removes the finalizers, and deletions hang.
 refuse-while-used = @left=$$("$(KUBECTL)" get --all-namespaces --ignore-not-found --output name \
 	tenantschedules.tenantry.dev,tenantfanouts.tenantry.dev,tenantjobs.tenantry.dev,tenants.tenantry.dev 2>/dev/null || true); \
 	if [ -n "$$left" ]; then \
@@ -155,7 +155,7 @@ install: manifests ## Install the CRDs into the current cluster.
 	"$(KUSTOMIZE)" build config/crd | $(apply)
 
 .PHONY: uninstall
-uninstall: ## Remove the CRDs. ignore-not-found=true overlooks what is gone already.
+uninstall: ## Remove the CRDs. With ignore-not-found=true, objects that are gone already are no error.
 	$(refuse-while-used)
 	"$(KUSTOMIZE)" build config/crd | "$(KUBECTL)" delete --ignore-not-found=$(ignore-not-found) -f -
 
@@ -164,6 +164,6 @@ deploy: manifests ## Deploy the operator with its CRDs and policies into the cur
 	$(build-default) | $(apply)
 
 .PHONY: undeploy
-undeploy: ## Remove all that `deploy` applied. ignore-not-found=true overlooks what is gone already.
+undeploy: ## Remove everything that `deploy` applied. With ignore-not-found=true, objects that are gone already are no error.
 	$(refuse-while-used)
 	$(build-default) | "$(KUBECTL)" delete --ignore-not-found=$(ignore-not-found) -f -

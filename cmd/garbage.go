@@ -8,7 +8,8 @@ import (
 
 // boundGarbage has the heap collected when it has grown by a set amount and not, as is the default, by as much as lives on
 // it, which is mostly caches: ten thousand TenantJobs then cost what they weigh, and a small installation, whose heap
-// would be collected several times a second while thousands of jobs start, has room for that.
+// would be collected several times a second while thousands of jobs start, has room for that. A GOMEMLIMIT holds beside
+// it: the runtime collects earlier as the limit comes near, whatever the percentage.
 func boundGarbage() {
 	const (
 		room  = 32 << 20

@@ -7,14 +7,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 )
 
-// newLogger is the one that the flags ask for.
+// newLogger returns the logger that the flags configure.
 func newLogger(o *zap.Options) logr.Logger {
 	lazy := uberzap.WrapCore(func(c zapcore.Core) zapcore.Core { return lazyCore{c} })
 	return zap.New(zap.UseFlagOptions(o), zap.RawZapOpts(lazy))
 }
 
-// lazyCore encodes the values that a logger carries when something is logged with them. Every Reconcile has a logger of its
-// own, and few log anything.
+// lazyCore encodes a logger's values only when the logger logs something. Every Reconcile has a logger of its own, and few
+// log anything.
 type lazyCore struct{ zapcore.Core }
 
 // With implements zapcore.Core.

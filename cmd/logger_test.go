@@ -8,7 +8,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 )
 
-// counted counts how often it was encoded.
+// counted counts how often it is encoded.
 type counted struct{ times *int }
 
 func (c counted) String() string {
@@ -16,7 +16,7 @@ func (c counted) String() string {
 	return "acme"
 }
 
-// TestLoggerIsLazy: what a logger carries is encoded when something is logged with it, and then all of it is there.
+// TestLoggerIsLazy checks that a logger's values are encoded only when the logger logs something, and that all of them are.
 func TestLoggerIsLazy(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

@@ -27,7 +27,7 @@ import (
 	"github.com/tenantry/tenantry/internal/kube"
 )
 
-// flags of the manager, named as kubebuilder names them where it has them.
+// flags of the manager. Those that kubebuilder has, too, have its names.
 type flags struct {
 	leaderElect          bool
 	metricsAddress       string
@@ -143,7 +143,7 @@ func metricsOptions(f flags) metricsserver.Options {
 	options := metricsserver.Options{
 		BindAddress:   f.metricsAddress,
 		SecureServing: f.metricsSecure,
-		// HTTP/2 has had its share of denial-of-service faults, and metrics don't need it.
+		// HTTP/2 has had denial-of-service vulnerabilities, and metrics don't need it.
 		TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }},
 	}
 	if f.metricsSecure {
@@ -152,7 +152,7 @@ func metricsOptions(f flags) metricsserver.Options {
 	return options
 }
 
-// operatorNamespace is the flag's, else the pod's own, else tenantry-system.
+// operatorNamespace returns the namespace that the flag gives, else that of the pod, else tenantry-system.
 func operatorNamespace(given string) string {
 	if given != "" {
 		return given

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# For the scripts here that build something: building into a cache outside of the clone. Its folders are named for what
-# went into them and are complete or absent, so that several checkouts can use the same ones.
+# Functions for the scripts here that build something. They build into a cache outside of the clone. Its folders are named
+# after a hash of their sources, and are either complete or absent, so that several checkouts can share them.
 
 hack=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/tenantry"
@@ -12,12 +12,12 @@ die() {
 	exit 1
 }
 
-# cached NAME BUILD FILE... prints the folder $cache/NAME-<hash of the files and of how things are built>. When it is not
-# there yet, it is made by BUILD, a function, which is given an empty folder and runs with its output on stderr.
+# cached NAME BUILD FILE... prints the folder $cache/NAME-<hash of the files and of the build functions>. If the folder does
+# not exist, the function BUILD fills it: it gets an empty folder as argument, and its output goes to stderr.
 cached() {
 	local name=$1 build=$2 recipe hash folder
 	shift 2
-	# shellcheck disable=SC2207 # names are one word each, and macOS' bash has no mapfile
+	# shellcheck disable=SC2207 # each name is one word, and macOS' bash has no mapfile
 	recipe=($(compgen -A function | grep -E '^(build|go|unpack)_'))
 	hash=$({ declare -f "${recipe[@]}" && cat -- "$@"; } | git hash-object --stdin)
 	folder="$cache/$name-${hash:0:12}"
@@ -25,10 +25,10 @@ cached() {
 	[[ -d $folder ]] && printf '%s\n' "$folder"
 }
 
-# locked FOLDER BUILD is a subshell, so that the lock goes with it. A build that is killed leaves a .partial folder, which
-# the next one throws away; nobody ever sees a folder that is half full.
+# locked FOLDER BUILD is a subshell, so that the lock is released when it ends. A build that is killed leaves a .partial
+# folder, which the next build removes. So FOLDER itself is never incomplete.
 locked() (
-	set -e # bash drops it in a command substitution
+	set -e # bash does not inherit it in a command substitution
 	folder=$1 build=$2
 	mkdir -p "$cache"
 	exec 9>"$folder.lock"
@@ -48,7 +48,7 @@ locked() (
 	progress "Built ${folder##*/} in $SECONDS s"
 )
 
-# go_build MODULE ARG... is `go build` in the folder MODULE, undisturbed by the caller's settings and by the state of the
+# go_build MODULE ARG... runs `go build` in the folder MODULE. It ignores the caller's Go settings and the state of the
 # clone. The binary is static.
 go_build() {
 	env -u GOOS -u GOARCH GOFLAGS= GOWORK=off CGO_ENABLED=0 go build -C "$1" -trimpath -buildvcs=false "${@:2}"
@@ -57,8 +57,8 @@ go_build() {
 kubernetes=$hack/controlplane/kubernetes
 kubernetes_version=$(sed -n 's|.*k8s.io/kubernetes \(v[0-9.]*\).*|\1|p' "$kubernetes/go.mod")
 
-# build_kubernetes OUT COMMAND builds one of the programs of Kubernetes. One that says v0.0.0 is taken for an ancient one
-# by its peers.
+# build_kubernetes OUT COMMAND builds one of the programs of Kubernetes and sets its version. Without that the version is
+# v0.0.0, which other programs treat as a very old one.
 build_kubernetes() {
 	local major minor stamp=k8s.io/component-base/version
 	progress "  $2 $kubernetes_version"

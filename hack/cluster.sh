@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A real one-node Kubernetes on this machine, in namespaces of its own. Everything is built from Go modules, besides runc
-# and nft, which come from the distribution. See hack/README.md.
+# A real one-node Kubernetes on this machine, in namespaces of its own. Everything is built from Go modules, except runc and
+# nft, which come from the distribution. See hack/README.md.
 set -euo pipefail
 # shellcheck source=hack/cache.sh
 source "$(dirname "${BASH_SOURCE[0]}")/cache.sh"
@@ -11,19 +11,19 @@ hack/cluster.sh VERB
 
   build                            builds all that is needed, into $cache
   up                               starts the cluster; builds what is missing
-  down                             ends it and leaves nothing behind
+  down                             ends it and removes everything of it
   status                           says whether it is up, and what runs in it
-  kubeconfig                       prints the path of its kubeconfig, which is good anywhere on this machine
+  kubeconfig                       prints the path of its kubeconfig, which works anywhere on this machine
   exec COMMAND...                  runs a command in its namespaces, where pods and services can be reached
-  image BINARY TAG PATH ARCHIVE    makes an image of a static binary, which is at PATH in it
-  load ARCHIVE                     hands an image to the cluster; pods must not set imagePullPolicy to Always
+  image BINARY TAG PATH ARCHIVE    builds an image with a static binary at PATH
+  load ARCHIVE                     loads an image into the cluster; pods must not set imagePullPolicy to Always
 
 TENANTRY_CLUSTER is the cluster's name, by default tenantry; clusters of several names can be up side by side.
 TENANTRY_CLUSTER_DIR is where they keep their state, by default $cache/clusters.
 USAGE
 }
 
-# kind_instead says why it does not go on, and what would.
+# kind_instead MESSAGE prints why the script can't go on, and how to use kind instead, and exits.
 kind_instead() {
 	die "$1
 
@@ -60,7 +60,7 @@ build_node() {
 	go_build "$hack/node/coredns" -ldflags "-s -w" -o "$out/bin/" .
 }
 
-# unpack_packages FOLDER PACKAGE... unpacks Debian packages and the libraries that they need. Nothing is installed.
+# unpack_packages FOLDER PACKAGE... unpacks Debian packages and the libraries that they need. It installs nothing.
 unpack_packages() {
 	local out=$1 work=$1.apt apt=() names package
 	shift
@@ -70,11 +70,11 @@ unpack_packages() {
 	fi
 	mkdir -p "$out" "$work/debs" "$work/lists/partial"
 	if ! apt-cache show "$@" >/dev/null 2>&1; then
-		# A fresh machine knows no packages. This has lists of its own, so that the machine's stay as they are.
+		# A new machine has no package lists. Download them into a folder of our own, so that the machine's do not change.
 		apt=(-o "Dir::State::Lists=$work/lists")
 		apt-get "${apt[@]}" -qq -o APT::Sandbox::User=root update || true
 	fi
-	# shellcheck disable=SC2086 # names are one word each
+	# shellcheck disable=SC2086 # each name is one word
 	if ! names=$(apt-cache "${apt[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
 		--no-replaces --no-enhances "$@" | grep -E '^[a-z]' | grep -vE '^(libc6|libgcc-s1|gcc-.*-base)$') ||
 		! (cd "$work/debs" && apt-get "${apt[@]}" -qq -o APT::Sandbox::User=root download $names); then
@@ -110,7 +110,7 @@ esac
 command -v go >/dev/null || kind_instead "Go is missing; what is needed for the local cluster is built with it."
 if [[ $verb != build && $verb != image ]]; then check_rights; fi
 
-# Assignments of their own, so that a failure ends the script.
+# Separate assignments, so that a failure ends the script.
 tools=$(tools)
 if [[ $verb == build || $verb == up ]]; then
 	controlplane=$("$hack/controlplane.sh" | tail -n 1)

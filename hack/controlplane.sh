@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds a Kubernetes control plane from Go modules, pinned in hack/controlplane, and prints the folder that has it on the
-# last line. Nothing is fetched but Go modules. The folder has what envtest looks for in KUBEBUILDER_ASSETS, and kwok.
+# Builds a Kubernetes control plane from Go modules, pinned in hack/controlplane, and prints its folder on the last line.
+# It downloads only Go modules. The folder has what envtest needs in KUBEBUILDER_ASSETS, and kwok.
 set -euo pipefail
 # shellcheck source=hack/cache.sh
 source "$(dirname "${BASH_SOURCE[0]}")/cache.sh"

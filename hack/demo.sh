@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Shows Tenantry at work: `demo.sh up` deploys the operator, makes the sample tenants, and runs the sample application's
-# jobs for one of them, for all of them, on a schedule, and in a flood; `demo.sh down` takes it all away. On the cluster
-# that KUBECONFIG names, else on a local one of its own.
+# A demonstration of Tenantry. `demo.sh up` deploys the operator, creates the sample tenants, and runs the jobs of the sample
+# application: for one tenant, for all tenants, on a schedule, and in a flood. `demo.sh down` removes everything. It uses the
+# cluster of KUBECONFIG, or else a local one of its own.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=hack/cache.sh
 source hack/cache.sh
 
 KUBECTL=${KUBECTL:-kubectl}
-# The demo itself says to export the local cluster's.
+# The demo tells the user to export the local cluster's kubeconfig, so KUBECONFIG may name that.
 local_kubeconfig=${TENANTRY_CLUSTER_DIR:-$cache/clusters}/${TENANTRY_CLUSTER:-tenantry}/kubeconfig
 own_cluster=$([[ ${KUBECONFIG:-$local_kubeconfig} == "$local_kubeconfig" ]] && echo true || echo false)
 tenants=(acme globex hooli soylent initech)
 suspended=initech
 failing=globex
 flooding=hooli
-# On what the demo makes beside the samples.
+# The label of everything that the demo creates in addition to the samples.
 label=app.kubernetes.io/part-of=tenantry-demo
 
 if [[ -t 1 ]]; then bold=$'\e[1m' plain=$'\e[0m'; else bold='' plain=''; fi
@@ -26,7 +26,7 @@ heading() {
 }
 say() { printf '   %s\n' "$*"; }
 
-# show prints a command as one would type it, and what it answers.
+# show prints a kubectl command as a user would type it, runs it, and prints its output.
 show() {
 	local argument line='kubectl'
 	for argument in "$@"; do
@@ -37,13 +37,13 @@ show() {
 	"$KUBECTL" "$@" 2>&1 | sed 's/^/   /' || fail "that should have worked"
 }
 
-# quietly runs kubectl and prints only what goes wrong.
+# quietly runs kubectl and prints its output only if it fails.
 quietly() {
 	local output
 	output=$("$KUBECTL" "$@" 2>&1) || fail "kubectl $*: $output"
 }
 
-# fail says what was expected and did not happen, with what a person would look at next.
+# fail prints what was expected and did not happen, and the objects and logs that a user would read next.
 fail() {
 	printf '\n%sThe demo failed:%s %s\n\n' "$bold" "$plain" "$*" >&2
 	{
@@ -60,8 +60,8 @@ sample_jobs() {
 		jsonpath='{range .items[?(@.kind=="TenantJob")]}{.metadata.namespace}/{.metadata.name}{"\n"}{end}'
 }
 
-# expect NAMESPACE/NAME PATTERN waits until status and reason of the TenantJob's condition Succeeded match, and fails when
-# it has ended otherwise or the time is over.
+# expect NAMESPACE/NAME PATTERN waits until status, reason and message of the TenantJob's condition Succeeded match. It fails
+# if the TenantJob has ended otherwise, or after five minutes.
 expect() { await "TenantJob $1" "$2" tenantjob "${1#*/}" --namespace "${1%/*}"; }
 
 # expect_fan_out NAME PATTERN does the same for a fan-out.
@@ -73,7 +73,7 @@ await() {
 	while true; do
 		outcome=$("$KUBECTL" get "$@" \
 			--output jsonpath='{range .status.conditions[?(@.type=="Succeeded")]}{.status} {.reason}: {.message}{end}')
-		# shellcheck disable=SC2053 # it is a pattern
+		# shellcheck disable=SC2053 # $pattern is a glob pattern
 		if [[ $outcome == $pattern ]]; then return; fi
 		if [[ $outcome == True* || $outcome == False* ]] || ((SECONDS > deadline)); then
 			fail "$what should come to '$pattern', and is at '$outcome'"
@@ -82,7 +82,7 @@ await() {
 	done
 }
 
-# make_shown shows the manifest that it is given, and creates what is in it.
+# make_shown prints the manifest from its standard input, and creates the objects in it.
 make_shown() {
 	local manifest
 	manifest=$(cat)
@@ -104,7 +104,7 @@ up() {
 	fi
 	show get pods --namespace tenantry-system
 
-	# Of an earlier demo. In the foreground, so that their Jobs are gone, too, when the next of that name are made.
+	# Objects of an earlier demo. Foreground deletion, so that their Jobs are gone before Jobs of the same names are created.
 	remove_demo
 
 	heading "Tenants, and the jobs that there are for them"
@@ -159,7 +159,7 @@ up() {
 	goodbye
 }
 
-# mismatch tries it. Either the API server refuses it, or the operator does.
+# mismatch tries to create a TenantJob in another tenant's namespace. Either the API server or the operator refuses it.
 mismatch() {
 	local answer
 	printf '   $ kubectl create -f - # namespace: tenant-acme, spec.tenantRef: {name: globex}\n'
@@ -184,7 +184,7 @@ mismatch() {
 	fi
 }
 
-# finish NAMESPACE/NAME waits for the end of the TenantJob and shows what its pod said.
+# finish NAMESPACE/NAME waits until the TenantJob has completed, and prints the log of its pod.
 finish() {
 	local namespace=${1%/*} name=${1#*/} log
 	local tenant=${namespace#tenant-}
@@ -197,7 +197,7 @@ finish() {
 	fi
 }
 
-# fan_out runs one job for all tenants: one of them fails, one is skipped, and who failed is retried.
+# fan_out runs one job for all tenants. One of them fails and one is skipped. Then it retries the one that failed.
 fan_out() {
 	heading "One job for every tenant: a fan-out, while the database of $failing is in maintenance"
 	show patch tenant "$failing" --type merge --patch '{"spec":{"attributes":{"maintenance":"true"}}}'
@@ -212,7 +212,7 @@ fan_out() {
 	expect_fan_out stats "False SomeFailed*"
 	show get tenantfanout stats
 	say "Nobody is forgotten. Who did not succeed, and why:"
-	# shellcheck disable=SC2016 # it is a Go template
+	# shellcheck disable=SC2016 # a Go template
 	show get tenantfanout stats --output \
 		'go-template={{range .status.unsuccessfulTenants}}{{.tenant}}: {{.reason}}: {{.message}}{{"\n"}}{{end}}'
 	expect_counts stats "total=${#tenants[@]} succeeded=$((${#tenants[@]} - 2)) failed=1 skipped=1"
@@ -235,7 +235,7 @@ fan_out() {
 	show get tenantjobs --all-namespaces --selector tenantry.dev/fan-out=stats-retry
 }
 
-# expect_counts NAME COUNTS compares counters of a fan-out.
+# expect_counts NAME COUNTS fails unless the fan-out has these counters.
 expect_counts() {
 	local counts format='{range .status.counts}total={.total} succeeded={.succeeded}'
 	format+=' failed={.failed} skipped={.skipped}{end}'
@@ -243,15 +243,15 @@ expect_counts() {
 	if [[ $counts != "$2" ]]; then fail "the counters of fan-out $1 should be '$2', and are '$counts'"; fi
 }
 
-# expect_unsuccessful NAME TENANT=REASON... compares who did not succeed, and why.
+# expect_unsuccessful NAME TENANT=REASON... fails unless exactly these tenants of the fan-out did not succeed.
 expect_unsuccessful() {
 	local list
 	list=$("$KUBECTL" get tenantfanout "$1" --output jsonpath='{range .status.unsuccessfulTenants[*]}{.tenant}={.reason} {end}')
 	if [[ ${list% } != "$2" ]]; then fail "fan-out $1 should name '$2', and names '$list'"; fi
 }
 
-# start_ticking makes a schedule for every minute. It is looked at later, when a minute has begun. It leaves the tenant out
-# that is to be in maintenance for a while.
+# start_ticking creates a schedule for every minute, which the function ticked checks later. The schedule excludes the tenant
+# that will be in maintenance for a while.
 start_ticking() {
 	say "And one for every minute, so that there is something to see:"
 	make_shown <<-YAML
@@ -267,7 +267,7 @@ start_ticking() {
 	YAML
 }
 
-# ticked looks at what the schedule for every minute has made.
+# ticked checks the fan-outs that the schedule for every minute has created.
 ticked() {
 	heading "Meanwhile a minute has begun: the schedule's tick was a fan-out"
 	quietly wait tenantschedule/every-minute --for condition=Ready --timeout 1m
@@ -288,7 +288,7 @@ ticked() {
 	show get tenantfanouts --selector tenantry.dev/schedule=every-minute
 }
 
-# flood lets one tenant queue up many jobs, then gives one to each of some others, and looks who started when.
+# flood creates many TenantJobs of one tenant, then one of each of some others, and prints the order of their starts.
 flood() {
 	local many=30 others=(acme globex soylent) tenant i
 	heading "A flood: $flooding has $many routers to set up, and the queue lets three at a time"
@@ -308,7 +308,7 @@ flood() {
 	quietly delete tenantjobs --namespace "tenant-$flooding" --selector "$label" --timeout 2m
 }
 
-# router TENANT NAME prints a TenantJob that sets a router up.
+# router TENANT NAME prints a TenantJob that sets up a router.
 router() {
 	cat <<-YAML
 		---
@@ -322,8 +322,9 @@ router() {
 	YAML
 }
 
-# in_order_of_start MOST lists the jobs of the flood and the single ones, and fails when a single one let more of the flood
-# go first. In turn it lets one go; but when schedules tick right now, its tenant may be at its own limit for a while.
+# in_order_of_start MOST lists the jobs of the flood and the single jobs. It fails if more than MOST jobs of the flood started
+# before a single job that was created earlier. Normally at most one does, but if schedules tick at that moment, a tenant can
+# be at its own limit for a while.
 in_order_of_start() {
 	local columns=STARTED:.status.startTime,CREATED:.metadata.creationTimestamp,TENANT:.spec.tenantRef.name,NAME:.metadata.name
 	"$KUBECTL" get tenantjobs --all-namespaces --selector "$label" --no-headers --output custom-columns="$columns" |
@@ -361,7 +362,7 @@ goodbye() {
 	fi
 }
 
-# remove_demo takes away what runs: of the samples and of the demo. Schedules first, since they make more.
+# remove_demo deletes the jobs of the samples and of the demo. Schedules first, since they create more.
 remove_demo() {
 	local gone=(--ignore-not-found --cascade=foreground --timeout 2m)
 	quietly delete --filename config/samples/tenantry_v1alpha1_tenantschedule.yaml "${gone[@]}"
@@ -375,7 +376,7 @@ down() {
 		hack/cluster.sh down
 		return
 	fi
-	# Tenants need the operator to go, so it goes last.
+	# Tenants are deleted by the operator, so the operator is removed last.
 	remove_demo
 	"$KUBECTL" delete --ignore-not-found --kustomize config/samples --timeout 5m
 	make --no-print-directory undeploy ignore-not-found=true

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Brings up the local cluster that TENANTRY_CLUSTER names, with the operator and the sample application's image in it,
-# both built from this clone, and prints the path of the cluster's kubeconfig on the last line.
+# Starts the local cluster that TENANTRY_CLUSTER names, with the operator and the image of the sample application in it, both
+# built from this clone. It prints the path of the cluster's kubeconfig on the last line.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=hack/cache.sh
@@ -9,7 +9,7 @@ source hack/cache.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# load PACKAGE PATH_IN_IMAGE TAG makes an image of nothing but the package's binary and loads it.
+# load PACKAGE PATH_IN_IMAGE TAG builds an image that contains only the package's binary, and loads it.
 load() {
 	go_build . -ldflags "-s -w" -o "$work/binary" "$1"
 	hack/cluster.sh image "$work/binary" "$3" "$2" "$work/image.tar"

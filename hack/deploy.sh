@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Deploys the operator into the current cluster, whose nodes have its image or can pull it, and waits until it works.
+# Deploys the operator into the current cluster and waits until it is available. The nodes need to have its image, or be able
+# to pull it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 KUBECTL=${KUBECTL:-kubectl}
 namespace=tenantry-system
 pods=(pods --namespace "$namespace" --selector control-plane=controller-manager)
 
-# The tag stays when the image behind it changes, so what runs already is to start again.
+# The image can change while its tag stays the same, so pods that run already are restarted.
 old=$("$KUBECTL" get "${pods[@]}" --output name --ignore-not-found)
 make --no-print-directory deploy
 # shellcheck disable=SC2086 # one word for each pod

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fails on generated files that are stale, modules that are untidy and code that is not formatted. Changes nothing.
+# Fails if generated files are stale, modules are untidy or code is not formatted. It changes nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -7,8 +7,8 @@ failed=0
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
 
-# expect_nothing WHAT COMMAND... runs a command that fails or prints what is wrong. What it says on the side, as that it
-# downloads a module, is shown only when something is.
+# expect_nothing WHAT COMMAND... runs a command and reports a failure if the command fails or prints anything on stdout. It
+# prints the command's stderr only then.
 expect_nothing() {
 	local what=$1 output
 	shift

@@ -4,20 +4,30 @@
 //	                          (a sealed plan)                    ▲ Tenant (who)  TenantJobTemplate (what)
 //	                                                             └ CredentialProvider (with which secrets)
 //
-// Results flow back the same way. What decides is pure and knows no API server; what talks to the API server decides
-// nothing:
+// Results flow back the same way.
 //
-//	job/         TenantJob + template + Tenant -> batch/v1 Job; Job -> condition; what to do next
-//	tenant/      Tenant -> namespace and everything in it; what a suspension or a deletion waits for
+// Pure packages decide. They know no API server: values come in, values go out.
+//
+//	job/         TenantJob + template + Tenant -> batch/v1 Job; Job -> condition; what to do next. What a TenantJob says
+//	             while it waits or runs, and what a suspended tenant's Job gets: rules.go
+//	tenant/      Tenant -> namespace and everything in it, its labels: desired.go; what a suspension or a deletion waits for
 //	schedule/    (spec, last, now) -> due ticks, next, missed
 //	fanout/      tenants -> sealed plan; plan, ledger, children -> what to create, counters, waves, budget
-//	queue/       waiting and running TenantJobs, limits -> who starts next, and why the others wait
+//	queue/       waiting and running TenantJobs, limits -> who starts next, and why the others wait. The message of each
+//	             limit: holds.go; starts per minute: rate.go
+//	conditions/  sets conditions and kstatus progress, cuts messages to size
+//
+// Controllers talk to the API server: observe -> decide -> act -> one status write. They decide nothing.
+//
+//	kube/        what every controller needs of the API server: reading, writing, events, errors, caches, watches
+//	dispatch/    the dispatcher, which owns all starts: it feeds queue/ and admits who is next
 //	metrics/     one recorder, few series
-//	controller/  controller-runtime glue, one file a kind: observe -> decide -> act -> one status write; and the
-//	             dispatcher, which owns all starts
+//	controller/  setup.go says who holds what; a package for each kind, none of which knows another:
+//	             tenants/ templates/ jobs/ fanouts/ schedules/ queues/. Its tests run the whole operator on a real API server
 //
 // There is no controller for CredentialProvider yet.
 //
-// The pure packages import api/ and each other's values at most; nothing but cmd/ and tests imports controller/. The
-// linter holds these walls.
+// The pure packages import api/ and each other's values at most; kube/ imports only api/ and conditions/ besides
+// Kubernetes; no controller imports another one; nothing but cmd/ and tests imports controller/. The linter holds these
+// walls.
 package internal

@@ -4,7 +4,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// CredentialProvider is where tenants' credentials come from.
+// CredentialProvider issues credentials for tenants' jobs. Nothing uses it yet.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -18,20 +18,20 @@ type CredentialProvider struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is exactly one kind of provider.
+	// spec has exactly one kind of provider.
 	// +required
 	Spec CredentialProviderSpec `json:"spec,omitzero"`
 
-	// status says whether it can issue.
+	// status says whether it can issue credentials.
 	// +optional
 	Status CredentialProviderStatus `json:"status,omitzero"`
 }
 
-// CredentialProviderSpec is exactly one kind of provider.
+// CredentialProviderSpec has exactly one kind of provider.
 // +kubebuilder:validation:XValidation:rule="[has(self.secret), has(self.serviceAccountToken), has(self.postgres)].filter(x, x).size() == 1",message="`spec` must have exactly one of secret, serviceAccountToken, postgres"
 type CredentialProviderSpec struct {
-	// secret copies the Secret that the tenant's credential names from the operator's namespace, if that Secret is
-	// labelled tenantry.dev/tenant: <name>.
+	// secret copies a Secret from the operator's namespace. The tenant's credential names it, and it must have the label
+	// tenantry.dev/tenant: <name>.
 	// +optional
 	Secret *SecretProvider `json:"secret,omitempty"`
 
@@ -39,7 +39,7 @@ type CredentialProviderSpec struct {
 	// +optional
 	ServiceAccountToken *ServiceAccountTokenProvider `json:"serviceAccountToken,omitempty"`
 
-	// postgres makes a PostgreSQL role for each run.
+	// postgres creates a PostgreSQL role for each run.
 	// +optional
 	Postgres *PostgresProvider `json:"postgres,omitempty"`
 }
@@ -55,7 +55,8 @@ type ServiceAccountTokenProvider struct {
 	// +kubebuilder:validation:MaxLength=253
 	Audience string `json:"audience,omitempty"`
 
-	// expirationSeconds is the token's lifetime; the kubelet renews it while the pod lives. Unset means 3600.
+	// expirationSeconds is the token's lifetime, in seconds. The kubelet renews the token while the pod runs. Unset means
+	// 3600.
 	// +optional
 	// +default=3600
 	// +kubebuilder:validation:Minimum=600
@@ -63,7 +64,7 @@ type ServiceAccountTokenProvider struct {
 	ExpirationSeconds *int32 `json:"expirationSeconds,omitempty"`
 }
 
-// PostgresProvider makes a role for each run.
+// PostgresProvider creates a PostgreSQL role for each run.
 type PostgresProvider struct {
 	// adminSecretRef names a Secret in the operator's namespace with the keys username and password of a role with
 	// CREATEROLE.
@@ -102,7 +103,7 @@ type PostgresProvider struct {
 	// +kubebuilder:validation:Maximum=1000
 	ConnectionLimit *int32 `json:"connectionLimit,omitempty"`
 
-	// maxLifetimeSeconds is after how long a run's role dies by itself. Unset means 3600.
+	// maxLifetimeSeconds is how long a run's role is valid, in seconds. Unset means 3600.
 	// +optional
 	// +default=3600
 	// +kubebuilder:validation:Minimum=60
@@ -122,9 +123,9 @@ const (
 	SSLVerifyFull SSLMode = "verify-full"
 )
 
-// CredentialProviderStatus says whether a provider can issue.
+// CredentialProviderStatus says whether a provider can issue credentials.
 type CredentialProviderStatus struct {
-	// observedGeneration is the generation of the spec that the status speaks of.
+	// observedGeneration is the generation of the spec that this status describes.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 

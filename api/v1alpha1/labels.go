@@ -1,14 +1,14 @@
 package v1alpha1
 
-// Labels that the operator sets. Nobody else may: the prefix tenantry.dev/ is the operator's.
+// Labels that the operator sets. Others must not use the prefix tenantry.dev/.
 const (
-	// LabelTenant names the Tenant, on its namespace and on every object in it that is Tenantry's.
+	// LabelTenant names the Tenant, on its namespace and on all of Tenantry's objects in it.
 	LabelTenant = "tenantry.dev/tenant"
 	// LabelState is on a tenant's namespace: one of StateActive, StateSuspended, StateDeleting.
 	LabelState = "tenantry.dev/state"
 	// LabelEnforcement is on a tenant's namespace: audit, warn or enforce.
 	LabelEnforcement = "tenantry.dev/enforcement"
-	// LabelManaged is "true" on what the operator makes and keeps in a tenant's namespace.
+	// LabelManaged is "true" on a tenant's namespace and on the objects that the operator keeps in it.
 	LabelManaged = "tenantry.dev/managed"
 	// LabelTemplate names the TenantJobTemplate, on TenantJob, Job and pod.
 	LabelTemplate = "tenantry.dev/template"
@@ -19,35 +19,35 @@ const (
 	// LabelSchedule names the TenantSchedule, on TenantFanOut, TenantJob, Job and pod.
 	LabelSchedule = "tenantry.dev/schedule"
 
-	// TagPrefix starts the labels that users put on a TenantJob and that the operator copies to its Job and pods.
+	// TagPrefix is the prefix of labels that users put on a TenantJob. The operator copies them to its Job and pods.
 	TagPrefix = "tag.tenantry.dev/"
 )
 
 // Annotations.
 const (
-	// AnnotationAdoptBy on an existing namespace, with a Tenant's name as value, is the platform's consent that this
-	// Tenant may take the namespace over. The Tenant's spec.namespace.name is the other half.
+	// AnnotationAdoptBy on an existing namespace allows the Tenant that it names to adopt the namespace. The Tenant's
+	// spec.namespace.name must name the namespace, too.
 	AnnotationAdoptBy = "tenantry.dev/adopt-by"
-	// AnnotationAdopted is "true" on a namespace that the operator adopted and so must never delete.
+	// AnnotationAdopted is "true" on a namespace that the operator adopted, and so never deletes.
 	AnnotationAdopted = "tenantry.dev/adopted"
-	// AnnotationTenantUID on a tenant's namespace is the UID of the Tenant that it belongs to. A Tenant made again
-	// under the same name has another one.
+	// AnnotationTenantUID on a tenant's namespace is the UID of its Tenant. A Tenant that is created again under the
+	// same name has another UID.
 	AnnotationTenantUID = "tenantry.dev/tenant-uid"
-	// AnnotationDesiredHash on an object that the operator makes is the hash of what it wants there, so that a restart
-	// compares and does not write.
+	// AnnotationDesiredHash on a tenant's namespace is the hash of the desired state, so that a restarted operator
+	// compares it and writes nothing.
 	AnnotationDesiredHash = "tenantry.dev/desired-hash"
 	// AnnotationMemberTemplates on a tenant's namespace lists, comma separated and sorted, the TenantJobTemplates that
 	// the tenant's members may dispatch.
 	AnnotationMemberTemplates = "tenantry.dev/member-templates"
-	// AnnotationProtected "true" on a Tenant keeps it from being deleted.
+	// AnnotationProtected "true" on a Tenant is to protect it from deletion. Not used yet.
 	AnnotationProtected = "tenantry.dev/protected"
-	// AnnotationScheduledTime on a TenantFanOut is the tick of the schedule that made it, in RFC 3339; on its TenantJobs,
-	// when the tick came for that tenant.
+	// AnnotationScheduledTime on a TenantFanOut is the tick that created it, in RFC 3339. On its TenantJobs it is the time
+	// of the tick for that tenant.
 	AnnotationScheduledTime = "tenantry.dev/scheduled-time"
-	// AnnotationTimeZoneFrom is "Tenant" on a TenantFanOut whose tick comes for each tenant at that time on its own clock.
+	// AnnotationTimeZoneFrom is "Tenant" on a TenantFanOut whose schedule is read in each tenant's own time zone.
 	AnnotationTimeZoneFrom = "tenantry.dev/time-zone-from"
-	// AnnotationCaughtUpTo on a TenantFanOut is the newest of the missed ticks that were made up for at once, in RFC 3339:
-	// ticks until then do not supersede it.
+	// AnnotationCaughtUpTo on a TenantFanOut of a late tick is the newest of the ticks that ran together with it, in RFC
+	// 3339. Ticks until that time do not supersede it.
 	AnnotationCaughtUpTo = "tenantry.dev/caught-up-to"
 	// AnnotationTemplateGeneration on a Job is the generation of the TenantJobTemplate that it was built from.
 	AnnotationTemplateGeneration = "tenantry.dev/template-generation"
@@ -65,13 +65,13 @@ const (
 
 // Finalizers.
 const (
-	// FinalizerTenant is on a Tenant until its jobs are gone and its namespace is deleted or released.
+	// FinalizerTenant stays on a Tenant until its jobs are gone and its namespace is deleted or released.
 	FinalizerTenant = "tenantry.dev/tenant"
-	// FinalizerCredentials is on a TenantJob from before a credential is issued until it is revoked.
+	// FinalizerCredentials is to be on a TenantJob from before a credential is issued until it is revoked. Not used yet.
 	FinalizerCredentials = "tenantry.dev/credentials"
 )
 
-// Names of what the operator makes in every tenant's namespace.
+// Names of objects that the operator creates in every tenant's namespace.
 const (
 	// RunnerServiceAccount is the service account that a tenant's pods run as. It has no rights.
 	RunnerServiceAccount = "tenant-runner"

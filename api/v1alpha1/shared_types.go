@@ -1,6 +1,6 @@
 package v1alpha1
 
-// LocalReference names an object. Where it is looked for is said by the field that holds the reference.
+// LocalReference names an object. The field that has the reference says of which kind and in which namespace.
 // +structType=atomic
 type LocalReference struct {
 	// name of the object: a DNS-1123 subdomain.
@@ -11,7 +11,7 @@ type LocalReference struct {
 	Name string `json:"name,omitempty"`
 }
 
-// LabelReference names an object whose name is also put into a label, and so is at most 63 characters long.
+// LabelReference names an object whose name is also the value of a label, so it has at most 63 characters.
 // +structType=atomic
 type LabelReference struct {
 	// name of the object: a DNS-1123 label.
@@ -39,7 +39,7 @@ type TenantReference struct {
 // +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 type TenantName string
 
-// ParameterValue is the value of a parameter, as text whatever its type. Nothing in it is ever expanded.
+// ParameterValue is the value of a parameter, as text for all types. Nothing in it is expanded.
 // +kubebuilder:validation:MinLength=0
 // +kubebuilder:validation:MaxLength=4096
 // +kubebuilder:validation:XValidation:rule="!self.contains('\\u0000')",message="`value` must not contain NUL"

@@ -7,8 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Tenant is who: a customer of the platform, with a namespace, an identity, quotas, isolation and credentials of its
-// own, active or suspended.
+// Tenant is a customer of the platform. It has a namespace, an identity, quotas, isolation and credentials of its own, and
+// is active or suspended.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -29,17 +29,17 @@ type Tenant struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is what the platform wants for this tenant.
+	// spec is the desired state of this tenant.
 	// +required
 	Spec TenantSpec `json:"spec"`
 
-	// status is what the operator found and did.
+	// status is the observed state of this tenant.
 	// +optional
 	// +default={"observedGeneration": -1}
 	Status TenantStatus `json:"status,omitzero"`
 }
 
-// TenantSpec is what the platform wants for a tenant.
+// TenantSpec is the desired state of a tenant.
 type TenantSpec struct {
 	// externalID is the application's own id of the tenant, its tenant_id. Unset means the Tenant's name. Immutable.
 	// +optional
@@ -48,11 +48,11 @@ type TenantSpec struct {
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([A-Za-z0-9._:@/-]*[A-Za-z0-9])?$`
 	ExternalID string `json:"externalID,omitempty"`
 
-	// suspend stops the tenant's jobs and starts no more. Unset means false.
+	// suspend means that the tenant's jobs are stopped and no more start. Unset means false.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
 
-	// suspendPolicy says what becomes of running jobs when the tenant is suspended. Unset means Stop.
+	// suspendPolicy says what happens to running jobs when the tenant is suspended. Unset means Stop.
 	// +optional
 	// +default="Stop"
 	SuspendPolicy SuspendPolicy `json:"suspendPolicy,omitempty"`
@@ -65,7 +65,7 @@ type TenantSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf.orValue('') || (self.matches('^[A-Z]') && self != 'Local' && !self.contains(':') && timestamp('2026-01-01T00:00:00Z').getFullYear(self) > 0)",optionalOldSelf=true,message="`timeZone` must be an IANA time zone such as Europe/Berlin"
 	TimeZone string `json:"timeZone,omitempty"`
 
-	// namespace says which namespace is the tenant's. Unset means tenant-<name>, made and deleted with the Tenant.
+	// namespace says which namespace is the tenant's. Unset means tenant-<name>, created and deleted with the Tenant.
 	// +optional
 	Namespace *TenantNamespace `json:"namespace,omitempty"`
 
@@ -83,19 +83,19 @@ type TenantSpec struct {
 	// +optional
 	Quota *TenantQuota `json:"quota,omitempty"`
 
-	// jobs bounds the tenant's jobs taken together.
+	// jobs limits all jobs of the tenant together.
 	// +optional
 	Jobs *TenantJobLimits `json:"jobs,omitempty"`
 
-	// attributes are plain facts about the tenant that every job of it sees, as TENANTRY_ATTRIBUTE_<NAME>, the name in
-	// upper case with "_" for "-" and ".". They are no place for secrets.
+	// attributes are plain facts about the tenant. Every job of the tenant has them as environment variables
+	// TENANTRY_ATTRIBUTE_<NAME>, with the name in upper case and "_" for "-" and ".". Do not put secrets here.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 63 && k.matches('^[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?$'))",message="`attributes` must have names of at most 63 letters, digits, '-', '_' or '.', starting with a letter"
 	// +kubebuilder:validation:XValidation:rule="self.all(k, self.exists_one(l, k.upperAscii().replace('-', '_').replace('.', '_') == l.upperAscii().replace('-', '_').replace('.', '_')))",message="`attributes` must have names that differ in more than case, '-', '_' and '.'"
 	Attributes map[string]AttributeValue `json:"attributes,omitempty"`
 
-	// credentials that the tenant's jobs can be given. A job gets those that its template names.
+	// credentials for the tenant's jobs. A job gets only those that its template names.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -107,14 +107,14 @@ type TenantSpec struct {
 	Enforcement Enforcement `json:"enforcement,omitempty"`
 }
 
-// SuspendPolicy says what becomes of running jobs when a tenant is suspended.
+// SuspendPolicy says what happens to running jobs when a tenant is suspended.
 // +kubebuilder:validation:Enum=Stop;Drain
 type SuspendPolicy string
 
 const (
 	// SuspendPolicyStop stops running jobs.
 	SuspendPolicyStop SuspendPolicy = "Stop"
-	// SuspendPolicyDrain lets running pods finish; what would need another pod is stopped.
+	// SuspendPolicyDrain lets running pods finish. A job that needs another pod is stopped.
 	SuspendPolicyDrain SuspendPolicy = "Drain"
 )
 
@@ -134,7 +134,7 @@ type TenantNamespace struct {
 	// +kubebuilder:validation:XValidation:rule="self != 'default' && !self.startsWith('kube-')",message="`namespace.name` must not be default or start with kube-"
 	Name string `json:"name,omitempty"`
 
-	// deletionPolicy says what becomes of the namespace when the Tenant is deleted. Unset means Delete. An adopted
+	// deletionPolicy says what happens to the namespace when the Tenant is deleted. Unset means Delete. An adopted
 	// namespace is always retained.
 	// +optional
 	// +default="Delete"
@@ -153,25 +153,25 @@ type TenantNamespace struct {
 // +kubebuilder:validation:Pattern=`^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$`
 type LabelValue string
 
-// NamespaceDeletionPolicy says what becomes of a namespace when its Tenant is deleted.
+// NamespaceDeletionPolicy says what happens to a namespace when its Tenant is deleted.
 // +kubebuilder:validation:Enum=Delete;Retain
 type NamespaceDeletionPolicy string
 
 const (
 	// NamespaceDelete deletes the namespace and everything in it.
 	NamespaceDelete NamespaceDeletionPolicy = "Delete"
-	// NamespaceRetain keeps the namespace and takes what is ours off it.
+	// NamespaceRetain keeps the namespace and removes the operator's objects, labels and annotations from it.
 	NamespaceRetain NamespaceDeletionPolicy = "Retain"
 )
 
-// TenantMember is somebody with a role in the tenant's namespace.
+// TenantMember is a user, group or service account with a role in the tenant's namespace.
 type TenantMember struct {
 	// role of the member. Viewer reads TenantJobs, Jobs, pods and their logs. Dispatcher may also create TenantJobs from
 	// the templates that allow it, and cancel and delete those that no fan-out owns.
 	// +required
 	Role MemberRole `json:"role,omitempty"`
 
-	// subject is who.
+	// subject that has the role.
 	// +required
 	Subject MemberSubject `json:"subject,omitzero"`
 }
@@ -181,9 +181,9 @@ type TenantMember struct {
 type MemberRole string
 
 const (
-	// RoleViewer reads.
+	// RoleViewer may read.
 	RoleViewer MemberRole = "Viewer"
-	// RoleDispatcher reads and dispatches.
+	// RoleDispatcher may read and dispatch.
 	RoleDispatcher MemberRole = "Dispatcher"
 )
 
@@ -202,7 +202,7 @@ type MemberSubject struct {
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Namespace string `json:"namespace,omitempty"`
 
-	// name of the subject. Users and groups of Kubernetes' own, which start with system:, are no members.
+	// name of the subject. Kubernetes' own users and groups, which start with system:, can't be members.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
@@ -220,7 +220,7 @@ const (
 	SubjectServiceAccount SubjectKind = "ServiceAccount"
 )
 
-// TenantIsolation of the tenant's pods.
+// TenantIsolation isolates the tenant's pods.
 type TenantIsolation struct {
 	// podSecurity is the Pod Security level of the namespace. Unset means Restricted.
 	// +optional
@@ -245,19 +245,20 @@ const (
 	PodSecurityBaseline PodSecurityLevel = "Baseline"
 )
 
-// TenantQuota of the tenant's namespace.
+// TenantQuota is the quota of the tenant's namespace.
 type TenantQuota struct {
-	// hard limits, as in a ResourceQuota. Unset means no limit but for Services that reach outside: none are allowed.
+	// hard limits, as in a ResourceQuota. Unset means that only Services of type NodePort and LoadBalancer are limited: none
+	// are allowed. In the phases Audit and Warn unset means no limit.
 	// +optional
 	Hard corev1.ResourceList `json:"hard,omitempty"`
 
-	// containerDefaults are given to containers that do not say what they need. Unset means requests of 100m CPU and
-	// 64Mi memory and no limits.
+	// containerDefaults apply to containers that do not set their own. Unset means requests of 100m CPU and 64Mi memory,
+	// and no limits. In the phases Audit and Warn unset means no defaults.
 	// +optional
 	ContainerDefaults *ContainerDefaults `json:"containerDefaults,omitempty"`
 }
 
-// ContainerDefaults are resources for containers that do not name their own.
+// ContainerDefaults are resources for containers that do not set their own.
 type ContainerDefaults struct {
 	// requests by default.
 	// +optional
@@ -268,31 +269,31 @@ type ContainerDefaults struct {
 	Limits corev1.ResourceList `json:"limits,omitempty"`
 }
 
-// TenantJobLimits bounds the tenant's jobs taken together.
+// TenantJobLimits limits all jobs of the tenant together.
 type TenantJobLimits struct {
-	// maxConcurrent is how many of the tenant's jobs run at once; more of them wait. Unset means no limit of its own.
+	// maxConcurrent is how many of the tenant's jobs run at once; the others wait. Unset means no limit of its own.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100000
 	MaxConcurrent *int32 `json:"maxConcurrent,omitempty"`
 
-	// weight is the tenant's share against other tenants where they compete. Unset means 1.
+	// weight is the tenant's share of a queue, relative to the weights of other tenants. Unset means 1.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	Weight *int32 `json:"weight,omitempty"`
 }
 
-// TenantCredential is a credential that the tenant's jobs can be given.
+// TenantCredential is a credential for the tenant's jobs.
 type TenantCredential struct {
-	// name by which templates ask for it: a DNS-1123 label.
+	// name that templates use for it: a DNS-1123 label.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Name string `json:"name,omitempty"`
 
-	// providerRef names the CredentialProvider that makes it.
+	// providerRef names the CredentialProvider that issues it.
 	// +required
 	ProviderRef LocalReference `json:"providerRef,omitzero"`
 
@@ -306,7 +307,7 @@ type TenantCredential struct {
 type Enforcement string
 
 const (
-	// EnforcementAudit records what would be refused.
+	// EnforcementAudit records what Enforce would refuse.
 	EnforcementAudit Enforcement = "Audit"
 	// EnforcementWarn also warns the client.
 	EnforcementWarn Enforcement = "Warn"
@@ -314,23 +315,23 @@ const (
 	EnforcementEnforce Enforcement = "Enforce"
 )
 
-// TenantStatus is what the operator found and did.
+// TenantStatus is the observed state of a tenant.
 type TenantStatus struct {
-	// observedGeneration is the generation of the spec that the status speaks of.
+	// observedGeneration is the generation of the spec that this status describes.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// namespace that is the tenant's. Unset until it is.
+	// namespace of the tenant. Unset until the tenant has it.
 	// +optional
 	Namespace *TenantNamespaceStatus `json:"namespace,omitempty"`
 
-	// state is what the namespace's label tenantry.dev/state says: active, suspended or deleting.
+	// state is the value of the namespace's label tenantry.dev/state: active, suspended or deleting.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=16
 	State string `json:"state,omitempty"`
 
-	// running is how many of the tenant's Jobs run. It may be some seconds behind, so that short jobs cost no write.
+	// running is how many of the tenant's Jobs run. It is updated with a delay, so that short jobs cost no write.
 	// +optional
 	Running *int32 `json:"running,omitempty"`
 
@@ -342,7 +343,7 @@ type TenantStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// TenantNamespaceStatus is the namespace that is the tenant's.
+// TenantNamespaceStatus is the namespace of the tenant.
 type TenantNamespaceStatus struct {
 	// name of the namespace.
 	// +required
@@ -350,7 +351,7 @@ type TenantNamespaceStatus struct {
 	// +kubebuilder:validation:MaxLength=63
 	Name string `json:"name,omitempty"`
 
-	// uid of the namespace: another one under the same name is not the tenant's.
+	// uid of the namespace. Another namespace of the same name is not the tenant's.
 	// +required
 	UID types.UID `json:"uid,omitempty"`
 }

@@ -5,7 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// TenantFanOut is one template for many tenants: a sealed plan, waves, a failure budget, progress.
+// TenantFanOut runs one template for many tenants. It has a sealed plan, waves, a failure budget, and shows its progress.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -29,17 +29,17 @@ type TenantFanOut struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is what to run for which tenants.
+	// spec says what to run and for which tenants.
 	// +required
 	Spec TenantFanOutSpec `json:"spec,omitzero"`
 
-	// status is how far it is.
+	// status is the progress of the fan-out.
 	// +optional
 	// +default={"observedGeneration": -1}
 	Status TenantFanOutStatus `json:"status,omitzero"`
 }
 
-// TenantFanOutSpec is what to run for which tenants.
+// TenantFanOutSpec says what to run and for which tenants.
 type TenantFanOutSpec struct {
 	// templateRef names the TenantJobTemplate. Immutable.
 	// +required
@@ -54,7 +54,7 @@ type TenantFanOutSpec struct {
 	// +required
 	Tenants TenantSelection `json:"tenants,omitzero"`
 
-	// strategy says in what order, how many at once, and when to stop. Unset means all at once, with no budget.
+	// strategy says in what order, how many at once, and when to pause. Unset means all at once, with no failure budget.
 	// +optional
 	Strategy *FanOutStrategy `json:"strategy,omitempty"`
 
@@ -62,13 +62,14 @@ type TenantFanOutSpec struct {
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
 
-	// spreadSeconds spreads the starts over a window; each tenant has always the same place in it. Unset means 0.
+	// spreadSeconds spreads the starts over a window of that length. A tenant always has the same place in it. Unset means
+	// 0.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=86400
 	SpreadSeconds *int32 `json:"spreadSeconds,omitempty"`
 
-	// ttlSecondsAfterFinished is how long it is kept when it has ended. Unset means until it is deleted.
+	// ttlSecondsAfterFinished is how long it is kept after it has ended, in seconds. Unset means until it is deleted.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	TTLSecondsAfterFinished *int32 `json:"ttlSecondsAfterFinished,omitempty"`
@@ -77,7 +78,7 @@ type TenantFanOutSpec struct {
 // TenantSelection selects tenants.
 // +kubebuilder:validation:XValidation:rule="[has(self.all), has(self.selector), has(self.names), has(self.retryOf)].filter(x, x).size() == 1",message="`tenants` must have exactly one of all, selector, names, retryOf"
 type TenantSelection struct {
-	// all tenants. It is written, never implied by leaving something out.
+	// all selects all tenants. It has to be true; to leave everything out does not mean all.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self",message="`all` must be true or left out"
 	All *bool `json:"all,omitempty"`
@@ -93,11 +94,11 @@ type TenantSelection struct {
 	// +kubebuilder:validation:MaxItems=10000
 	Names []TenantName `json:"names,omitempty"`
 
-	// retryOf selects those tenants of another fan-out that had one of the outcomes.
+	// retryOf selects the tenants of another fan-out that have one of the outcomes.
 	// +optional
 	RetryOf *RetryOf `json:"retryOf,omitempty"`
 
-	// exclude leaves tenants out of those selected.
+	// exclude removes these tenants from the selection.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=1000
@@ -133,26 +134,26 @@ const (
 	RetrySkipped RetryOutcome = "Skipped"
 )
 
-// FanOutStrategy says in what order, how many at once, and when to stop.
+// FanOutStrategy says in what order, how many at once, and when to pause.
 type FanOutStrategy struct {
-	// maxConcurrent is how many tenants' jobs run at once, a number or a percentage of the planned tenants. Unset means
-	// no limit of its own.
+	// maxConcurrent is how many of the fan-out's TenantJobs run at once, a number or a percentage of the planned tenants.
+	// Unset means no limit of its own.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9][0-9]?)%$`
 	// +kubebuilder:validation:XValidation:rule="type(self) == string || (self >= 1 && self <= 1000000)",message="`maxConcurrent` must be a number from 1 to 1000000 or a percentage from 1% to 100%"
 	MaxConcurrent *intstr.IntOrString `json:"maxConcurrent,omitempty"`
 
-	// waves run in order: the next opens when all of the one before have an outcome. Whoever is in none comes last. A
-	// tenant is in the first wave that selects it. Immutable.
+	// waves run in order. A wave begins when all tenants of the wave before it have an outcome. Tenants that are in no wave
+	// come last. A tenant is in the first wave that selects it. Immutable.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
 	Waves []Wave `json:"waves,omitempty"`
 
-	// maxFailures is the failure budget of the whole, a number or a percentage of the planned tenants. Beyond it the
-	// fan-out pauses. Unset means no budget.
+	// maxFailures is the failure budget of the whole fan-out, a number or a percentage of the planned tenants. When more
+	// tenants fail, the fan-out pauses. Unset means no budget.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9]?[0-9])%$`
@@ -174,15 +175,16 @@ type Wave struct {
 	// +optional
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`
 
-	// size puts so many of the tenants that are in no wave yet into it, a number or a percentage of the planned tenants.
+	// size is how many of the tenants that are in no wave yet are put into this one, a number or a percentage of the planned
+	// tenants.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9][0-9]?)%$`
 	// +kubebuilder:validation:XValidation:rule="type(self) == string || (self >= 1 && self <= 1000000)",message="`size` must be a number from 1 to 1000000 or a percentage from 1% to 100%"
 	Size *intstr.IntOrString `json:"size,omitempty"`
 
-	// maxFailures is the failure budget of the wave, a number or a percentage of the tenants in it. Unset means none of its
-	// own.
+	// maxFailures is the failure budget of the wave, a number or a percentage of the tenants in it. Unset means no budget of
+	// its own.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^(100|[1-9]?[0-9])%$`
@@ -190,13 +192,13 @@ type Wave struct {
 	MaxFailures *intstr.IntOrString `json:"maxFailures,omitempty"`
 }
 
-// TenantFanOutStatus is how far a fan-out is. It does not grow with the number of tenants.
+// TenantFanOutStatus is the progress of a fan-out. Its size does not grow with the number of tenants.
 type TenantFanOutStatus struct {
-	// observedGeneration is the generation of the spec that the status speaks of.
+	// observedGeneration is the generation of the spec that this status describes.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// counts of the planned tenants. Each is in total and in one other.
+	// counts of the planned tenants. Each tenant is counted in total and in one other counter.
 	// +optional
 	Counts *FanOutCounts `json:"counts,omitempty"`
 
@@ -207,18 +209,19 @@ type TenantFanOutStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	Reasons []ReasonCount `json:"reasons,omitempty"`
 
-	// unsuccessfulTenants are the first of those that did not succeed, failed before skipped. The ledger has them all.
+	// unsuccessfulTenants are the first hundred tenants that did not succeed, failed before skipped. The ledger has all of
+	// them.
 	// +optional
 	// +listType=map
 	// +listMapKey=tenant
 	// +kubebuilder:validation:MaxItems=100
 	UnsuccessfulTenants []UnsuccessfulTenant `json:"unsuccessfulTenants,omitempty"`
 
-	// templateGeneration is the generation of the template that is in the plan.
+	// templateGeneration is the generation of the template in the plan.
 	// +optional
 	TemplateGeneration int64 `json:"templateGeneration,omitempty"`
 
-	// wave that is open. Empty for those who are in none.
+	// wave whose tenants may start now. Empty when that is the tenants that are in no wave.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
@@ -247,27 +250,27 @@ type FanOutCounts struct {
 	// +kubebuilder:validation:Minimum=0
 	Total int32 `json:"total"`
 
-	// waiting have not started.
+	// waiting is how many have not started.
 	// +required
 	// +kubebuilder:validation:Minimum=0
 	Waiting int32 `json:"waiting"`
 
-	// running have started and not ended.
+	// running is how many have started and not ended.
 	// +required
 	// +kubebuilder:validation:Minimum=0
 	Running int32 `json:"running"`
 
-	// succeeded have completed.
+	// succeeded is how many have succeeded.
 	// +required
 	// +kubebuilder:validation:Minimum=0
 	Succeeded int32 `json:"succeeded"`
 
-	// failed have ended otherwise.
+	// failed is how many have failed.
 	// +required
 	// +kubebuilder:validation:Minimum=0
 	Failed int32 `json:"failed"`
 
-	// skipped will not run, and nobody failed.
+	// skipped is how many will not run or were stopped, without a failure.
 	// +required
 	// +kubebuilder:validation:Minimum=0
 	Skipped int32 `json:"skipped"`
@@ -299,7 +302,7 @@ type UnsuccessfulTenant struct {
 	// +kubebuilder:validation:MaxLength=64
 	Reason string `json:"reason,omitempty"`
 
-	// message as in the TenantJob's condition Succeeded, cut.
+	// message as in the TenantJob's condition Succeeded, cut to 200 bytes or less.
 	// +optional
 	// +kubebuilder:validation:MinLength=0
 	// +kubebuilder:validation:MaxLength=200

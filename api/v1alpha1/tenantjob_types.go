@@ -5,7 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// TenantJob is one run of one template for one tenant. It lives in the tenant's namespace, and its Job is named like it.
+// TenantJob is one run of one template for one tenant. It is in the tenant's namespace, and its Job has the same name.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -22,17 +22,17 @@ type TenantJob struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is what to run for whom.
+	// spec says what to run and for which tenant.
 	// +required
 	Spec TenantJobSpec `json:"spec,omitzero"`
 
-	// status is what came of it.
+	// status is the progress and the outcome of the run.
 	// +optional
 	// +default={"observedGeneration": -1}
 	Status TenantJobStatus `json:"status,omitzero"`
 }
 
-// TenantJobSpec is what to run for whom.
+// TenantJobSpec says what to run and for which tenant.
 // +kubebuilder:validation:XValidation:rule="self.tenantRef == oldSelf.tenantRef",fieldPath=".tenantRef",message="`tenantRef` must not change"
 // +kubebuilder:validation:XValidation:rule="self.templateRef == oldSelf.templateRef",fieldPath=".templateRef",message="`templateRef` must not change"
 // +kubebuilder:validation:XValidation:rule="has(self.parameters) && has(oldSelf.parameters) ? self.parameters == oldSelf.parameters : (!has(self.parameters) || self.parameters.size() == 0) && (!has(oldSelf.parameters) || oldSelf.parameters.size() == 0)",fieldPath=".parameters",message="`parameters` must not change"
@@ -56,20 +56,20 @@ type TenantJobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.getFullYear() >= 1970",message="`notBeforeTime` must be an RFC 3339 time such as 2026-11-24T02:00:00Z"
 	NotBeforeTime *metav1.Time `json:"notBeforeTime,omitempty"`
 
-	// maxWaitSeconds is how long it may be eligible without being started; then it is Expired. Unset means what the
-	// template says.
+	// maxWaitSeconds is how long limits may hold it, in seconds. After that it ends as Expired. Unset means the template's
+	// maxWaitSeconds.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	MaxWaitSeconds *int32 `json:"maxWaitSeconds,omitempty"`
 
-	// cancel stops it, waiting or running. Unset means false.
+	// cancel ends it, whether it waits or runs. Unset means false.
 	// +optional
 	Cancel *bool `json:"cancel,omitempty"`
 }
 
-// TenantJobStatus is what came of a TenantJob.
+// TenantJobStatus is the progress and the outcome of a TenantJob.
 type TenantJobStatus struct {
-	// observedGeneration is the generation of the spec that the status speaks of.
+	// observedGeneration is the generation of the spec that this status describes.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -85,16 +85,15 @@ type TenantJobStatus struct {
 	// +optional
 	TemplateGeneration int64 `json:"templateGeneration,omitempty"`
 
-	// queuedTime is since when it has been eligible and held by a limit alone. Unset while something else holds it, and
-	// once it has started.
+	// queuedTime is since when only a limit has held it. Unset while something else holds it, and after it has started.
 	// +optional
 	QueuedTime *metav1.Time `json:"queuedTime,omitempty"`
 
-	// queuedSeconds is for how long it was held by a limit alone before queuedTime. Both count against maxWaitSeconds.
+	// queuedSeconds is for how long only a limit held it before queuedTime. Both times count against maxWaitSeconds.
 	// +optional
 	QueuedSeconds int32 `json:"queuedSeconds,omitempty"`
 
-	// startTime is when its Job was made.
+	// startTime is when its Job was created.
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 
@@ -102,7 +101,7 @@ type TenantJobStatus struct {
 	// +optional
 	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
 
-	// credentials that were made for it.
+	// credentials that were created for it.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -117,7 +116,7 @@ type TenantJobStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// CredentialStatus is what became of a credential that was made for a run.
+// CredentialStatus is the state of a credential that was created for a run.
 type CredentialStatus struct {
 	// name of the tenant's credential.
 	// +required
@@ -125,11 +124,11 @@ type CredentialStatus struct {
 	// +kubebuilder:validation:MaxLength=63
 	Name string `json:"name,omitempty"`
 
-	// expirationTime is when it dies by itself.
+	// expirationTime is when it expires.
 	// +optional
 	ExpirationTime *metav1.Time `json:"expirationTime,omitempty"`
 
-	// revocationTime is when it was revoked. Unset while it lives.
+	// revocationTime is when it was revoked. Unset until then.
 	// +optional
 	RevocationTime *metav1.Time `json:"revocationTime,omitempty"`
 }

@@ -5,7 +5,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TenantJobTemplate is what: a pod template with typed parameters, a queue, and the credentials it needs.
+// TenantJobTemplate says what to run: a pod template with typed parameters, a queue, and the credentials that it needs.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -22,17 +22,17 @@ type TenantJobTemplate struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is what runs.
+	// spec says what runs.
 	// +required
 	Spec TenantJobTemplateSpec `json:"spec,omitzero"`
 
-	// status says whether it can run.
+	// status says whether the template can run.
 	// +optional
 	// +default={"observedGeneration": -1}
 	Status TenantJobTemplateStatus `json:"status,omitzero"`
 }
 
-// TenantJobTemplateSpec is what runs.
+// TenantJobTemplateSpec says what runs.
 type TenantJobTemplateSpec struct {
 	// description for people.
 	// +optional
@@ -44,25 +44,26 @@ type TenantJobTemplateSpec struct {
 	// +optional
 	QueueRef *LabelReference `json:"queueRef,omitempty"`
 
-	// priority orders one tenant's own waiting jobs, never one tenant's against another's. Unset means Medium.
+	// priority orders the waiting jobs of one tenant. It is never compared with other tenants' priorities. Unset means
+	// Medium.
 	// +optional
 	// +default="Medium"
 	Priority JobPriority `json:"priority,omitempty"`
 
-	// maxConcurrentPerTenant is how many of its jobs run at once for one tenant; more of them wait. Unset means no limit
-	// of its own.
+	// maxConcurrentPerTenant is how many jobs of the template run at once for one tenant; the others wait. Unset means no
+	// limit of its own.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100000
 	MaxConcurrentPerTenant *int32 `json:"maxConcurrentPerTenant,omitempty"`
 
-	// maxWaitSeconds is how long a job may be eligible without being started; then it is Expired. Unset means for ever.
-	// A TenantJob's own maxWaitSeconds takes precedence.
+	// maxWaitSeconds is how long limits may hold a TenantJob, in seconds. After that it ends as Expired. Unset means for
+	// ever. A TenantJob's own maxWaitSeconds takes precedence.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	MaxWaitSeconds *int32 `json:"maxWaitSeconds,omitempty"`
 
-	// parameters that a TenantJob may or must give.
+	// parameters that a TenantJob may set or has to set.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -76,21 +77,22 @@ type TenantJobTemplateSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	Credentials []TemplateCredential `json:"credentials,omitempty"`
 
-	// memberDispatch lets tenants' members create TenantJobs from this template themselves. Unset means nobody's.
+	// memberDispatch lets members of some tenants create TenantJobs from this template. Unset means of no tenant.
 	// +optional
 	MemberDispatch *MemberDispatch `json:"memberDispatch,omitempty"`
 
-	// ttlSecondsAfterFinished is how long a TenantJob that succeeded is kept. Unset means until its owner goes.
+	// ttlSecondsAfterFinished is how long a TenantJob that succeeded is kept, in seconds. Unset means until its owner is
+	// deleted.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	TTLSecondsAfterFinished *int32 `json:"ttlSecondsAfterFinished,omitempty"`
 
-	// jobTemplate is the Job. Without an activeDeadlineSeconds a day is assumed.
+	// jobTemplate is the template of the Job. Its activeDeadlineSeconds, if unset, is a day.
 	// +required
 	JobTemplate batchv1.JobTemplateSpec `json:"jobTemplate,omitzero"`
 }
 
-// JobPriority orders one tenant's own waiting jobs.
+// JobPriority orders the waiting jobs of one tenant.
 // +kubebuilder:validation:Enum=High;Medium;Low
 type JobPriority string
 
@@ -105,14 +107,15 @@ const (
 // +kubebuilder:validation:XValidation:rule="!(has(self.required) && self.required && has(self.default))",message="`default` must not be set on a required parameter"
 // +kubebuilder:validation:XValidation:rule="!has(self.default) || !has(self.enum) || self.default in self.enum",message="`default` must be one of enum"
 type Parameter struct {
-	// name by which a TenantJob gives it: a letter, then letters and digits.
+	// name by which a TenantJob sets it: a letter, then letters and digits.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[A-Za-z][A-Za-z0-9]*$`
 	Name string `json:"name,omitempty"`
 
-	// env is the variable in which the pod finds it. Unset means the name in upper snake case: GRACE_DAYS for graceDays.
+	// env is the environment variable that has the value in the pod. Unset means the name in upper snake case: GRACE_DAYS
+	// for graceDays.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
@@ -131,15 +134,16 @@ type Parameter struct {
 	// +kubebuilder:validation:MaxLength=1024
 	Description string `json:"description,omitempty"`
 
-	// required means that a TenantJob must give it. Unset means false.
+	// required means that a TenantJob has to set it. Unset means false.
 	// +optional
 	Required *bool `json:"required,omitempty"`
 
-	// default is its value when a TenantJob does not give it. Unset and not required means that the variable is not set.
+	// default is the value if a TenantJob does not set one. If it is unset and the parameter is not required, the variable
+	// is not set.
 	// +optional
 	Default *ParameterValue `json:"default,omitempty"`
 
-	// pattern is an RE2 expression that the value must match somewhere; anchor it with ^ and $.
+	// pattern is an RE2 expression that some part of the value must match; anchor it with ^ and $.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
@@ -179,7 +183,7 @@ type TemplateCredential struct {
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Name string `json:"name,omitempty"`
 
-	// env gives keys of it as environment variables, for images that can't read files.
+	// env sets environment variables from keys of the credential, for images that can't read files.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -187,7 +191,7 @@ type TemplateCredential struct {
 	Env []CredentialEnv `json:"env,omitempty"`
 }
 
-// CredentialEnv gives a key of a credential as an environment variable.
+// CredentialEnv sets an environment variable from a key of a credential.
 type CredentialEnv struct {
 	// name of the variable.
 	// +required
@@ -205,16 +209,16 @@ type CredentialEnv struct {
 	Key string `json:"key,omitempty"`
 }
 
-// MemberDispatch says whose members may dispatch a template.
+// MemberDispatch says which tenants' members may dispatch a template.
 type MemberDispatch struct {
-	// tenantSelector selects the Tenants by their labels. An empty selector selects all.
+	// tenantSelector selects these Tenants by their labels. An empty selector selects all.
 	// +required
 	TenantSelector *metav1.LabelSelector `json:"tenantSelector,omitempty"`
 }
 
 // TenantJobTemplateStatus says whether a template can run.
 type TenantJobTemplateStatus struct {
-	// observedGeneration is the generation of the spec that the status speaks of.
+	// observedGeneration is the generation of the spec that this status describes.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -234,7 +238,7 @@ type TenantJobTemplateList struct {
 	Items           []TenantJobTemplate `json:"items"`
 }
 
-// DefaultQueue is the name of the queue of templates that name none.
+// DefaultQueue is the queue of templates that name none.
 const DefaultQueue = "default"
 
 // QueueName returns the name of the template's queue, the default applied.

@@ -4,8 +4,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TenantQueue is where TenantJobs wait: limits, fairness between tenants, pause. The queue "default" exists without an
-// object and has no limits until one is made.
+// TenantQueue is a queue in which TenantJobs wait. It has limits, is fair between tenants, and can be suspended. The queue
+// "default" needs no object; without one it has no limits.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -22,19 +22,19 @@ type TenantQueue struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is the queue's limits.
+	// spec has the queue's limits.
 	// +required
 	Spec TenantQueueSpec `json:"spec"`
 
-	// status is what waits and runs.
+	// status says what waits and runs.
 	// +optional
 	// +default={"observedGeneration": -1}
 	Status TenantQueueStatus `json:"status,omitzero"`
 }
 
-// TenantQueueSpec is a queue's limits.
+// TenantQueueSpec has a queue's limits.
 type TenantQueueSpec struct {
-	// suspend stops starts, not runs. Unset means false.
+	// suspend means that nothing of the queue starts; what runs goes on. Unset means false.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
 
@@ -50,28 +50,28 @@ type TenantQueueSpec struct {
 	// +kubebuilder:validation:Maximum=1000000
 	MaxConcurrentPerTenant *int32 `json:"maxConcurrentPerTenant,omitempty"`
 
-	// startsPerMinute is how many of the queue's jobs start in a minute. Unset means no limit of its own.
+	// startsPerMinute is how many of the queue's jobs start in any sixty seconds. Unset means no limit of its own.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000000
 	StartsPerMinute *int32 `json:"startsPerMinute,omitempty"`
 }
 
-// TenantQueueStatus is what waits and runs.
+// TenantQueueStatus says what waits and runs.
 type TenantQueueStatus struct {
-	// observedGeneration is the generation of the spec that the status speaks of.
+	// observedGeneration is the generation of the spec that this status describes.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// waiting is how many TenantJobs wait in the queue. Unset until they have been counted.
+	// waiting is how many TenantJobs wait in the queue. Unset until they are counted.
 	// +optional
 	Waiting *int32 `json:"waiting,omitempty"`
 
-	// running is how many of its TenantJobs run. Unset until they have been counted.
+	// running is how many TenantJobs of the queue run. Unset until they are counted.
 	// +optional
 	Running *int32 `json:"running,omitempty"`
 
-	// oldestWaitingTime is when the oldest that waits was made. Unset when none waits.
+	// oldestWaitingTime is when the oldest TenantJob that waits was created. Unset when none waits.
 	// +optional
 	OldestWaitingTime *metav1.Time `json:"oldestWaitingTime,omitempty"`
 

@@ -4,7 +4,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TenantSchedule is a cron expression that makes fan-outs.
+// TenantSchedule is a cron expression that creates fan-outs.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -21,17 +21,17 @@ type TenantSchedule struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is when to run what for whom.
+	// spec says when to run, what, and for which tenants.
 	// +required
 	Spec TenantScheduleSpec `json:"spec,omitzero"`
 
-	// status is what ran and what will.
+	// status says what ran, and when the next ticks are.
 	// +optional
 	// +default={"observedGeneration": -1}
 	Status TenantScheduleStatus `json:"status,omitzero"`
 }
 
-// TenantScheduleSpec is when to run what for whom.
+// TenantScheduleSpec says when to run, what, and for which tenants.
 // +kubebuilder:validation:XValidation:rule="!has(self.timeZoneFrom) || self.timeZoneFrom != 'Tenant' || self.schedule.matches('^(@(daily|weekly|monthly|yearly)|[0-9]{1,2} [0-9]{1,2} .*)$')",message="`schedule` must have at most one tick a day with timeZoneFrom: Tenant: a single minute and a single hour"
 type TenantScheduleSpec struct {
 	// schedule is a cron expression of five fields (minute, hour, day of month, month, day of week), or @hourly, @daily,
@@ -54,34 +54,33 @@ type TenantScheduleSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf.orValue('') || (self.matches('^[A-Z]') && self != 'Local' && !self.contains(':') && timestamp('2026-01-01T00:00:00Z').getFullYear(self) > 0)",optionalOldSelf=true,message="`timeZone` must be an IANA time zone such as Europe/Berlin"
 	TimeZone string `json:"timeZone,omitempty"`
 
-	// timeZoneFrom says on whose clock the schedule is read. Unset means Schedule.
+	// timeZoneFrom says in whose time zone the schedule is read. Unset means Schedule.
 	// +optional
 	// +default="Schedule"
 	TimeZoneFrom TimeZoneSource `json:"timeZoneFrom,omitempty"`
 
-	// suspend makes no more fan-outs. Ticks while it is suspended are not made up for. Unset means false.
+	// suspend means that the schedule creates no more fan-outs. Ticks in that time do not run later. Unset means false.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
 
-	// startingDeadlineSeconds is how late a tick may still run; an older one is missed. Unset means however late.
+	// startingDeadlineSeconds is how late a tick may still run, in seconds. A later one is missed. Unset means no deadline.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	StartingDeadlineSeconds *int32 `json:"startingDeadlineSeconds,omitempty"`
 
-	// catchUpLimit is how many of the missed ticks run, the newest of them. Unset means 1.
+	// catchUpLimit is how many of the late ticks run, the newest of them. Unset means 1.
 	// +optional
 	// +default=1
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	CatchUpLimit *int32 `json:"catchUpLimit,omitempty"`
 
-	// concurrencyPolicy says what becomes of a tenant's run when an earlier tick's run for the same tenant still runs.
-	// Unset means Forbid.
+	// concurrencyPolicy says what happens when a tenant's run of an earlier tick still runs. Unset means Forbid.
 	// +optional
 	// +default="Forbid"
 	ConcurrencyPolicy ConcurrencyPolicy `json:"concurrencyPolicy,omitempty"`
 
-	// fanOutTemplate is the TenantFanOut that each tick makes.
+	// fanOutTemplate is the TenantFanOut that each tick creates.
 	// +required
 	FanOutTemplate FanOutTemplate `json:"fanOutTemplate,omitzero"`
 
@@ -100,31 +99,31 @@ type TenantScheduleSpec struct {
 	FailedFanOutsHistoryLimit *int32 `json:"failedFanOutsHistoryLimit,omitempty"`
 }
 
-// TimeZoneSource says on whose clock a schedule is read.
+// TimeZoneSource says in whose time zone a schedule is read.
 // +kubebuilder:validation:Enum=Schedule;Tenant
 type TimeZoneSource string
 
 const (
 	// TimeZoneFromSchedule reads the schedule in its own time zone: one instant for all tenants.
 	TimeZoneFromSchedule TimeZoneSource = "Schedule"
-	// TimeZoneFromTenant reads it in each tenant's: the same civil time for all tenants.
+	// TimeZoneFromTenant reads it in each tenant's time zone: the same local time for all tenants.
 	TimeZoneFromTenant TimeZoneSource = "Tenant"
 )
 
-// ConcurrencyPolicy says what becomes of a tenant's run when an earlier one still runs.
+// ConcurrencyPolicy says what happens when a tenant's earlier run still runs.
 // +kubebuilder:validation:Enum=Allow;Forbid;Replace
 type ConcurrencyPolicy string
 
 const (
-	// ConcurrencyAllow runs both.
+	// ConcurrencyAllow runs both at once.
 	ConcurrencyAllow ConcurrencyPolicy = "Allow"
 	// ConcurrencyForbid skips the new one.
 	ConcurrencyForbid ConcurrencyPolicy = "Forbid"
-	// ConcurrencyReplace stops the old one.
+	// ConcurrencyReplace stops the old one and then starts the new one.
 	ConcurrencyReplace ConcurrencyPolicy = "Replace"
 )
 
-// FanOutTemplate is the TenantFanOut that each tick makes.
+// FanOutTemplate is the TenantFanOut that each tick creates.
 type FanOutTemplate struct {
 	// metadata that is put on the TenantFanOut.
 	// +optional
@@ -154,18 +153,18 @@ type FanOutTemplateMetadata struct {
 // +kubebuilder:validation:MaxLength=4096
 type AnnotationValue string
 
-// TenantScheduleStatus is what ran and what will.
+// TenantScheduleStatus says what ran, and when the next ticks are.
 type TenantScheduleStatus struct {
-	// observedGeneration is the generation of the spec that the status speaks of.
+	// observedGeneration is the generation of the spec that this status describes.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// effectiveTime is since when the schedule is as it is: when it was made, last edited or last resumed. Ticks until then
-	// are neither due nor missed.
+	// effectiveTime is when the schedule was created, last edited or last resumed. Ticks until then are neither due nor
+	// missed.
 	// +optional
 	EffectiveTime *metav1.Time `json:"effectiveTime,omitempty"`
 
-	// lastScheduleTime is the last tick that made a fan-out.
+	// lastScheduleTime is the last tick that created a fan-out.
 	// +optional
 	LastScheduleTime *metav1.Time `json:"lastScheduleTime,omitempty"`
 
@@ -173,7 +172,7 @@ type TenantScheduleStatus struct {
 	// +optional
 	LastSuccessfulTime *metav1.Time `json:"lastSuccessfulTime,omitempty"`
 
-	// nextScheduleTimes are the next ticks.
+	// nextScheduleTimes are the next five ticks.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=5
@@ -200,7 +199,7 @@ type TenantScheduleStatus struct {
 
 // MissedTicks counts the ticks that did not run.
 type MissedTicks struct {
-	// count of missed ticks since the schedule was made.
+	// count of missed ticks since the schedule was created.
 	// +required
 	// +kubebuilder:validation:Minimum=0
 	Count int64 `json:"count"`

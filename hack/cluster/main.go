@@ -1,5 +1,4 @@
-// Command cluster runs a real one-node Kubernetes in namespaces of its own. It is the part of hack/cluster.sh that is
-// no building.
+// Command cluster runs a real one-node Kubernetes in namespaces of its own. hack/cluster.sh builds everything and calls it.
 package main
 
 import (
@@ -20,7 +19,8 @@ import (
 )
 
 func init() {
-	// The supervisor's death is that of the thread which started the cluster's init: it has to be the main one.
+	// The kernel kills the cluster's init when the thread that started it ends (Pdeathsig). So that has to be the main
+	// thread, which ends with the process.
 	runtime.LockOSThread()
 }
 
@@ -36,8 +36,8 @@ func main() {
 }
 
 func run() error {
-	// What this program inherited and knows nothing of, the processes that stay must not: whoever reads the other end of
-	// a pipe would wait for them. An old kernel can't, and then they do.
+	// The processes that stay must not inherit unknown file descriptors: a reader at the other end of such a pipe would
+	// wait for them. Old kernels do not support this call, so there they inherit them.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 
 	program, err := os.Executable()
@@ -58,8 +58,8 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	// The processes that stay are this program once more. They keep no folder of the caller's busy, and get nothing of its
-	// environment: a proxy that is meant for the internet, say, would catch the API server's calls of webhooks.
+	// The processes that stay run this same program. They run in /, so that they do not keep the caller's folder in use.
+	// They do not get the caller's environment: the API server would send its webhook requests to a proxy for the internet.
 	command := func(verb string) *exec.Cmd {
 		cmd := exec.Command(program, "-name", cluster.Name, "-dir", filepath.Dir(cluster.Dir),
 			"-controlplane", folders.ControlPlane, "-node", folders.Node, verb)

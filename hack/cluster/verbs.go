@@ -17,7 +17,7 @@ import (
 	"github.com/tenantry/tenantry/hack/cluster/internal/supervisor"
 )
 
-// hidden are the folders of the machine that the cluster has its own of.
+// hidden are the machine's folders that the cluster does not see, because it has its own.
 var hidden = []string{"/run", "/var/run", "/var/lib", "/var/log", "/sys", "/proc"}
 
 func up(cluster state.Cluster, folders node.Folders, command supervisor.Command) error {
@@ -92,7 +92,7 @@ func enter(cluster state.Cluster, args ...string) (*exec.Cmd, error) {
 	return cmd, cmd.Err
 }
 
-// execute becomes the command, so that signals and the exit status are its own.
+// execute replaces this process by the command, so that signals reach it and its exit status is passed on.
 func execute(cluster state.Cluster, args []string) error {
 	if len(args) == 0 {
 		return errors.New("exec: which command?")
@@ -108,7 +108,7 @@ func load(cluster state.Cluster, args []string) error {
 	if len(args) != 1 {
 		return errors.New("load: which image archive?")
 	}
-	// It is opened out here: its folder may be one that the cluster has its own of.
+	// Opened outside of the cluster, since its folder may be hidden inside.
 	archive, err := os.Open(args[0])
 	if err != nil {
 		return err

@@ -1,5 +1,6 @@
-# Narrows a CustomResourceDefinition, as controller-gen writes it, to what Go can read. A quantity of 1e1.5 or a port beyond
-# 32 bits would pass and then keep the operator from reading any object of the kind, and 1e-999999999 takes forever to parse.
+# Restricts a CustomResourceDefinition of controller-gen to values that Go can decode. Otherwise the API server would accept
+# a quantity of 1e1.5 or a port of more than 32 bits, and then the operator could not decode any list of the kind. The
+# quantity 1e-999999999 takes forever to parse.
 function indent() { match($0, /^ */); return RLENGTH }
 
 /^ *anyOf:$/ { any_of = indent(); has_pattern = 0 }

@@ -1,5 +1,5 @@
-# Drops every description below the property that the variable `field` names from a CustomResourceDefinition as
-# controller-gen writes it, and keeps that property's own.
+# Removes from a CustomResourceDefinition of controller-gen all descriptions below the property that the variable `field`
+# names. It keeps the description of that property itself.
 function indent() { match($0, /^ */); return RLENGTH }
 
 /[^ ]/ {

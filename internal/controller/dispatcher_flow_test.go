@@ -412,9 +412,9 @@ func version(t *testing.T, obj metav1.Object) int {
 	return v
 }
 
-// TestDispatcherStartsBeforeItSpeaks: in a rush of starts nothing is written about those that have started, which else would
+// TestDispatcherDefersStatuses: in a rush of starts nothing is written about those that have started, which else would
 // be after SettleAfter, but when it is over.
-func TestDispatcherStartsBeforeItSpeaks(t *testing.T) {
+func TestDispatcherDefersStatuses(t *testing.T) {
 	tenant, template := newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, nil)
 	withoutOperator(t)
 	all := make([]*v1alpha1.TenantJob, 3*dispatch.RushStarts)
@@ -422,14 +422,14 @@ func TestDispatcherStartsBeforeItSpeaks(t *testing.T) {
 		all[i] = newTenantJob(t, tenant, template)
 	}
 	var mu sync.Mutex
-	var lastStart, firstWord time.Time
+	var lastStart, firstStatus time.Time
 	a := &another{through: func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 		mu.Lock()
 		switch now := time.Now(); {
 		case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, tenant.NamespaceName()+"/jobs"):
 			lastStart = now
-		case firstWord.IsZero() && strings.Contains(r.URL.Path, tenant.NamespaceName()+"/tenantjobs/") && strings.HasSuffix(r.URL.Path, "/status"):
-			firstWord = now
+		case firstStatus.IsZero() && strings.Contains(r.URL.Path, tenant.NamespaceName()+"/tenantjobs/") && strings.HasSuffix(r.URL.Path, "/status"):
+			firstStatus = now
 		}
 		mu.Unlock()
 		return next.RoundTrip(r)
@@ -440,7 +440,7 @@ func TestDispatcherStartsBeforeItSpeaks(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if after := firstWord.Sub(lastStart); after <= job.SettleAfter {
-		t.Errorf("the first word came %s after the last start", after)
+	if after := firstStatus.Sub(lastStart); after <= job.SettleAfter {
+		t.Errorf("the first status was written %s after the last start", after)
 	}
 }

@@ -70,12 +70,12 @@ func TestDispatcherOverlapReplaced(t *testing.T) {
 	pod := awaitRunningPod(t, childIn(tenant, first))
 	second := s.tick(t, 2)
 	awaitSaid(t, childIn(tenant, first), isFalse, v1alpha1.ReasonReplaced, "TenantJob "+second.Name+", a later run of schedule "+s.schedule.Name+", takes its place")
-	awaitFanOut(t, first, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "0 of 1 tenants succeeded")
+	awaitFanOut(t, first, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "0 of 1 tenant succeeded")
 	awaitSaid(t, childIn(tenant, second), unknown, v1alpha1.ReasonQueued, "the earlier run of schedule "+s.schedule.Name+" is being stopped")
 	gomega.NewWithT(t).Expect(get(t, gomega.NewWithT(t), pod).DeletionTimestamp).NotTo(gomega.BeNil())
 	letGo(t, pod)
 	finish(t, childIn(tenant, second), corev1.PodSucceeded)
-	awaitFanOut(t, second, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "1 of 1 tenants succeeded")
+	awaitFanOut(t, second, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "1 of 1 tenant succeeded")
 }
 
 // TestDispatcherOverlapAllowed: both run, and the first one's waiting children are not superseded.
@@ -88,6 +88,6 @@ func TestDispatcherOverlapAllowed(t *testing.T) {
 	awaitRunningPod(t, childIn(s.tenants[0], second))
 	for _, fanOut := range []*v1alpha1.TenantFanOut{first, second} {
 		finish(t, childIn(s.tenants[0], fanOut), corev1.PodSucceeded)
-		awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "1 of 1 tenants succeeded")
+		awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "1 of 1 tenant succeeded")
 	}
 }

@@ -55,10 +55,10 @@ func TestDispatcherRestarts(t *testing.T) {
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	began := time.Now()
-	leads := newMortal(t, q.Name, random)
+	leads := newCrashing(t, q.Name, random)
 	for life := range lives {
 		// The next one stands by while this one leads.
-		next := newMortal(t, q.Name, random)
+		next := newCrashing(t, q.Name, random)
 		leads.die()
 		// Not all that comes next is what would have come next.
 		if life%2 == 0 {
@@ -75,9 +75,9 @@ func TestDispatcherRestarts(t *testing.T) {
 	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(len(all)))
 }
 
-// mortal is an operator that dies when it has sent so many writes for runs, or has made so many Jobs. What it hears of
-// Jobs is late.
-type mortal struct {
+// crashingOperator dies when it has sent so many writes for runs, or has made so many Jobs. Its events about
+// Jobs are late.
+type crashingOperator struct {
 	another
 	late time.Duration
 	// left are the writes until it dies. The last one may reach the API server, without an answer, or not.
@@ -86,9 +86,9 @@ type mortal struct {
 	died              chan struct{}
 }
 
-func newMortal(t *testing.T, lease string, random *rand.Rand) *mortal {
+func newCrashing(t *testing.T, lease string, random *rand.Rand) *crashingOperator {
 	t.Helper()
-	m := &mortal{
+	m := &crashingOperator{
 		another: another{lease: lease}, died: make(chan struct{}),
 		late: time.Duration(random.IntN(300)) * time.Millisecond, arrives: random.IntN(4) > 0, onlyJobs: random.IntN(2) == 0,
 	}
@@ -100,7 +100,7 @@ func newMortal(t *testing.T, lease string, random *rand.Rand) *mortal {
 	return m
 }
 
-func (m *mortal) roundTrip(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+func (m *crashingOperator) roundTrip(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 	switch {
 	case strings.Contains(r.URL.Path, "/leases"): // so that the next one need not wait for it to expire
 		return next.RoundTrip(r)
@@ -127,7 +127,7 @@ func (m *mortal) roundTrip(next http.RoundTripper, r *http.Request) (*http.Respo
 }
 
 // die returns when it is dead: with its last write, or when it has had nothing to write for a while.
-func (m *mortal) die() {
+func (m *crashingOperator) die() {
 	select {
 	case <-m.died:
 	case <-time.After(time.Second): // everything that may run does
@@ -198,7 +198,7 @@ func finishLate(t *testing.T, tenant *v1alpha1.Tenant, most time.Duration) {
 	})
 }
 
-// start is a Job as it was made, and when that was heard of.
+// start is a Job as it was made, and when the test saw it.
 type start struct {
 	*batchv1.Job
 	came time.Time

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
-	"github.com/tenantry/tenantry/internal/controller/tenants"
+	tenantpkg "github.com/tenantry/tenantry/internal/tenant"
 )
 
 func suspend(o *v1alpha1.Tenant) { o.Spec.Suspend = new(true) }
@@ -70,11 +70,11 @@ func TestTenantSuspension(t *testing.T) {
 	eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, pod).DeletionTimestamp).NotTo(gomega.BeNil()) })
 	notYet := func() {
 		t.Helper()
-		// For several looks at it.
+		// For more than one poll.
 		gomega.NewWithT(t).Consistently(func(g gomega.Gomega) {
 			conditions := get(t, g, tenant).Status.Conditions
 			g.Expect(meta.IsStatusConditionPresentAndEqual(conditions, v1alpha1.ConditionSuspended, metav1.ConditionUnknown)).To(gomega.BeTrue())
-		}).WithTimeout(tenants.PollInterval + tenants.PollInterval/2).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
+		}).WithTimeout(tenantpkg.PollInterval * 3 / 2).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
 	}
 	notYet()
 	letGo(t, pod)

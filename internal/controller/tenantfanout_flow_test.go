@@ -167,7 +167,7 @@ func TestTenantFanOutWaitsForItsSource(t *testing.T) {
 		o.Name = name
 		o.Spec.Tenants.Names = append(o.Spec.Tenants.Names, "nobody")
 	})
-	awaitFanOut(t, retry, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "0 of 1 tenants succeeded, 1 skipped")
+	awaitFanOut(t, retry, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "0 of 1 tenant succeeded, 1 skipped")
 }
 
 // TestTenantFanOutWaitsForItsTemplate: what keeps a fan-out from being planned is said, and it goes on by itself.

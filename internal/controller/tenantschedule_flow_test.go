@@ -263,7 +263,7 @@ func TestTenantScheduleEditedWhileNobodyLooks(t *testing.T) {
 			}
 			// The operator comes back by a clock that both agree on, an hour later.
 			now := edited.Add(time.Hour)
-			want := schedule.Decide(schedule.Input{
+			want := schedule.FindTicks(schedule.Input{
 				Expression: everyMinute, CatchUpLimit: new(int32(2)), NotBefore: edited, Now: now,
 			})
 			s := &scheduler{schedule: ts, clock: clockAt(now)}

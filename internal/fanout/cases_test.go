@@ -14,9 +14,9 @@ import (
 
 // The numbers are those of the cases in the design.
 
-func TestCase07StrangerOnOneName(t *testing.T) {
+func TestCase07ForeignObjectHasTheName(t *testing.T) {
 	w := newWorld(t, givenFanOut(), givenTenants(20))
-	w.children["tenant-00007"] = &child{stranger: true}
+	w.children["tenant-00007"] = &child{foreign: true}
 	status := w.run(completed)
 	want := []v1alpha1.ReasonCount{{Reason: v1alpha1.ReasonNameConflict, Count: 1}}
 	if got := describe(status.Counts); got != "0 waiting, 0 running, 19 succeeded, 1 failed, 0 skipped of 20" {
@@ -27,26 +27,27 @@ func TestCase07StrangerOnOneName(t *testing.T) {
 	}
 }
 
-func TestCase08DeletedWhileNobodyLooked(t *testing.T) {
+func TestCase08DeletedWhileNoLeaderRuns(t *testing.T) {
 	w := newWorld(t, givenFanOut(), givenTenants(3))
 	l := newLeader(w)
 	l.pass(neverDies)
 	l.pass(neverDies)
-	if !w.start("tenant-00001") {
-		t.Fatalf("it can't start: %+v", w.gate().Hold(1, 0))
+	if !w.dispatch("tenant-00001") {
+		_, held := admission(w.gate(), 1, 0)
+		t.Fatalf("it can't start: %s", held)
 	}
 	w.delete("tenant-00001")
 	status := w.run(completed)
 	if got := describe(status.Counts); got != "0 waiting, 0 running, 2 succeeded, 1 failed, 0 skipped of 3" {
 		t.Error(got)
 	}
-	if got := status.UnsuccessfulTenants[0]; got.Reason != v1alpha1.ReasonDeleted || w.made["tenant-00001"] != 1 {
-		t.Errorf("%+v, made %d times", got, w.made["tenant-00001"])
+	if got := status.UnsuccessfulTenants[0]; got.Reason != v1alpha1.ReasonDeleted || w.created["tenant-00001"] != 1 {
+		t.Errorf("%+v, created %d times", got, w.created["tenant-00001"])
 	}
 }
 
-func TestCase09TheWorldChangesBeforeTheStart(t *testing.T) {
-	for name, delayed := range map[string]bool{"before they are made": true, "after they were made": false} {
+func TestCase09TenantsChangeBeforeTheStart(t *testing.T) {
+	for name, delayed := range map[string]bool{"before they are created": true, "after they were created": false} {
 		t.Run(name, func(t *testing.T) {
 			tenants := givenTenants(1050)
 			w := newWorld(t, givenFanOut(), tenants[:1000])
@@ -61,7 +62,7 @@ func TestCase09TheWorldChangesBeforeTheStart(t *testing.T) {
 			l.pass(neverDies)
 			for i, tn := range tenants {
 				switch {
-				case i < 20: // their namespaces go, and they with them
+				case i < 20: // the tenant is deleted with its namespace
 					delete(w.tenants, tn.Name)
 					w.delete(tn.Name)
 				case i < 25:
@@ -87,12 +88,10 @@ func TestCase10Waves(t *testing.T) {
 		withWaves(sizeWave("canary", 10, 0), sizeWave("second", 300, "5%")), withMaxConcurrent(50),
 	), givenTenants(1000))
 	l := newLeader(w)
-	turn := func(failures int) v1alpha1.TenantFanOutStatus {
+	step := func(failures int) v1alpha1.TenantFanOutStatus {
 		l.sync()
 		l.pass(neverDies)
-		for _, name := range slices.Sorted(maps.Keys(w.children)) {
-			w.start(name)
-		}
+		w.dispatch()
 		for _, name := range slices.Sorted(maps.Keys(w.children)) {
 			if c := w.children[name]; c.started && !c.outcome.Decided() && failures > 0 {
 				w.finish(name, failedWith(v1alpha1.ReasonJobFailed))
@@ -110,36 +109,36 @@ func TestCase10Waves(t *testing.T) {
 	}
 	resume := func() {
 		w.suspend(true)
-		turn(0)
+		step(0)
 		expect("suspended", w.fanOut.Status, w.fanOut.Status.Wave, "True Suspended", describe(w.fanOut.Status.Counts))
 		w.suspend(false)
 	}
-	turn(0)
-	turn(1) // one canary fails, the others complete
+	step(0)
+	step(1) // One canary fails, the others complete.
 	for name := range w.children {
 		w.finish(name, completed(name))
 	}
-	turn(0)
-	expect("one canary failed", turn(0), "canary", "True FailureBudgetExceeded", "990 waiting, 0 running, 9 succeeded, 1 failed, 0 skipped of 1000")
+	step(0)
+	expect("one canary failed", step(0), "canary", "True FailureBudgetExceeded", "990 waiting, 0 running, 9 succeeded, 1 failed, 0 skipped of 1000")
 	if len(w.children) != 10 {
-		t.Fatalf("%d children are made", len(w.children))
+		t.Fatalf("%d children are created", len(w.children))
 	}
 
 	resume()
-	turn(0)
-	turn(0)
-	expect("resumed", turn(0), "second", "False Active", "940 waiting, 50 running, 9 succeeded, 1 failed, 0 skipped of 1000")
-	turn(15)
-	turn(0) // the free places are taken
-	expect("fifteen failed", turn(0), "second", "False Active", "925 waiting, 50 running, 9 succeeded, 16 failed, 0 skipped of 1000")
-	turn(1)
+	step(0)
+	step(0)
+	expect("resumed", step(0), "second", "False Active", "940 waiting, 50 running, 9 succeeded, 1 failed, 0 skipped of 1000")
+	step(15)
+	step(0) // Others take the free slots.
+	expect("fifteen failed", step(0), "second", "False Active", "925 waiting, 50 running, 9 succeeded, 16 failed, 0 skipped of 1000")
+	step(1)
 	ran := len(w.ran)
-	expect("sixteen failed", turn(0), "second", "True FailureBudgetExceeded", "925 waiting, 49 running, 9 succeeded, 17 failed, 0 skipped of 1000")
-	turn(0)
+	expect("sixteen failed", step(0), "second", "True FailureBudgetExceeded", "925 waiting, 49 running, 9 succeeded, 17 failed, 0 skipped of 1000")
+	step(0)
 	for name := range w.children {
 		w.finish(name, completed(name))
 	}
-	expect("those in flight finished", turn(0), "second", "True FailureBudgetExceeded", "925 waiting, 0 running, 58 succeeded, 17 failed, 0 skipped of 1000")
+	expect("those in flight finished", step(0), "second", "True FailureBudgetExceeded", "925 waiting, 0 running, 58 succeeded, 17 failed, 0 skipped of 1000")
 	if len(w.ran) != ran {
 		t.Errorf("%d more started", len(w.ran)-ran)
 	}
@@ -149,6 +148,19 @@ func TestCase10Waves(t *testing.T) {
 	expect("at the end", status, "", "False Active", "0 waiting, 0 running, 983 succeeded, 17 failed, 0 skipped of 1000")
 	if got := condition(status.Conditions, v1alpha1.ConditionSucceeded); got != "False TooManyFailed" {
 		t.Error(got)
+	}
+}
+
+// A person creates the children of the later waves by hand while the first wave is open.
+func TestForgedChildrenWaitForTheirWave(t *testing.T) {
+	w := newWorld(t, givenFanOut(withWaves(sizeWave("first", 5, 0), sizeWave("second", 5, 0))), givenTenants(15))
+	newLeader(w).pass(neverDies)
+	for name := range w.tenants {
+		w.forge(name)
+	}
+	status := w.run(completed)
+	if got := describe(status.Counts); got != "0 waiting, 0 running, 15 succeeded, 0 failed, 0 skipped of 15" || len(w.created) != 5 {
+		t.Errorf("%s, and %d were created", got, len(w.created))
 	}
 }
 
@@ -172,7 +184,7 @@ func TestBudgetIsRaised(t *testing.T) {
 	}
 }
 
-// A suspension that nobody needed to resume anything spends nothing of the budget, and gives nothing.
+// Suspending a fan-out that is within its budget accepts no failures.
 func TestSuspendingWithinTheBudgetAcceptsNothing(t *testing.T) {
 	fanOut := givenFanOut(withMaxFailures(2))
 	fanOut.Spec.Suspend = new(true)
@@ -183,7 +195,7 @@ func TestSuspendingWithinTheBudgetAcceptsNothing(t *testing.T) {
 	if d.Ledger.accepted != 0 || d.Changed {
 		t.Errorf("%d are accepted", d.Ledger.accepted)
 	}
-	// One more, of those in flight, and one after that is accepted.
+	// The third failure exceeds the budget and is accepted with the others, and so is the fourth.
 	for i, want := range []int{3, 4} {
 		d.Ledger.Record(2+i, failedWith("JobFailed"))
 		d = Decide(Observed{FanOut: fanOut, Ledger: storedLedger(t, fanOut, d.Ledger)}, testTime)

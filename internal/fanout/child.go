@@ -5,21 +5,68 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/job"
 )
 
-// BuildChild returns the TenantJob for the tenant at an index of the plan. It has all its labels from the start, so that
-// making it is the only write until it starts.
+// Presence is what is known about the object that has a child's name.
+type Presence int
+
+const (
+	// NotCached means that the cache has no such object. The API server may have one.
+	NotCached Presence = iota
+	// Ours means that the object is the fan-out's child.
+	Ours
+	// Foreign means that the API server has an object of that name that is not the fan-out's child.
+	Foreign
+	// NotFound means that the API server does not have the child. When Observed.Tenants lacks its tenant, it means that the
+	// API server does not have that either.
+	NotFound
+	// Refused means that the API server does not accept the child for this tenant. The message is the reason. An answer
+	// of an overloaded API server is not a refusal.
+	Refused
+)
+
+// Child is what is known about the child of one tenant. The zero value means that the cache does not have it.
+type Child struct {
+	Presence Presence
+	// Started says that its Job was created. Its condition may not say so yet.
+	Started bool
+	// Status, Reason and Message are those of its condition Succeeded. For Refused, the message is the API server's.
+	Status          metav1.ConditionStatus
+	Reason, Message string
+}
+
+// ChildOf returns what a TenantJob with a child's name says. The fanOut is the UID of the fan-out.
+func ChildOf(tj *v1alpha1.TenantJob, fanOut types.UID) Child {
+	if owner := metav1.GetControllerOfNoCopy(tj); owner == nil || owner.UID != fanOut {
+		return Child{Presence: Foreign}
+	}
+	c := Child{Presence: Ours, Status: metav1.ConditionUnknown, Started: tj.Status.JobRef != nil}
+	if condition := meta.FindStatusCondition(tj.Status.Conditions, v1alpha1.ConditionSucceeded); condition != nil {
+		c.Status, c.Reason, c.Message = condition.Status, condition.Reason, condition.Message
+	}
+	return c
+}
+
+// runs says whether a child that has no outcome has started.
+func (c Child) runs() bool {
+	return c.Started || c.Reason == v1alpha1.ReasonStarting || c.Reason == v1alpha1.ReasonRunning
+}
+
+// BuildChild returns the TenantJob of the tenant at an index of the plan, in the tenant's namespace. It has all its labels
+// from the start, so that no other write is needed before its Job is created.
 func BuildChild(fanOut *v1alpha1.TenantFanOut, p *Plan, i int, namespace string) *v1alpha1.TenantJob {
 	e := p.Entries[i]
 	child := &v1alpha1.TenantJob{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace,
 			Name:      fanOut.Name,
-			Labels:    inherited(fanOut),
+			Labels:    inheritedLabels(fanOut),
 			OwnerReferences: []metav1.OwnerReference{
 				*metav1.NewControllerRef(fanOut, v1alpha1.GroupVersion.WithKind("TenantFanOut")),
 			},
@@ -36,7 +83,8 @@ func BuildChild(fanOut *v1alpha1.TenantFanOut, p *Plan, i int, namespace string)
 	if scheduled, ok := p.scheduledTime(fanOut, e); ok {
 		child.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: scheduled.Format(time.RFC3339)}
 	}
-	// Parameters that don't fit are in the plan: then nobody gets a child.
+	// There is no error here: when the parameters do not fit the template, every tenant has an outcome in the plan, and no
+	// child is created.
 	values, _ := job.Resolve(p.Template.Parameters, fanOut.Spec.Parameters)
 	child.Labels = job.Labels(job.Run{
 		TenantJob: child,
@@ -46,8 +94,8 @@ func BuildChild(fanOut *v1alpha1.TenantFanOut, p *Plan, i int, namespace string)
 	return child
 }
 
-// inherited are the labels that a child has from its fan-out.
-func inherited(fanOut *v1alpha1.TenantFanOut) map[string]string {
+// inheritedLabels are the labels that a child gets from its fan-out.
+func inheritedLabels(fanOut *v1alpha1.TenantFanOut) map[string]string {
 	labels := map[string]string{v1alpha1.LabelFanOut: fanOut.Name}
 	for key, value := range fanOut.Labels {
 		if strings.HasPrefix(key, v1alpha1.TagPrefix) {
@@ -58,35 +106,4 @@ func inherited(fanOut *v1alpha1.TenantFanOut) map[string]string {
 		labels[v1alpha1.LabelSchedule] = owner.Name
 	}
 	return labels
-}
-
-// Tick is the tick of the schedule that a fan-out was made for. It is false for one that no tick made.
-func Tick(fanOut *v1alpha1.TenantFanOut) (time.Time, bool) {
-	tick, err := time.Parse(time.RFC3339, fanOut.Annotations[v1alpha1.AnnotationScheduledTime])
-	return tick.UTC(), err == nil
-}
-
-// OnTenantsClock says whether a fan-out's tick comes for each tenant on the tenant's own clock.
-func OnTenantsClock(fanOut *v1alpha1.TenantFanOut) bool {
-	_, scheduled := Tick(fanOut)
-	return scheduled && fanOut.Annotations[v1alpha1.AnnotationTimeZoneFrom] == string(v1alpha1.TimeZoneFromTenant)
-}
-
-// WindowStart is what spreadSeconds counts from: the tick, so that a tenant runs at the same minute each time however
-// late the plan is sealed. A window that has passed, of a tick that was missed, is opened anew: else all would start at
-// once. Zero means now.
-func WindowStart(fanOut *v1alpha1.TenantFanOut, now time.Time) time.Time {
-	tick, scheduled := Tick(fanOut)
-	if !scheduled || !now.Before(tick.Add(time.Duration(spreadSeconds(fanOut))*time.Second)) {
-		return time.Time{}
-	}
-	return tick
-}
-
-// scheduledTime is when the tick came for a tenant.
-func (p *Plan) scheduledTime(fanOut *v1alpha1.TenantFanOut, e Entry) (time.Time, bool) {
-	if OnTenantsClock(fanOut) && !e.NotBefore.IsZero() {
-		return e.NotBefore.Add(-placeInWindow(e, p.SpreadSeconds)), true
-	}
-	return Tick(fanOut)
 }

@@ -24,6 +24,26 @@ func onTenantsClock(f *v1alpha1.TenantFanOut) {
 	metav1.SetMetaDataAnnotation(&f.ObjectMeta, v1alpha1.AnnotationTimeZoneFrom, "Tenant")
 }
 
+func TestChildOf(t *testing.T) {
+	fanOut := givenFanOut()
+	tj := &v1alpha1.TenantJob{}
+	if got := ChildOf(tj, fanOut.UID); got.Presence != Foreign {
+		t.Errorf("without an owner it is %+v", got)
+	}
+	tj.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(fanOut, v1alpha1.GroupVersion.WithKind("TenantFanOut"))}
+	if diff := cmp.Diff(Child{Presence: Ours, Status: "Unknown"}, ChildOf(tj, fanOut.UID)); diff != "" {
+		t.Errorf("new -want +got:\n%s", diff)
+	}
+	if got := ChildOf(tj, "another"); got.Presence != Foreign {
+		t.Errorf("of another fan-out of the name it is %+v", got)
+	}
+	tj.Status.JobRef = &v1alpha1.LocalReference{Name: "nightly"}
+	tj.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionSucceeded, Status: "False", Reason: "JobFailed", Message: "m"}}
+	if diff := cmp.Diff(Child{Ours, true, "False", "JobFailed", "m"}, ChildOf(tj, fanOut.UID)); diff != "" {
+		t.Errorf("ended -want +got:\n%s", diff)
+	}
+}
+
 func TestBuildChild(t *testing.T) {
 	acme := tenant("acme")
 	operators := map[string]string{
@@ -98,7 +118,7 @@ func TestBuildChild(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The window may be changed later: where the tenant was in it may not.
+			// Editing spreadSeconds later does not change the tenant's place in the window.
 			edited := tc.fanOut.DeepCopy()
 			withSpread(1)(edited)
 			got := BuildChild(edited, storedPlan(t, tc.fanOut, sealed), 0, "tenant-acme")
@@ -147,7 +167,7 @@ func TestWindowStart(t *testing.T) {
 	}
 }
 
-// TestSealLate: whoever has slept through its own time is Expired; the rest of the world runs.
+// A tenant whose own time is further in the past than the deadline is Expired. The others run.
 func TestSealLate(t *testing.T) {
 	at := func(name string, ago time.Duration) Tenant {
 		late := tenant(name)
@@ -155,7 +175,7 @@ func TestSealLate(t *testing.T) {
 		return late
 	}
 	noTime := tenant("d")
-	everyone := []Tenant{at("a", time.Hour+time.Second), at("b", time.Hour), at("c", -time.Hour), noTime, in(Suspended, at("e", 2*time.Hour))}
+	tenants := []Tenant{at("a", time.Hour+time.Second), at("b", time.Hour), at("c", -time.Hour), noTime, in(Suspended, at("e", 2*time.Hour))}
 	for name, tc := range map[string]struct {
 		deadline time.Duration
 		spread   int32
@@ -166,7 +186,7 @@ func TestSealLate(t *testing.T) {
 		"a window that is not over": {deadline: time.Hour, spread: 86400, want: []string{"", "", "", "", v1alpha1.ReasonTenantSuspended}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := Seal(Request{FanOut: givenFanOut(withSpread(tc.spread)), Template: givenTemplate(), Tenants: everyone, Deadline: tc.deadline}, testTime)
+			p, err := Seal(Request{FanOut: givenFanOut(withSpread(tc.spread)), Template: givenTemplate(), Tenants: tenants, Deadline: tc.deadline}, testTime)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -193,9 +213,9 @@ func TestLost(t *testing.T) {
 		v1alpha1.ConditionPlanned: "True Sealed", v1alpha1.ConditionSucceeded: "Unknown LedgerLost",
 		v1alpha1.ConditionStalled: "True LedgerLost", v1alpha1.ConditionReconciling: "",
 	}
-	for conditionType, said := range want {
-		if c := condition(got.Conditions, conditionType); c != said {
-			t.Errorf("%s is %q instead of %q", conditionType, c, said)
+	for conditionType, want := range want {
+		if c := condition(got.Conditions, conditionType); c != want {
+			t.Errorf("%s is %q instead of %q", conditionType, c, want)
 		}
 	}
 	if diff := cmp.Diff(fanOut.Status.Counts, got.Counts); diff != "" {

@@ -1,25 +1,28 @@
-// Package fanout decides about a TenantFanOut from values alone: which tenants are in its plan, which of their TenantJobs
-// are made next, which of them may start, and what came of each. It holds no client and no clock.
+// Package fanout decides about a TenantFanOut: which tenants are in its plan, which of their TenantJobs are created next,
+// which of these may start, and what the outcome of each tenant is. It is pure: it holds no client and no clock.
 //
-// A fan-out is carried by two objects. The Plan is sealed once and never changes. The Ledger holds a mark for every
-// planned tenant, in plan order, and is written over and over. Everything else (counters, open wave, pause, conditions)
-// follows from these two, the spec, and the children, so a controller that dies anywhere goes on from what is stored.
+// Two objects carry a fan-out. The Plan is sealed once and never changes. The Ledger has one mark for each planned tenant,
+// in the order of the plan, and is stored again when marks have changed. The counters, the open wave, the pause and the
+// conditions follow from these two, the spec and the children. So when a controller stops, the next one reads what is
+// stored and goes on.
 //
-//	Seal ──► Plan ──► ConfigMaps       once; the last ConfigMap is the fence
-//	Decide(stored Ledger, children) ──► Decision ──► Ledger ConfigMap, children to make, status
-//	Gate.Hold ──► whether a child may start
+//	Seal ──► Plan ──► ConfigMaps       once; creating the last ConfigMap seals the plan
+//	Decide(stored Ledger, children) ──► Decision ──► Ledger ConfigMap, children to create, status
+//	Gate.Allowance, End, Written ──► which children may start
 //
-// Three rules keep it to one run and one outcome for each tenant, whatever dies and whenever:
+// Three rules give each tenant at most one run and exactly one outcome, even when a controller stops at any point or a
+// former leader is still active:
 //
-//   - A child is announced in the stored ledger before it is made. An old leader with a stale view can't make any but
-//     those that it had announced itself, since its ledger is no longer the stored one and its write is refused.
-//   - A child starts only once the stored ledger says that it was made. So one that ran and is gone was deleted, and is
-//     not made again; one that is gone and was not recorded yet has never run, and is.
-//   - An outcome once in the ledger never changes. A child that appears with one never starts.
+//   - A child is announced in the stored ledger before it is created. A former leader whose view is outdated can create
+//     only children that it had announced itself: its ledger is no longer the stored one, so its next write is refused.
+//   - A child starts only after the stored ledger has it as created. So a child that the ledger has as created and that is
+//     missing may have run: it was deleted, and is not created again. A child that the ledger does not have as created has
+//     never run: it is created again when it is missing.
+//   - An outcome in the ledger never changes. A child of a tenant that has an outcome never starts.
 //
-// What remains are creations that a leader had under way when it lost its lease: at most Window of them, late. Such a
-// child is made a second time only if the first is gone by then, and runs only if a person deleted that one in between
-// and the new leader has not looked in the meantime.
+// One case is left: requests that a leader had in flight when it lost its lease may create at most MaxAnnounced children
+// late. Such a child is the second one of its tenant only if the first was deleted before. It runs only if a person deleted
+// the first one and the new leader has not observed that yet.
 //
-// Nothing is concluded from an object's absence in a cache: Decision.Check lists what has to be read from the API server.
+// The absence of an object from a cache proves nothing: Decision.Check lists what must be read from the API server.
 package fanout

@@ -3,8 +3,6 @@ package fanout
 import (
 	"bytes"
 	"compress/gzip"
-	"encoding/json"
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -19,7 +17,7 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// maxConfigMap is what the API server accepts.
+// maxConfigMap is how many bytes the API server accepts in a ConfigMap.
 const maxConfigMap = 1 << 20
 
 func TestPlanRoundTrip(t *testing.T) {
@@ -41,7 +39,7 @@ func TestPlanRoundTrip(t *testing.T) {
 	}
 }
 
-// The template comes back as it was, whatever is in it.
+// Whatever a template contains, the decoded plan has the same template.
 func TestPlanKeepsTheTemplate(t *testing.T) {
 	template := givenTemplate()
 	container := &template.Spec.JobTemplate.Spec.Template.Spec.Containers[0]
@@ -59,7 +57,7 @@ func TestPlanKeepsTheTemplate(t *testing.T) {
 	}
 }
 
-// incompressible is text that gzip can't make smaller than six bits a byte.
+// incompressible returns text that gzip can't compress to less than six bits a byte.
 func incompressible(n int) string {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -102,17 +100,17 @@ func TestPlanOutgrowsOneConfigMap(t *testing.T) {
 		}
 	}
 	if got, err := DecodePlan(head, parts...); err != nil || diffPlans(p, got) != "" {
-		t.Errorf("it does not come back: %v", err)
+		t.Errorf("the decoded plan is another: %v", err)
 	}
 	if _, err := DecodePlan(head, parts[:1]...); err == nil {
-		t.Error("it comes back without a part")
+		t.Error("a plan without one of its parts was decoded")
 	}
 	parts[0].BinaryData[keyPlan][7]++
 	if _, err := DecodePlan(head, parts...); err == nil {
-		t.Error("it comes back with a part that was changed")
+		t.Error("a plan with a changed part was decoded")
 	}
 
-	// Another leader's plan has other parts, so that the two never mix.
+	// The parts of another leader's plan have other names.
 	p.SealTime = p.SealTime.Add(time.Second)
 	others, err := p.ConfigMaps(fanOut, testNamespace)
 	if err != nil {
@@ -130,7 +128,7 @@ func TestDecodePlanRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := unfold(packed)
+	text, err := decompress(packed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +142,7 @@ func TestDecodePlanRefuses(t *testing.T) {
 		"a tenant out of order":    {"globex\t", "aaa\t"},
 		"a tenant twice":           {"globex\t", "acme\t"},
 		"no tenant":                {"globex\t", "\t"},
-		"a wave that there is not": {"uid-globex\t1", "uid-globex\t2"},
+		"a wave that is missing":   {"uid-globex\t1", "uid-globex\t2"},
 		"a wave that is no number": {"uid-globex\t1", "uid-globex\tone"},
 		"a time":                   {"uid-globex\t1\t", "uid-globex\t1\tsoon"},
 		"an outcome":               {"Skipped", "Vanished"},
@@ -158,7 +156,7 @@ func TestDecodePlanRefuses(t *testing.T) {
 			if changed == text {
 				t.Fatalf("%q is not in %s", tc.old, text)
 			}
-			if got, err := unpack(fold(t, changed)); err == nil {
+			if got, err := unpack(compress(t, changed)); err == nil {
 				t.Errorf("decoded %+v", got)
 			}
 		})
@@ -166,196 +164,11 @@ func TestDecodePlanRefuses(t *testing.T) {
 	if _, err := unpack(packed[:len(packed)-9]); err == nil {
 		t.Error("decoded half of it")
 	}
-	if _, err := unpack(fold(t, strings.Repeat("x", maxPlanText+1))); err == nil || !strings.Contains(err.Error(), "more than") {
-		t.Errorf("decoded more than memory should hold: %v", err)
+	if _, err := unpack(compress(t, strings.Repeat("x", maxPlanText+1))); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("decoded more than the greatest size: %v", err)
 	}
 	if _, err := DecodePlan(&corev1.ConfigMap{}); err == nil {
 		t.Error("decoded an empty object")
-	}
-}
-
-func TestLedgerRoundTrip(t *testing.T) {
-	reasons := []string{"JobFailed", "Deleted", "TenantSuspended", "Overlapped", "NewReason", "OtherNew", "not a word", ""}
-	for seed := range uint64(50) {
-		rnd := rand.New(rand.NewPCG(seed, 2))
-		fanOut := givenFanOut(withWaves(sizeWave("a", "30%", 1), sizeWave("b", 5, 2)))
-		tenants := givenTenants(rnd.IntN(100))
-		for i := range tenants {
-			tenants[i].State = State(max(0, rnd.IntN(8)-4))
-		}
-		l := NewLedger(givenPlan(t, fanOut, tenants))
-		for i := range l.marks {
-			switch rnd.IntN(4) {
-			case 0:
-				l.Record(i, OutcomeOf("True", "Completed", ""))
-			case 1:
-				l.Record(i, OutcomeOf("False", reasons[rnd.IntN(len(reasons))], fmt.Sprintf("line\n%d\x00 \xff end  ", i)))
-			case 2:
-				if !l.decided(i) {
-					l.setMark(i, markCreated)
-				}
-			}
-		}
-		l.accepted = rnd.IntN(3)
-		if l.Complete() {
-			l.completionTime = testTime
-		}
-		got := storedLedger(t, fanOut, l)
-		if diff := cmp.Diff(summaryOf(l), summaryOf(got)); diff != "" || !l.equal(got) {
-			t.Fatalf("seed %d: ledger -kept +stored:\n%s", seed, diff)
-		}
-	}
-}
-
-func TestDecodeLedgerRefuses(t *testing.T) {
-	fanOut := givenFanOut()
-	p := givenPlan(t, fanOut, []Tenant{tenant("acme"), in(Suspended, tenant("globex")), tenant("initech")})
-	l := NewLedger(p)
-	l.Record(0, failedWith("JobFailed"))
-	for name, tc := range map[string]struct{ key, value string }{
-		"another format":               {keyFormat, "2"},
-		"a key":                        {"more", ""},
-		"too few outcomes":             {keyOutcomes, "Fs"},
-		"an outcome in no legend":      {keyOutcomes, "Fs?"},
-		"not what was planned":         {keyOutcomes, "F.."},
-		"another meaning":              {keyLegend, "F Failed Deleted\n"},
-		"a legend of two words":        {keyLegend, "F Failed\n"},
-		"a legend for a mark":          {keyLegend, ". Failed JobFailed\n"},
-		"a counter":                    {keyLegend, "1 Vanished JobFailed\n"},
-		"a message for nobody":         {keyMessages, "9 lost\n"},
-		"a message without an outcome": {keyMessages, "2 early\n"},
-		"two messages":                 {keyMessages, "0 a\n0 b\n"},
-		"a long message":               {keyMessages, "0 " + strings.Repeat("x", 300) + "\n"},
-		"a negative number":            {keyAccepted, "-1"},
-		"no number":                    {keyAccepted, ""},
-		"a time":                       {keyCompletionTime, "noon"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			cm := l.ConfigMap(fanOut, testNamespace)
-			cm.Data[tc.key] = tc.value
-			if _, err := DecodeLedger(cm, p); err == nil {
-				t.Error("it was decoded")
-			}
-		})
-	}
-	cm := l.ConfigMap(fanOut, testNamespace)
-	cm.Name = LedgerName("another")
-	if _, err := DecodeLedger(cm, p); err == nil {
-		t.Error("decoded the ledger of another fan-out")
-	}
-}
-
-// A later version may have more reasons: they are kept, and counted as it counted them.
-func TestLedgerOfALaterVersion(t *testing.T) {
-	fanOut := givenFanOut()
-	p := givenPlan(t, fanOut, givenTenants(3))
-	cm := NewLedger(p).ConfigMap(fanOut, testNamespace)
-	cm.Data[keyOutcomes], cm.Data[keyLegend] = "Qq.", "Q Failed Evicted\nq Skipped Postponed\n"
-	l, err := DecodeLedger(cm, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Record(2, Outcome{Failed, "Evicted", ""})
-	got := storedLedger(t, fanOut, l)
-	want := summary{
-		Counts:  v1alpha1.FanOutCounts{Total: 3, Failed: 2, Skipped: 1},
-		Reasons: []v1alpha1.ReasonCount{{Reason: "Evicted", Count: 2}, {Reason: "Postponed", Count: 1}},
-		Unsuccessful: []v1alpha1.UnsuccessfulTenant{
-			{Tenant: "tenant-00000", Reason: "Evicted"}, {Tenant: "tenant-00002", Reason: "Evicted"}, {Tenant: "tenant-00001", Reason: "Postponed"},
-		},
-	}
-	if diff := cmp.Diff(want, summaryOf(got)); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-}
-
-func TestLedgerHasMoreReasonsThanMarks(t *testing.T) {
-	fanOut := givenFanOut()
-	l := NewLedger(givenPlan(t, fanOut, givenTenants(30)))
-	for i := range 30 {
-		l.Record(i, failedWith(fmt.Sprintf("Reason%d", i)))
-	}
-	got := storedLedger(t, fanOut, l)
-	if n := got.counts(0).Failed; n != 30 {
-		t.Errorf("%d failed", n)
-	}
-	if o := got.Outcome(29); o.Reason != reasonOther || o.Message != "Reason29: it failed" {
-		t.Errorf("the last is %+v", o)
-	}
-	if n := len(got.reasons()); n > mostReasons {
-		t.Errorf("%d reasons", n)
-	}
-}
-
-func TestRecordNeverChangesAnOutcome(t *testing.T) {
-	l := NewLedger(givenPlan(t, givenFanOut(), []Tenant{tenant("acme"), in(Suspended, tenant("globex"))}))
-	first := failedWith("JobFailed")
-	if !l.Record(0, first) {
-		t.Fatal("the first was not recorded")
-	}
-	for _, later := range []Outcome{{Counter: Succeeded}, failedWith("Deleted"), {}} {
-		for i := range 2 {
-			if l.Record(i, later) {
-				t.Errorf("%+v was recorded for %d", later, i)
-			}
-		}
-	}
-	if got := l.Outcome(0); got != first {
-		t.Errorf("it is %+v", got)
-	}
-}
-
-// The worst that there can be: everybody fails, with long messages that take six bytes a character.
-func TestSizesAreBounded(t *testing.T) {
-	const n = 10_000
-	fanOut := givenFanOut(withWaves(sizeWave(strings.Repeat("w", 63), "1%", 0)), withMaxFailures("5%"))
-	tenants := givenTenants(n)
-	for i := range tenants {
-		tenants[i].Name = fmt.Sprintf("tenant-with-the-longest-name-there-%05d", i)
-	}
-	for name, message := range map[string]string{
-		"ascii": strings.Repeat("x", 1000), "escaped": strings.Repeat("<", 1000), "wide": strings.Repeat("\U0001F600", 1000),
-	} {
-		t.Run(name, func(t *testing.T) {
-			l := NewLedger(givenPlan(t, fanOut, tenants))
-			for i := range n {
-				l.Record(i, Outcome{[]Counter{Failed, Skipped}[i%2], fmt.Sprintf("ReasonAsLongAsItMayBe%043d", i%4), message})
-			}
-			l.completionTime = testTime
-			stored := l.ConfigMap(fanOut, testNamespace)
-			if size := size(stored); size > n+maxMessages+(32<<10) {
-				t.Errorf("the ledger has %d bytes", size)
-			}
-			status, err := json.Marshal(Decide(Observed{FanOut: fanOut, Ledger: l}, testTime).Status(testTime))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(status) > 32<<10 {
-				t.Errorf("the status has %d bytes", len(status))
-			}
-			t.Logf("ledger %d bytes, status %d bytes", size(stored), len(status))
-			list := l.unsuccessful()
-			if encoded, err := json.Marshal(list); err != nil || len(encoded) > maxListBytes+1 {
-				t.Errorf("the list has %d bytes: %v", len(encoded), err)
-			}
-			if len(list) != mostUnsuccessful || list[0].Message == "" || list[99].Message == "" || l.Outcome(n-2).Reason == "" {
-				t.Errorf("%d are listed, from %+v to %+v", len(list), list[0], list[len(list)-1])
-			}
-		})
-	}
-}
-
-// Skipped tenants leave room for the messages of failed ones.
-func TestMessagesOfFailedTenantsAreKept(t *testing.T) {
-	l := NewLedger(givenPlan(t, givenFanOut(), givenTenants(2000)))
-	for i := range 1900 {
-		l.Record(i, Outcome{Skipped, v1alpha1.ReasonOverlapped, strings.Repeat("x", 150)})
-	}
-	for i := 1900; i < 2000; i++ {
-		l.Record(i, failedWith("JobFailed"))
-	}
-	if got := l.unsuccessful(); got[0].Tenant != "tenant-01900" || got[99].Message != "it failed" {
-		t.Errorf("from %+v to %+v", got[0], got[99])
 	}
 }
 
@@ -365,25 +178,7 @@ func diffPlans(a, b *Plan) string {
 	}))
 }
 
-// summary is all that can be seen of a ledger.
-type summary struct {
-	Counts       v1alpha1.FanOutCounts
-	Reasons      []v1alpha1.ReasonCount
-	Unsuccessful []v1alpha1.UnsuccessfulTenant
-}
-
-func summaryOf(l *Ledger) summary { return summary{*l.counts(0), l.reasons(), l.unsuccessful()} }
-
-func storedLedger(t testing.TB, fanOut *v1alpha1.TenantFanOut, l *Ledger) *Ledger {
-	t.Helper()
-	decoded, err := DecodeLedger(l.ConfigMap(fanOut, testNamespace), l.plan)
-	if err != nil {
-		t.Fatalf("decoding the ledger: %v", err)
-	}
-	return decoded
-}
-
-// size is what the API server counts.
+// size returns how many bytes of a ConfigMap the API server counts.
 func size(cm *corev1.ConfigMap) int {
 	n := 0
 	for key, value := range cm.Data {
@@ -395,8 +190,8 @@ func size(cm *corev1.ConfigMap) int {
 	return n
 }
 
-// fold is the opposite of unfold.
-func fold(t testing.TB, text string) []byte {
+// compress is the reverse of decompress.
+func compress(t testing.TB, text string) []byte {
 	t.Helper()
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)

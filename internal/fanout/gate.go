@@ -6,78 +6,50 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// Gate says which children of a fan-out may start. It costs next to nothing to make, so it can be made anew with every
-// outcome that is recorded, before the slot of that run is given away.
+// Gate says which children of a fan-out may start. NewGate is cheap, so that a caller makes a new Gate after each outcome
+// that it records, before it gives the slot of that run to another child.
 type Gate struct {
 	fanOut *v1alpha1.TenantFanOut
-	// ledger is what is known, stored what is written down of it.
+	// ledger has all outcomes that are known, stored only those that are stored.
 	ledger, stored *Ledger
-	end            string
-	pause          pause
-	// wave that is open.
-	wave          int
+	// end is why children that wait are not to start, see NewGate.
+	end   string
+	pause pause
+	// wave is the index of the open wave.
+	wave int
+	// maxConcurrent is how many children may run at once. Zero means no limit.
 	maxConcurrent int
 }
 
-// pause is why nothing new starts. The zero value means that it may.
+// pause is why no child starts for now. The zero value means that the fan-out is not paused.
 type pause struct{ reason, message string }
 
-// Hold is what keeps a child from starting. The zero value lets it. The time that it is held does not count against its
-// maxWaitSeconds.
-type Hold struct {
-	// Limit holds it for now, in words for its condition.
-	Limit string
-	// End is the outcome that it ends with instead of starting.
-	End Outcome
-}
-
-// NewGate is the gate for what is known, the ledger, and what of it is stored. The end is ReasonSuperseded or
-// ReasonCancelled when those that have not started are to start no more, and empty otherwise.
+// NewGate returns the gate of a fan-out. The ledger has all outcomes that are known, stored is the ledger that is stored.
+// The end is ReasonSuperseded or ReasonCancelled when children that have not started are not to start any more, and empty
+// otherwise.
 func NewGate(fanOut *v1alpha1.TenantFanOut, ledger, stored *Ledger, end string) Gate {
 	g := Gate{fanOut: fanOut, ledger: ledger, stored: stored, end: end}
 	over := exceeded(fanOut, ledger)
 	g.wave = ledger.openWave(over)
 	g.pause = pauseOf(fanOut, ledger, over)
-	if s := fanOut.Spec.Strategy; s != nil && s.MaxConcurrent != nil {
-		g.maxConcurrent = max(1, scaled(s.MaxConcurrent, len(ledger.plan.Entries)))
+	if limit := strategyOf(fanOut).MaxConcurrent; limit != nil {
+		g.maxConcurrent = max(1, scaled(limit, len(ledger.plan.Entries)))
 	}
 	return g
-}
-
-// Hold says what keeps the child of the tenant at an index of the plan from starting, when so many of the fan-out's
-// children run: those with a live Job, and those whose Job is being made.
-func (g Gate) Hold(i, running int) Hold {
-	name := g.fanOut.Name
-	switch {
-	case g.ledger.decided(i):
-		return Hold{End: g.ledger.Outcome(i)}
-	case g.end != "":
-		return Hold{End: endOf(g.end)}
-	case g.fanOut.DeletionTimestamp != nil:
-		return Hold{Limit: fmt.Sprintf("fan-out %s is being deleted", name)}
-	case g.pause.reason != "":
-		return Hold{Limit: fmt.Sprintf("fan-out %s is paused", name)}
-	case g.ledger.plan.Entries[i].Wave > g.wave:
-		return Hold{Limit: fmt.Sprintf("fan-out %s has not come to its wave", name)}
-	case g.stored.marks[i] != markCreated:
-		return Hold{Limit: fmt.Sprintf("fan-out %s is writing down that it was made", name)}
-	case g.maxConcurrent > 0 && running >= g.maxConcurrent:
-		return Hold{Limit: fmt.Sprintf("fan-out %s is full", name)}
-	}
-	return Hold{}
 }
 
 // Allowance is what a fan-out allows its children as a whole.
 type Allowance struct {
 	// MaxConcurrent is how many of them may run at once. Zero means no limit.
 	MaxConcurrent int
-	// OpenWave is the last wave whose children may start.
+	// OpenWave is the index of the last wave whose children may start.
 	OpenWave int
-	// Held is what keeps all of them from starting, in words. Empty means nothing.
+	// Held is the message why none of them may start. Empty means that they may.
 	Held string
 }
 
-// Allowance is what Hold goes by, for whoever counts what runs.
+// Allowance returns what the fan-out allows its children as a whole. The caller counts those that run: the children with a
+// live Job, and those whose Job is being created.
 func (g Gate) Allowance() Allowance {
 	a := Allowance{MaxConcurrent: g.maxConcurrent, OpenWave: g.wave}
 	switch {
@@ -91,19 +63,28 @@ func (g Gate) Allowance() Allowance {
 	return a
 }
 
-// End is the outcome with which the child of the tenant at an index of the plan ends instead of starting. The zero value
-// means that it may start, now or later.
-func (g Gate) End(i int) Outcome { return g.Hold(i, 0).End }
+// End returns the outcome with which the child of the tenant at an index of the plan ends instead of starting. The zero
+// value means that the child may start, now or later.
+func (g Gate) End(i int) Outcome {
+	switch {
+	case g.ledger.decided(i):
+		return g.ledger.Outcome(i)
+	case g.end != "":
+		return endOf(g.end)
+	}
+	return Outcome{}
+}
 
-// Written says whether the stored ledger has it that the child was made, without which it does not start.
+// Written says whether the stored ledger has the child of the tenant at an index of the plan as created. A child starts
+// only then.
 func (g Gate) Written(i int) bool { return g.stored.marks[i] == markCreated }
 
-// open says whether children are still to be made, and may be.
-func (g Gate) open() bool {
+// mayCreate says whether more children may be created.
+func (g Gate) mayCreate() bool {
 	return g.pause.reason == "" && g.end == "" && g.fanOut.DeletionTimestamp == nil && !g.ledger.Complete()
 }
 
-// endOf is the outcome of those that were waiting when the fan-out came to an early end.
+// endOf returns the outcome of children that waited when their fan-out was superseded or cancelled.
 func endOf(end string) Outcome {
 	if end == v1alpha1.ReasonCancelled {
 		return cancelled()
@@ -111,8 +92,8 @@ func endOf(end string) Outcome {
 	return superseded()
 }
 
-// pauseOf says why a fan-out is paused. One that is complete is not.
-func pauseOf(fanOut *v1alpha1.TenantFanOut, l *Ledger, over *overrun) pause {
+// pauseOf returns why a fan-out is paused. A complete fan-out is not paused.
+func pauseOf(fanOut *v1alpha1.TenantFanOut, l *Ledger, over *exceededBudget) pause {
 	switch {
 	case l.Complete():
 		return pause{}

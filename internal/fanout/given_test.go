@@ -18,7 +18,7 @@ const testNamespace = "tenantry-system"
 
 var testTime = time.Date(2026, 11, 23, 2, 0, 0, 0, time.UTC)
 
-// givenFanOut is a fan-out for all tenants, changed by the options.
+// givenFanOut returns a fan-out for all tenants, changed by the options.
 func givenFanOut(options ...func(*v1alpha1.TenantFanOut)) *v1alpha1.TenantFanOut {
 	f := &v1alpha1.TenantFanOut{
 		ObjectMeta: metav1.ObjectMeta{Name: "nightly", UID: "5f6c1f0e-0c0a-4c58-9f43-0d6c0f7d3a01", Generation: 1},
@@ -77,7 +77,7 @@ func labelWave(name, key string) v1alpha1.Wave {
 	return v1alpha1.Wave{Name: name, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{key: "true"}}}
 }
 
-// amount is an int or a percentage, or nil.
+// amount returns a number or a percentage, or nil for nil.
 func amount(v any) *intstr.IntOrString {
 	switch v := v.(type) {
 	case int:
@@ -88,7 +88,7 @@ func amount(v any) *intstr.IntOrString {
 	return nil
 }
 
-// givenTemplate is a template that is Ready.
+// givenTemplate returns a template that is Ready.
 func givenTemplate() *v1alpha1.TenantJobTemplate {
 	return &v1alpha1.TenantJobTemplate{
 		ObjectMeta: metav1.ObjectMeta{Name: "check", Generation: 4},
@@ -103,7 +103,7 @@ func givenTemplate() *v1alpha1.TenantJobTemplate {
 	}
 }
 
-// givenTenants are n active tenants.
+// givenTenants returns n active tenants.
 func givenTenants(n int) []Tenant {
 	tenants := make([]Tenant, n)
 	for i := range tenants {
@@ -126,7 +126,7 @@ func in(state State, t Tenant) Tenant {
 	return t
 }
 
-// uid is one that compresses as badly as a random one.
+// uid returns one that compresses as badly as a random one.
 func uid(i int) types.UID {
 	a, b := hash("uid", fmt.Sprint(i), "a"), hash("uid", fmt.Sprint(i), "b")
 	return types.UID(fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", a>>32, a&0xffff, a>>16&0xfff, b>>52, b&0xffffffffffff))
@@ -141,7 +141,7 @@ func givenPlan(t testing.TB, fanOut *v1alpha1.TenantFanOut, tenants []Tenant) *P
 	return p
 }
 
-// stored is the plan as it comes back from its ConfigMaps.
+// storedPlan returns a plan as it is decoded from its ConfigMaps.
 func storedPlan(t testing.TB, fanOut *v1alpha1.TenantFanOut, p *Plan) *Plan {
 	t.Helper()
 	objects, err := p.ConfigMaps(fanOut, testNamespace)

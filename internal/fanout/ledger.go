@@ -7,38 +7,41 @@ import (
 )
 
 const (
-	// maxMessages is how many bytes of messages a ledger keeps. It is enough for hundreds; of tenants that fail after
-	// that the reason is kept, and the TenantJob has the message until the fan-out goes.
+	// maxMessages is how many bytes of messages a ledger keeps. That is enough for hundreds of messages. Of outcomes after
+	// that the ledger keeps the reason only; the TenantJob has the message until the fan-out is deleted.
 	maxMessages = 64 << 10
-	// maxSkippedMessages is how many of them are for skipped tenants, so that they leave room for failed ones.
+	// maxSkippedMessages is how many of these bytes skipped tenants may use, so that there is room for failed ones.
 	maxSkippedMessages = maxMessages / 4
 )
 
-// Ledger is what came of each planned tenant so far. Its counters are kept with every change. It is not safe for
-// concurrent use.
+// Ledger records for each planned tenant what was done about it and what its outcome is. Its counters are updated with
+// every change. It is not safe for concurrent use.
 type Ledger struct {
 	plan *Plan
-	// marks has one for each entry of the plan.
+	// marks has one mark for each entry of the plan.
 	marks []byte
-	// kinds says what the marks of outcomes mean.
-	kinds map[byte]kind
-	// messages of those that did not succeed, by index. Those that the plan has are not repeated.
+	// legend says what the marks of outcomes stand for. It is shared between ledgers and never changed in place.
+	legend map[byte]outcomeKind
+	// messages are those of tenants that did not succeed, by index. Messages that the plan has are not repeated.
 	messages map[int]string
-	// accepted is how many failures a person has accepted: they no longer spend a budget.
+	// accepted is how many failures a person has accepted. They no longer spend a failure budget.
 	accepted int
-	// completionTime is when the last tenant had its outcome.
+	// completionTime is when the last tenant got its outcome. It is zero before.
 	completionTime time.Time
 
+	// messageBytes is how many bytes the messages have, by counter.
 	messageBytes map[Counter]int
-	marked       [256]int
-	waves        []waveTally
+	// marked is how many tenants have each mark.
+	marked [256]int
+	// waves are the counts of each wave; those of the tenants in no wave come last.
+	waves []waveCounts
 }
 
-// waveTally counts the entries of a wave.
-type waveTally struct{ total, undecided, failed int }
+// waveCounts counts the tenants of a wave.
+type waveCounts struct{ total, undecided, failed int }
 
-// NewLedger is the ledger of a plan of which nothing has been done. Only a fan-out that never had a ledger may get one:
-// if the stored one is lost, nobody knows any more who has run.
+// NewLedger returns the ledger of a plan about which nothing has been done yet. Call it only for a fan-out that never had a
+// ledger: when the stored one is lost, it is unknown which tenants have run.
 func NewLedger(p *Plan) *Ledger {
 	l := blankLedger(p)
 	for i, e := range p.Entries {
@@ -49,15 +52,15 @@ func NewLedger(p *Plan) *Ledger {
 	return l
 }
 
-// blankLedger has no outcomes, not even those in the plan.
+// blankLedger returns a ledger without outcomes. It lacks even those in the plan.
 func blankLedger(p *Plan) *Ledger {
 	l := &Ledger{
 		plan:         p,
 		marks:        slices.Repeat([]byte{markNone}, len(p.Entries)),
-		kinds:        alphabet,
+		legend:       knownMarks,
 		messages:     map[int]string{},
 		messageBytes: map[Counter]int{},
-		waves:        make([]waveTally, len(p.Waves)+1),
+		waves:        make([]waveCounts, len(p.Waves)+1),
 	}
 	l.marked[markNone] = len(p.Entries)
 	for _, e := range p.Entries {
@@ -67,30 +70,32 @@ func blankLedger(p *Plan) *Ledger {
 	return l
 }
 
-// Plan is the plan that it is the ledger of.
+// Plan returns the plan of the ledger.
 func (l *Ledger) Plan() *Plan { return l.plan }
 
-// Outcome of the tenant at an index of the plan. Its message may be lost, its reason never is.
+// Outcome returns the outcome of the tenant at an index of the plan, the zero value when there is none yet. The reason is
+// always kept; the message may be missing.
 func (l *Ledger) Outcome(i int) Outcome {
-	k, decided := l.kinds[l.marks[i]]
+	kind, decided := l.legend[l.marks[i]]
 	if !decided {
 		return Outcome{}
 	}
 	if planned := l.plan.Entries[i].Outcome; planned.Decided() {
 		return planned
 	}
-	return Outcome{k.counter, k.reason, l.messages[i]}
+	return Outcome{kind.counter, kind.reason, l.messages[i]}
 }
 
-// Record writes an outcome down, and says whether it did: one that is there never changes.
+// Record adds the outcome of the tenant at an index of the plan. It returns false, and changes nothing, when o is no
+// outcome or the tenant already has one.
 func (l *Ledger) Record(i int, o Outcome) bool {
 	if !o.Decided() || l.decided(i) {
 		return false
 	}
-	o = tidy(o)
+	o = normalized(o)
 	mark := l.markOf(o)
-	if l.kinds[mark].reason != o.Reason {
-		o.Message = shorten(o.Reason+": "+o.Message, maxMessage)
+	if l.legend[mark].reason != o.Reason {
+		o.Message = shorten(o.Reason+": "+o.Message, maxMessageLength)
 	}
 	l.setMark(i, mark)
 	l.keepMessage(i, o)
@@ -100,6 +105,7 @@ func (l *Ledger) Record(i int, o Outcome) bool {
 // Complete says whether every tenant has an outcome.
 func (l *Ledger) Complete() bool { return l.Undecided() == 0 }
 
+// keepMessage keeps the message of an outcome if there is room for it.
 func (l *Ledger) keepMessage(i int, o Outcome) {
 	n := len(o.Message)
 	if n == 0 || l.messageBytes[Failed]+l.messageBytes[Skipped]+n > maxMessages {
@@ -112,7 +118,7 @@ func (l *Ledger) keepMessage(i int, o Outcome) {
 	l.messageBytes[o.Counter] += n
 }
 
-// Clone is a copy that can be changed.
+// Clone returns a copy that can be changed without changing l.
 func (l *Ledger) Clone() *Ledger {
 	c := *l
 	c.marks = slices.Clone(l.marks)
@@ -122,63 +128,65 @@ func (l *Ledger) Clone() *Ledger {
 	return &c
 }
 
-// equal says whether both would be stored alike.
+// equal says whether both ledgers would be stored with the same content.
 func (l *Ledger) equal(other *Ledger) bool {
 	return l.accepted == other.accepted && l.completionTime.Equal(other.completionTime) &&
 		string(l.marks) == string(other.marks) && maps.Equal(l.messages, other.messages)
 }
 
-// setMark keeps the counters.
+// setMark sets the mark of a tenant and updates the counters.
 func (l *Ledger) setMark(i int, mark byte) {
 	before := l.marks[i]
 	l.marks[i] = mark
 	l.marked[before]--
 	l.marked[mark]++
-	if k, decided := l.kinds[mark]; decided {
+	if kind, decided := l.legend[mark]; decided {
 		wave := &l.waves[l.plan.Entries[i].Wave]
 		wave.undecided--
-		if k.counter == Failed {
+		if kind.counter == Failed {
 			wave.failed++
 		}
 	}
 }
 
-// markOf is the mark of an outcome. A reason that this version does not know gets a spare one, as long as there are any.
+// markOf returns the mark of an outcome. A reason without a mark gets one of the spare marks. When none is left, it gets
+// markOtherFailed or markOtherSkipped.
 func (l *Ledger) markOf(o Outcome) byte {
-	wanted := kind{o.Counter, o.Reason}
-	for mark, k := range l.kinds {
-		if k == wanted {
+	wanted := outcomeKind{o.Counter, o.Reason}
+	for mark, kind := range l.legend {
+		if kind == wanted {
 			return mark
 		}
 	}
-	for _, mark := range []byte(spare) {
-		if _, taken := l.kinds[mark]; !taken {
-			l.kinds = maps.Clone(l.kinds)
-			l.kinds[mark] = wanted
+	for _, mark := range []byte(spareMarks) {
+		if _, taken := l.legend[mark]; !taken {
+			l.legend = maps.Clone(l.legend)
+			l.legend[mark] = wanted
 			return mark
 		}
 	}
 	if o.Counter == Skipped {
-		return 'z'
+		return markOtherSkipped
 	}
-	return 'Z'
+	return markOtherFailed
 }
 
+// decided says whether the tenant at an index of the plan has an outcome.
 func (l *Ledger) decided(i int) bool {
 	mark := l.marks[i]
 	return mark != markNone && mark != markAnnounced && mark != markCreated
 }
 
-// awaitsChild says whether a tenant has neither a TenantJob that was seen nor an outcome.
-func (l *Ledger) awaitsChild(i int) bool {
+// needsChild says whether a tenant has neither an outcome nor a TenantJob that was observed.
+func (l *Ledger) needsChild(i int) bool {
 	return l.marks[i] == markNone || l.marks[i] == markAnnounced
 }
 
-// Untouched says whether nothing has been done about the tenant at an index of the plan: it has no TenantJob of this
-// fan-out, since none is made that has not been announced.
+// Untouched says whether nothing has been done about the tenant at an index of the plan. Such a tenant has no TenantJob of
+// this fan-out, since a TenantJob is created only after it was announced.
 func (l *Ledger) Untouched(i int) bool { return l.marks[i] == markNone }
 
-// Seen is how many tenants have a TenantJob that was seen, or an outcome.
+// Seen is how many tenants have an outcome or a TenantJob that was observed.
 func (l *Ledger) Seen() int {
 	return len(l.marks) - l.marked[markNone] - l.marked[markAnnounced]
 }
@@ -188,6 +196,7 @@ func (l *Ledger) Undecided() int {
 	return l.marked[markNone] + l.marked[markAnnounced] + l.marked[markCreated]
 }
 
+// failed is how many tenants have failed.
 func (l *Ledger) failed() int {
 	failed := 0
 	for _, wave := range l.waves {
@@ -196,11 +205,11 @@ func (l *Ledger) failed() int {
 	return failed
 }
 
-// openWave is the first that has tenants without an outcome, or more failures than it may have. When there is none, it is
-// one more than the waves.
-func (l *Ledger) openWave(over *overrun) int {
-	for w, tally := range l.waves {
-		if tally.undecided > 0 || over != nil && over.wave == w && !l.Complete() {
+// openWave returns the index of the open wave: the first one that has tenants without an outcome, or whose failure budget
+// is exceeded while the fan-out is not complete. When there is no such wave, the index is that after the last one.
+func (l *Ledger) openWave(over *exceededBudget) int {
+	for w, wave := range l.waves {
+		if wave.undecided > 0 || over != nil && over.wave == w && !l.Complete() {
 			return w
 		}
 	}

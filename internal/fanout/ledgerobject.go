@@ -13,26 +13,26 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// Keys of the ConfigMap that holds a ledger. It is text, for people: who was missed, and why, can be read in it when the
-// TenantJobs are gone.
+// Keys of the ConfigMap that holds a ledger. The values are text, so that a person can read in them which tenants did not
+// succeed, and why, when the TenantJobs are gone.
 const (
-	keyFormat         = "format"
-	keyOutcomes       = "outcomes"       // one character for each planned tenant, in the order of the plan
-	keyLegend         = "legend"         // what the characters mean: lines of character, counter, reason
+	keyFormat         = "format"         // ledgerFormat
+	keyOutcomes       = "outcomes"       // one mark for each planned tenant, in the order of the plan
+	keyLegend         = "legend"         // what the marks stand for: lines of mark, counter, reason
 	keyMessages       = "messages"       // lines of index and message
 	keyAccepted       = "accepted"       // how many failures a person has accepted
-	keyCompletionTime = "completionTime" // RFC 3339, once it is complete
+	keyCompletionTime = "completionTime" // RFC 3339; missing until the fan-out is complete
 
 	ledgerFormat = "1"
 )
 
-// ConfigMap returns the object that holds the ledger.
+// ConfigMap returns the object in a namespace that holds the ledger of a fan-out.
 func (l *Ledger) ConfigMap(fanOut *v1alpha1.TenantFanOut, namespace string) *corev1.ConfigMap {
 	data := map[string]string{
 		keyFormat:   ledgerFormat,
 		keyOutcomes: string(l.marks),
-		keyLegend:   l.legend(),
-		keyMessages: l.messageLines(),
+		keyLegend:   l.encodeLegend(),
+		keyMessages: l.encodeMessages(),
 		keyAccepted: strconv.Itoa(l.accepted),
 	}
 	if !l.completionTime.IsZero() {
@@ -41,18 +41,18 @@ func (l *Ledger) ConfigMap(fanOut *v1alpha1.TenantFanOut, namespace string) *cor
 	return &corev1.ConfigMap{ObjectMeta: objectMeta(fanOut, namespace, LedgerName(l.plan.FanOut)), Data: data}
 }
 
-// legend lists the marks that are used.
-func (l *Ledger) legend() string {
+// encodeLegend lists the marks that are in use.
+func (l *Ledger) encodeLegend() string {
 	var text strings.Builder
-	for _, mark := range slices.Sorted(maps.Keys(l.kinds)) {
+	for _, mark := range slices.Sorted(maps.Keys(l.legend)) {
 		if l.marked[mark] > 0 {
-			fmt.Fprintf(&text, "%c %s %s\n", mark, l.kinds[mark].counter, l.kinds[mark].reason)
+			fmt.Fprintf(&text, "%c %s %s\n", mark, l.legend[mark].counter, l.legend[mark].reason)
 		}
 	}
 	return text.String()
 }
 
-func (l *Ledger) messageLines() string {
+func (l *Ledger) encodeMessages() string {
 	var text strings.Builder
 	for _, i := range slices.Sorted(maps.Keys(l.messages)) {
 		fmt.Fprintf(&text, "%d %s\n", i, l.messages[i])
@@ -60,7 +60,8 @@ func (l *Ledger) messageLines() string {
 	return text.String()
 }
 
-// DecodeLedger reads the ledger of a plan back.
+// DecodeLedger reads the ledger of a plan from its ConfigMap. The error says what is damaged, or that a later version of
+// Tenantry wrote the ledger.
 func DecodeLedger(cm *corev1.ConfigMap, p *Plan) (*Ledger, error) {
 	l, err := decodeLedger(cm.Data, p)
 	if err == nil && cm.Name != LedgerName(p.FanOut) {
@@ -98,42 +99,38 @@ func decodeLedger(data map[string]string, p *Plan) (*Ledger, error) {
 	return l, nil
 }
 
+// decodeLegend adds the marks of a stored legend. A mark that this version knows must stand for the same outcome.
 func (l *Ledger) decodeLegend(text string) error {
-	kinds := maps.Clone(l.kinds)
+	legend := maps.Clone(l.legend)
 	for line := range strings.Lines(text) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
 		if len(f) != 3 || len(f[0]) != 1 || !validReason(f[2]) {
 			return fmt.Errorf("line %q", line)
 		}
-		mark, k := f[0][0], kind{Counter(f[1]), f[2]}
-		known, isKnown := alphabet[mark]
+		mark, kind := f[0][0], outcomeKind{Counter(f[1]), f[2]}
+		known, isKnown := knownMarks[mark]
 		switch {
-		case k.counter != Succeeded && k.counter != Failed && k.counter != Skipped,
-			isKnown && known != k,
+		case kind.counter != Succeeded && kind.counter != Failed && kind.counter != Skipped,
+			isKnown && known != kind,
 			!isKnown && !validMark(mark):
 			return fmt.Errorf("line %q", line)
 		}
-		kinds[mark] = k
+		legend[mark] = kind
 	}
-	l.kinds = kinds
+	l.legend = legend
 	return nil
-}
-
-// validMark lets letters and digits in that a later version may use.
-func validMark(mark byte) bool {
-	return mark >= '0' && mark <= '9' || mark >= 'A' && mark <= 'Z' || mark >= 'a' && mark <= 'z'
 }
 
 func (l *Ledger) decodeOutcomes(marks string) error {
 	if len(marks) != len(l.plan.Entries) {
-		return fmt.Errorf("there are %d for %d tenants", len(marks), len(l.plan.Entries))
+		return fmt.Errorf("their number is %d and not %d", len(marks), len(l.plan.Entries))
 	}
 	for i, mark := range []byte(marks) {
-		k, decided := l.kinds[mark]
+		kind, decided := l.legend[mark]
 		if !decided && mark != markNone && mark != markAnnounced && mark != markCreated {
 			return fmt.Errorf("%q at %d is in no legend", mark, i)
 		}
-		if planned := l.plan.Entries[i].Outcome; planned.Decided() && k != l.kinds[l.markOf(planned)] {
+		if planned := l.plan.Entries[i].Outcome; planned.Decided() && kind != l.legend[l.markOf(planned)] {
 			return fmt.Errorf("%q at %d is not what was planned", mark, i)
 		}
 		l.setMark(i, mark)
@@ -145,15 +142,15 @@ func (l *Ledger) decodeMessages(text string) error {
 	for line := range strings.Lines(text) {
 		index, message, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		i, err := strconv.Atoi(index)
-		if err != nil || i < 0 || i >= len(l.marks) || message == "" || message != shorten(message, maxMessage) {
+		if err != nil || i < 0 || i >= len(l.marks) || message == "" || message != shorten(message, maxMessageLength) {
 			return fmt.Errorf("line %q", line)
 		}
-		k, decided := l.kinds[l.marks[i]]
+		kind, decided := l.legend[l.marks[i]]
 		if _, again := l.messages[i]; again || !decided {
-			return fmt.Errorf("line %q is for a tenant that has none", line)
+			return fmt.Errorf("line %q is for a tenant that has no outcome, or a message already", line)
 		}
 		l.messages[i] = message
-		l.messageBytes[k.counter] += len(message)
+		l.messageBytes[kind.counter] += len(message)
 	}
 	return nil
 }

@@ -12,28 +12,30 @@ import (
 	"github.com/tenantry/tenantry/internal/conditions"
 )
 
-// Counter is the counter of a fan-out's status that an outcome is in.
-type Counter string
+// Counter is the counter of a fan-out's status in which an outcome counts.
+type Counter = v1alpha1.Counter
 
-// The counters.
+// The counters, under shorter names.
 const (
-	Succeeded Counter = "Succeeded"
-	Failed    Counter = "Failed"
-	Skipped   Counter = "Skipped"
+	Succeeded = v1alpha1.CounterSucceeded
+	Failed    = v1alpha1.CounterFailed
+	Skipped   = v1alpha1.CounterSkipped
 )
 
-// Outcome is what came of a fan-out for one tenant. The zero value means that nothing has yet.
+// Outcome is the result of a fan-out for one tenant. The zero value means that there is none yet.
 type Outcome struct {
+	// Counter in which the tenant counts. Empty means that there is no outcome yet.
 	Counter Counter
-	// Reason as in the TenantJob's condition Succeeded.
-	Reason  string
+	// Reason is that of the TenantJob's condition Succeeded.
+	Reason string
+	// Message explains the reason to a person. It may be empty.
 	Message string
 }
 
 // Decided says whether there is an outcome.
 func (o Outcome) Decided() bool { return o.Counter != "" }
 
-// Status is that of the condition Succeeded of a TenantJob with this outcome.
+// Status is that of the condition Succeeded of a TenantJob with this outcome. It is Unknown when there is none yet.
 func (o Outcome) Status() metav1.ConditionStatus {
 	switch o.Counter {
 	case Succeeded:
@@ -44,85 +46,30 @@ func (o Outcome) Status() metav1.ConditionStatus {
 	return metav1.ConditionUnknown
 }
 
-// OutcomeOf is the outcome that a TenantJob's condition Succeeded stands for; the zero value while it is Unknown.
-// Whatever ended without success and is not known to be nobody's failure has failed.
+// OutcomeOf returns the outcome that a TenantJob's condition Succeeded means. It is the zero value while the condition is
+// Unknown. A run that ended without success counts as failed when its reason has no other counter.
 func OutcomeOf(status metav1.ConditionStatus, reason, message string) Outcome {
-	switch {
-	case status == metav1.ConditionTrue:
+	switch status {
+	case metav1.ConditionTrue:
 		return Outcome{Counter: Succeeded, Reason: v1alpha1.ReasonCompleted}
-	case status != metav1.ConditionFalse:
-		return Outcome{}
-	case skips(reason):
-		return Outcome{Counter: Skipped, Reason: reason, Message: message}
-	}
-	return Outcome{Counter: Failed, Reason: reason, Message: message}
-}
-
-// skips says whether a run that ended with the reason counts as skipped.
-func skips(reason string) bool {
-	for _, k := range alphabet {
-		if k.reason == reason {
-			return k.counter == Skipped
+	case metav1.ConditionFalse:
+		if counter, _ := v1alpha1.CounterOf(reason); counter == Skipped {
+			return Outcome{Counter: Skipped, Reason: reason, Message: message}
 		}
+		return Outcome{Counter: Failed, Reason: reason, Message: message}
 	}
-	return false
+	return Outcome{}
 }
-
-// kind is what an outcome is without its message.
-type kind struct {
-	counter Counter
-	reason  string
-}
-
-// The marks of tenants without an outcome.
-const (
-	markNone      = '.' // nothing has been done
-	markAnnounced = ':' // its TenantJob is about to be made
-	markCreated   = '+' // its TenantJob has been seen
-)
-
-// reasonOther stands for a reason that can't be written down; the message starts with it.
-const reasonOther = "Other"
-
-// alphabet has the mark of each outcome that this version knows: capitals failed, small letters were skipped. A ledger
-// says itself what its marks mean, so one may be added here, but none may change.
-var alphabet = map[byte]kind{
-	'0': {Succeeded, v1alpha1.ReasonCompleted},
-
-	'C': {Failed, v1alpha1.ReasonCredentialsFailed},
-	'D': {Failed, v1alpha1.ReasonDeadlineExceeded},
-	'E': {Failed, v1alpha1.ReasonExpired},
-	'F': {Failed, v1alpha1.ReasonJobFailed},
-	'I': {Failed, v1alpha1.ReasonInvalidParameters},
-	'M': {Failed, v1alpha1.ReasonTenantMismatch},
-	'N': {Failed, v1alpha1.ReasonNameConflict},
-	'P': {Failed, v1alpha1.ReasonPodsRefused},
-	'S': {Failed, v1alpha1.ReasonStoppedBySuspension},
-	'X': {Failed, v1alpha1.ReasonDeleted},
-	'Z': {Failed, reasonOther},
-
-	'c': {Skipped, v1alpha1.ReasonCancelled},
-	'd': {Skipped, v1alpha1.ReasonTenantDeleted},
-	'n': {Skipped, v1alpha1.ReasonTenantNotReady},
-	'o': {Skipped, v1alpha1.ReasonOverlapped},
-	'r': {Skipped, v1alpha1.ReasonReplaced},
-	's': {Skipped, v1alpha1.ReasonTenantSuspended},
-	'u': {Skipped, v1alpha1.ReasonSuperseded},
-	'z': {Skipped, reasonOther},
-}
-
-// spare are the marks for reasons that this version does not know.
-const spare = "123456789"
 
 const (
-	// maxReason is how long a reason is in a status at most.
-	maxReason = 64
-	// maxMessage is how many bytes of a message are kept.
-	maxMessage = 200
+	// maxReasonLength is the greatest length of a reason in a status, in bytes.
+	maxReasonLength = 64
+	// maxMessageLength is how many bytes of a message are kept.
+	maxMessageLength = 200
 )
 
-// tidy makes an outcome fit to be written down: a reason that is one word, a message that is one line.
-func tidy(o Outcome) Outcome {
+// normalized returns an outcome as a ledger can store it: the reason is one word, the message one line.
+func normalized(o Outcome) Outcome {
 	if o.Counter == Succeeded {
 		return Outcome{Counter: Succeeded, Reason: v1alpha1.ReasonCompleted}
 	}
@@ -130,17 +77,18 @@ func tidy(o Outcome) Outcome {
 		o.Message = o.Reason + ": " + o.Message
 		o.Reason = reasonOther
 	}
-	o.Message = shorten(o.Message, maxMessage)
+	o.Message = shorten(o.Message, maxMessageLength)
 	return o
 }
 
+// validReason says whether a reason is one word of letters and digits that fits a status.
 func validReason(reason string) bool {
-	return reason != "" && len(reason) <= maxReason && !strings.ContainsFunc(reason, func(r rune) bool {
+	return reason != "" && len(reason) <= maxReasonLength && !strings.ContainsFunc(reason, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
 	})
 }
 
-// shorten puts text on one line and cuts it to at most n bytes without breaking a character.
+// shorten puts text on one line and cuts it to at most n bytes. It breaks no character.
 func shorten(text string, n int) string {
 	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\uFFFD"), func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r)
@@ -169,7 +117,16 @@ func refused(message string) Outcome {
 	return Outcome{Failed, v1alpha1.ReasonJobFailed, "the API server refused the TenantJob: " + message}
 }
 
+// late is the outcome of a tenant whose own time was further in the past than a deadline allows.
 func late(deadline time.Duration) Outcome {
 	return Outcome{Failed, v1alpha1.ReasonExpired,
-		fmt.Sprintf("its own time was more than %d seconds ago when the fan-out was planned", int64(deadline/time.Second))}
+		fmt.Sprintf("its own time was more than %s ago when the fan-out was planned", quantity(int64(deadline/time.Second), "second"))}
+}
+
+// quantity writes a number with its noun, in the singular for one.
+func quantity[N int | int32 | int64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -9,70 +9,73 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// Plan is what a fan-out does, sealed: nothing that happens later changes it.
+// Plan is what a fan-out does. It is sealed: nothing that happens later changes it.
 type Plan struct {
 	// FanOut is the UID of the TenantFanOut.
 	FanOut types.UID
-	// SealTime is when it was made, in whole seconds.
+	// SealTime is when the plan was sealed, in whole seconds.
 	SealTime time.Time
-	// TemplateGeneration and Template are the TenantJobTemplate as it was. Every child runs this.
+	// TemplateGeneration and Template are those of the TenantJobTemplate when the plan was sealed. Every child runs this
+	// template.
 	TemplateGeneration int64
 	Template           v1alpha1.TenantJobTemplateSpec
-	// SpreadSeconds is the window that the entries' times are spread over.
+	// SpreadSeconds is the length of the window over which the times of the entries are spread. Zero means no window.
 	SpreadSeconds int32
-	// Waves are their names, in order.
+	// Waves are the names of the waves, in order.
 	Waves []string
-	// Entries are sorted by tenant.
+	// Entries are the planned tenants, sorted by name.
 	Entries []Entry
 }
 
 // Entry is one planned tenant.
 type Entry struct {
 	Tenant string
-	// UID of the Tenant. Empty for a name that no Tenant had.
+	// UID of the Tenant. It is empty for a name that no Tenant had.
 	UID types.UID
-	// Wave is an index into Plan.Waves, or their number for those in none, who come last.
+	// Wave is the index of its wave in Plan.Waves. For a tenant that is in no wave it is len(Plan.Waves): these come last.
 	Wave int
 	// NotBefore is when its run may start, in whole seconds. Zero means at once.
 	NotBefore time.Time
-	// Outcome, if it was decided when the plan was sealed. Such a tenant gets no TenantJob.
+	// Outcome is the one that the tenant had when the plan was sealed, the zero value when it had none. A tenant with an
+	// outcome gets no TenantJob.
 	Outcome Outcome
 }
 
 // Request is what a plan is made from.
 type Request struct {
 	FanOut *v1alpha1.TenantFanOut
-	// Template that spec.templateRef names. Nil when there is none.
+	// Template is the one that spec.templateRef names, nil when it does not exist.
 	Template *v1alpha1.TenantJobTemplate
-	// Tenants are all there are.
+	// Tenants are all Tenants.
 	Tenants []Tenant
-	// Source is the ledger of the fan-out that retryOf names. Nil when it, its plan or its ledger is gone.
+	// Source is the ledger of the fan-out that retryOf names. It is nil when that fan-out, its plan or its ledger is gone.
 	Source *Ledger
-	// Start is what spreadSeconds counts from. Zero means now.
+	// Start is where the window of spreadSeconds begins. Zero means now.
 	Start time.Time
-	// Deadline is how late a tenant may be that has a time of its own. Beyond it the tenant is Expired. Zero means however
-	// late.
+	// Deadline is how far in the past the own time of a tenant may be. A tenant beyond it is Expired. Zero means no
+	// deadline.
 	Deadline time.Duration
-	// Invalid is why the parameters don't fit the template. With it every tenant ends as InvalidParameters, and none of
-	// them gets a TenantJob for it. Empty when they fit.
+	// Invalid is the message why the parameters do not fit the template. Then every tenant has the outcome
+	// InvalidParameters, and none gets a TenantJob. It is empty when they fit.
 	Invalid string
 }
 
-// SealError is why there can be no plan yet: the reason and message of Planned=False.
+// SealError says why a plan can't be sealed yet. It has the reason and the message of Planned=False.
 type SealError struct {
 	Reason, Message string
-	// Passing says that nobody has to do anything about it.
-	Passing bool
+	// Transient says that the cause passes without a person's help.
+	Transient bool
 }
 
-// Error is the message.
+// Error returns the message.
 func (e *SealError) Error() string { return e.Message }
 
-// Seal makes the plan of a fan-out. The error is always a SealError.
+// Seal makes the plan of a fan-out. The error is always a *SealError.
 func Seal(r Request, now time.Time) (*Plan, error) {
 	if err := templateUsable(r); err != nil {
 		return nil, err
@@ -105,19 +108,19 @@ func Seal(r Request, now time.Time) (*Plan, error) {
 			c.entry.Outcome = late(r.Deadline)
 		}
 		if c.entry.Outcome.Decided() {
-			c.entry.Outcome = tidy(c.entry.Outcome)
+			c.entry.Outcome = normalized(c.entry.Outcome)
 		}
 		p.Entries = append(p.Entries, c.entry)
 	}
 	return p, nil
 }
 
-// Find returns the index of a tenant's entry.
+// Find returns the index of a tenant's entry. It returns false when the tenant is not planned.
 func (p *Plan) Find(tenant string) (int, bool) {
 	return slices.BinarySearchFunc(p.Entries, tenant, func(e Entry, name string) int { return strings.Compare(e.Tenant, name) })
 }
 
-// waveName names a wave as the status does: empty for those who are in none.
+// waveName returns the name of a wave as the status has it. It is empty for the tenants in no wave.
 func (p *Plan) waveName(wave int) string {
 	if wave < len(p.Waves) {
 		return p.Waves[wave]
@@ -125,7 +128,7 @@ func (p *Plan) waveName(wave int) string {
 	return ""
 }
 
-// templateUsable refuses a template that can't run: the plan would keep it as it is, and no edit could reach it.
+// templateUsable refuses a template that can't run. The plan would keep it, and an edit would not change the plan.
 func templateUsable(r Request) error {
 	name := r.FanOut.Spec.TemplateRef.Name
 	if r.Template == nil {
@@ -141,7 +144,7 @@ func templateUsable(r Request) error {
 	return nil
 }
 
-// due is when a tenant's run may start. Zero means at once.
+// due returns when a tenant's run may start. Zero means at once.
 func due(c candidate, start time.Time, spreadSeconds int32) time.Time {
 	if c.notBefore.IsZero() && spreadSeconds == 0 {
 		return time.Time{}
@@ -150,9 +153,7 @@ func due(c candidate, start time.Time, spreadSeconds int32) time.Time {
 	return at.UTC().Truncate(time.Second)
 }
 
+// spreadSeconds is the length of the fan-out's window. Zero means no window.
 func spreadSeconds(fanOut *v1alpha1.TenantFanOut) int32 {
-	if fanOut.Spec.SpreadSeconds == nil {
-		return 0
-	}
-	return max(0, *fanOut.Spec.SpreadSeconds)
+	return max(0, ptr.Deref(fanOut.Spec.SpreadSeconds, 0))
 }

@@ -16,7 +16,7 @@ import (
 
 func TestSealSelects(t *testing.T) {
 	acme, globex, initech := tenant("acme", "gold"), tenant("globex"), tenant("initech", "gold")
-	everyone := []Tenant{globex, initech, acme}
+	all := []Tenant{globex, initech, acme}
 	deleted := Outcome{Counter: Skipped, Reason: v1alpha1.ReasonTenantDeleted}
 
 	type planned struct {
@@ -37,14 +37,14 @@ func TestSealSelects(t *testing.T) {
 		refused string
 	}{
 		"all, sorted": {
-			request: Request{FanOut: givenFanOut(), Tenants: everyone},
+			request: Request{FanOut: givenFanOut(), Tenants: all},
 			want:    []planned{{"acme", "uid-acme", Outcome{}}, {"globex", "uid-globex", Outcome{}}, {"initech", "uid-initech", Outcome{}}},
 		},
-		"all but those excluded, who need not exist": {
-			request: Request{FanOut: givenFanOut(withExclude("initech", "nobody")), Tenants: everyone},
+		"all but those excluded, which need not exist": {
+			request: Request{FanOut: givenFanOut(withExclude("initech", "nobody")), Tenants: all},
 			want:    []planned{{"acme", "uid-acme", Outcome{}}, {"globex", "uid-globex", Outcome{}}},
 		},
-		"those who can't run are planned with their outcome": {
+		"tenants that can't run are planned with their outcome": {
 			request: Request{FanOut: givenFanOut(), Tenants: []Tenant{in(Suspended, acme), in(Deleting, globex), in(NotReady, initech)}},
 			want: []planned{
 				{"acme", "uid-acme", Outcome{Counter: Skipped, Reason: v1alpha1.ReasonTenantSuspended}},
@@ -53,49 +53,49 @@ func TestSealSelects(t *testing.T) {
 			},
 		},
 		"by selector": {
-			request: Request{FanOut: givenFanOut(withSelector(metav1.LabelSelector{MatchLabels: map[string]string{"gold": "true"}})), Tenants: everyone},
+			request: Request{FanOut: givenFanOut(withSelector(metav1.LabelSelector{MatchLabels: map[string]string{"gold": "true"}})), Tenants: all},
 			want:    []planned{{"acme", "uid-acme", Outcome{}}, {"initech", "uid-initech", Outcome{}}},
 		},
-		"an empty selector is not everyone": {
-			request: Request{FanOut: givenFanOut(withSelector(metav1.LabelSelector{})), Tenants: everyone},
+		"an empty selector does not select all": {
+			request: Request{FanOut: givenFanOut(withSelector(metav1.LabelSelector{})), Tenants: all},
 			refused: v1alpha1.ReasonInvalidSpec,
 		},
 		"a selector that can't be read": {
 			request: Request{FanOut: givenFanOut(withSelector(metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Near"}}}))},
 			refused: v1alpha1.ReasonInvalidSpec,
 		},
-		"by name, once, and a name that nobody has shows": {
-			request: Request{FanOut: givenFanOut(withNames("globex", "typo", "acme", "acme")), Tenants: everyone},
+		"by name, once, and a name that no Tenant has is planned": {
+			request: Request{FanOut: givenFanOut(withNames("globex", "typo", "acme", "acme")), Tenants: all},
 			want:    []planned{{"acme", "uid-acme", Outcome{}}, {"globex", "uid-globex", Outcome{}}, {"typo", "", deleted}},
 		},
 		"no selection": {
-			request: Request{FanOut: givenFanOut(withNames()), Tenants: everyone},
+			request: Request{FanOut: givenFanOut(withNames()), Tenants: all},
 			refused: v1alpha1.ReasonInvalidSpec,
 		},
-		"nobody is a plan too": {
+		"a plan without tenants": {
 			request: Request{FanOut: givenFanOut()},
 		},
 		"retry of the failed ones by default": {
-			request: Request{FanOut: givenFanOut(withRetry()), Tenants: everyone, Source: source(everyone...)},
+			request: Request{FanOut: givenFanOut(withRetry()), Tenants: all, Source: source(all...)},
 			want:    []planned{{"acme", "uid-acme", Outcome{}}, {"initech", "uid-initech", Outcome{}}},
 		},
-		"retry of skipped ones finds a tenant that was made since": {
-			request: Request{FanOut: givenFanOut(withRetry(v1alpha1.RetrySkipped)), Tenants: append(everyone, tenant("typo")), Source: source(everyone...)},
+		"retry of skipped ones finds a tenant that was created since": {
+			request: Request{FanOut: givenFanOut(withRetry(v1alpha1.RetrySkipped)), Tenants: append(all, tenant("typo")), Source: source(all...)},
 			want:    []planned{{"typo", "uid-typo", Outcome{}}},
 		},
 		"retry does not run for another tenant of the same name": {
 			request: Request{
 				FanOut:  givenFanOut(withRetry(v1alpha1.RetryFailed, v1alpha1.RetrySkipped)),
 				Tenants: []Tenant{{Name: "acme", UID: "another"}, globex},
-				Source:  source(everyone...),
+				Source:  source(all...),
 			},
 			want: []planned{{"acme", "uid-acme", deleted}, {"initech", "uid-initech", deleted}, {"typo", "", deleted}},
 		},
 		"retry of a fan-out that is gone": {
-			request: Request{FanOut: givenFanOut(withRetry()), Tenants: everyone},
+			request: Request{FanOut: givenFanOut(withRetry()), Tenants: all},
 			refused: v1alpha1.ReasonSourceGone,
 		},
-		"parameters that don't fit end everyone who could have run": {
+		"parameters that don't fit end all tenants that could have run": {
 			request: Request{FanOut: givenFanOut(), Tenants: []Tenant{acme, in(Suspended, globex)}, Invalid: "no such parameter"},
 			want: []planned{
 				{"acme", "uid-acme", Outcome{Counter: Failed, Reason: v1alpha1.ReasonInvalidParameters}},
@@ -134,9 +134,9 @@ func TestSealTemplate(t *testing.T) {
 		return template
 	}
 	for name, tc := range map[string]struct {
-		template    *v1alpha1.TenantJobTemplate
-		wantReason  string
-		wantPassing bool
+		template      *v1alpha1.TenantJobTemplate
+		wantReason    string
+		wantTransient bool
 	}{
 		"missing":       {nil, v1alpha1.ReasonTemplateNotFound, false},
 		"ready":         {ready(metav1.ConditionTrue, 4), "", false},
@@ -148,8 +148,8 @@ func TestSealTemplate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := Seal(Request{FanOut: givenFanOut(), Template: tc.template}, testTime)
 			got := &SealError{}
-			if !errors.As(err, &got) && tc.wantReason != "" || got.Reason != tc.wantReason || got.Passing != tc.wantPassing {
-				t.Errorf("got %+v, want %s, passing %t", got, tc.wantReason, tc.wantPassing)
+			if !errors.As(err, &got) && tc.wantReason != "" || got.Reason != tc.wantReason || got.Transient != tc.wantTransient {
+				t.Errorf("got %+v, want %s, transient %t", got, tc.wantReason, tc.wantTransient)
 			}
 		})
 	}
@@ -167,13 +167,13 @@ func TestSealWaves(t *testing.T) {
 		waves []v1alpha1.Wave
 		want  []int
 	}{
-		"none":                                     {nil, []int{100}},
-		"the first that selects a tenant has it":   {[]v1alpha1.Wave{labelWave("a", "canary"), labelWave("b", "early")}, []int{5, 5, 90}},
-		"sizes take from those in none yet":        {[]v1alpha1.Wave{sizeWave("a", 30, nil), labelWave("b", "number"), sizeWave("c", 80, nil)}, []int{30, 0, 70, 0}},
-		"percentages are of all that are planned":  {[]v1alpha1.Wave{sizeWave("a", "10%", nil), sizeWave("b", "50%", nil)}, []int{10, 50, 40}},
-		"after a selector has taken some":          {[]v1alpha1.Wave{labelWave("a", "canary"), sizeWave("b", "95%", nil)}, []int{5, 95, 0}},
-		"more than there are":                      {[]v1alpha1.Wave{sizeWave("a", 99, nil), sizeWave("b", 99, nil)}, []int{99, 1, 0}},
-		"a wave that everyone is in has no others": {[]v1alpha1.Wave{{Name: "a", Selector: &metav1.LabelSelector{}}, sizeWave("b", 1, nil)}, []int{100, 0, 0}},
+		"none":                                                   {nil, []int{100}},
+		"the first that selects a tenant has it":                 {[]v1alpha1.Wave{labelWave("a", "canary"), labelWave("b", "early")}, []int{5, 5, 90}},
+		"sizes take from those in none yet":                      {[]v1alpha1.Wave{sizeWave("a", 30, nil), labelWave("b", "number"), sizeWave("c", 80, nil)}, []int{30, 0, 70, 0}},
+		"percentages are of all that are planned":                {[]v1alpha1.Wave{sizeWave("a", "10%", nil), sizeWave("b", "50%", nil)}, []int{10, 50, 40}},
+		"after a selector has taken some":                        {[]v1alpha1.Wave{labelWave("a", "canary"), sizeWave("b", "95%", nil)}, []int{5, 95, 0}},
+		"more than there are":                                    {[]v1alpha1.Wave{sizeWave("a", 99, nil), sizeWave("b", 99, nil)}, []int{99, 1, 0}},
+		"a wave that selects all tenants leaves none for others": {[]v1alpha1.Wave{{Name: "a", Selector: &metav1.LabelSelector{}}, sizeWave("b", 1, nil)}, []int{100, 0, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fanOut := givenFanOut(withWaves(tc.waves...))
@@ -205,8 +205,8 @@ func TestScaled(t *testing.T) {
 	}
 }
 
-// A wave of a size is another part of the tenants each time, and never one that can tell nothing.
-func TestDraw(t *testing.T) {
+// A wave with a size has other tenants in each fan-out, and none with an outcome while there are others.
+func TestHashOrder(t *testing.T) {
 	tenants := givenTenants(1000)
 	for i := range 900 {
 		tenants[i].State = Suspended

@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	// partSize is how many bytes of a plan a ConfigMap holds. It may have 1 MiB, everything in it counted.
+	// partSize is how many bytes of a plan a ConfigMap holds. The API server accepts 1 MiB with everything in it.
 	partSize = 1_000_000
-	// maxParts bounds what is read back.
+	// maxParts is how many ConfigMaps of one plan are read at most.
 	maxParts = 64
 )
 
 // Keys of the ConfigMaps that hold a plan.
 const (
-	keyPlan   = "plan.gz"
-	keyParts  = "parts"
-	keyDigest = "digest"
+	keyPlan   = "plan.gz" // a part of the packed plan
+	keyParts  = "parts"   // how many ConfigMaps there are
+	keyDigest = "digest"  // SHA-256 of the packed plan, in hexadecimal
 )
 
 // PlanName is the name of the ConfigMap that seals a fan-out's plan.
@@ -35,9 +35,10 @@ func PlanName(fanOut types.UID) string { return "fan-out-" + string(fanOut) + "-
 // LedgerName is the name of the ConfigMap that holds a fan-out's ledger.
 func LedgerName(fanOut types.UID) string { return "fan-out-" + string(fanOut) + "-ledger" }
 
-// ConfigMaps returns the objects that hold the plan, to be created in this order. The last one is the fence: whoever
-// finds it there already has to use the stored plan. The others, which there are only when the plan outgrows one, are
-// named by their content, so that those of a leader that lost the race are never mistaken for the winner's.
+// ConfigMaps returns the objects in a namespace that hold the plan, to be created in this order. Creating the last one
+// seals the plan: a controller that finds it there already must use the stored plan. There are others only when the plan
+// does not fit into one. Their names contain the digest of the plan, so that they never belong to the plan of another
+// leader.
 func (p *Plan) ConfigMaps(fanOut *v1alpha1.TenantFanOut, namespace string) ([]*corev1.ConfigMap, error) {
 	packed, err := p.pack()
 	if err != nil {
@@ -54,7 +55,8 @@ func (p *Plan) ConfigMaps(fanOut *v1alpha1.TenantFanOut, namespace string) ([]*c
 	return append(objects, head), nil
 }
 
-// PartNames returns the names of the ConfigMaps that are to be read beside the one named PlanName.
+// PartNames returns the names of the ConfigMaps that hold the rest of the plan of which head, the one named PlanName, has
+// the first part. The error says what is damaged in head.
 func PartNames(head *corev1.ConfigMap) ([]string, error) {
 	parts, err := strconv.Atoi(head.Data[keyParts])
 	if err != nil || parts < 1 || parts > maxParts {
@@ -71,14 +73,15 @@ func PartNames(head *corev1.ConfigMap) ([]string, error) {
 	return names, nil
 }
 
-// DecodePlan reads a plan back. The parts are those that PartNames asked for, in that order.
+// DecodePlan reads a plan from its ConfigMaps. The parts are those that PartNames returns, in that order. The error says
+// what is damaged, or that a later version of Tenantry wrote the plan.
 func DecodePlan(head *corev1.ConfigMap, parts ...*corev1.ConfigMap) (*Plan, error) {
 	names, err := PartNames(head)
 	if err != nil {
 		return nil, err
 	}
 	if len(parts) != len(names) {
-		return nil, fmt.Errorf("reading ConfigMap %s: %d parts instead of %d", head.Name, len(parts), len(names))
+		return nil, fmt.Errorf("reading ConfigMap %s: the number of parts is %d instead of %d", head.Name, len(parts), len(names))
 	}
 	packed := bytes.Clone(head.BinaryData[keyPlan])
 	for i, part := range parts {
@@ -100,6 +103,7 @@ func DecodePlan(head *corev1.ConfigMap, parts ...*corev1.ConfigMap) (*Plan, erro
 	return p, nil
 }
 
+// sealed returns an immutable ConfigMap with a part of the plan.
 func sealed(fanOut *v1alpha1.TenantFanOut, namespace, name string, chunk []byte) *corev1.ConfigMap {
 	cm := &corev1.ConfigMap{ObjectMeta: objectMeta(fanOut, namespace, name), BinaryData: map[string][]byte{keyPlan: chunk}}
 	cm.Immutable = new(true)
@@ -117,7 +121,7 @@ func objectMeta(fanOut *v1alpha1.TenantFanOut, namespace, name string) metav1.Ob
 	}
 }
 
-// fanOutOf is the UID of the fan-out that owns the object.
+// fanOutOf returns the UID of the fan-out that owns a ConfigMap.
 func fanOutOf(cm *corev1.ConfigMap) (types.UID, error) {
 	owner := metav1.GetControllerOf(cm)
 	if owner == nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -15,15 +16,17 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// A packed plan is text under gzip, so that a person can read it with zcat: a line of JSON about the plan, a line of
-// JSON with the template, and for each tenant a line of fields that are separated by tabs.
+// A packed plan is text that is compressed with gzip, so that a person can read it with zcat. It has a line of JSON about
+// the plan, a line of JSON with the template, and for each tenant a line of fields that are separated by tabs.
 const (
 	planVersion = 1
-	// maxPlanText bounds what a packed plan may unfold to.
+	// maxPlanText is how many bytes the text of a packed plan may have.
 	maxPlanText = 32 << 20
+	// entryFields is how many fields the line of a tenant has.
 	entryFields = 7
 )
 
+// planHeader is the first line.
 type planHeader struct {
 	Version            int       `json:"version"`
 	FanOut             types.UID `json:"fanOut"`
@@ -34,6 +37,7 @@ type planHeader struct {
 	Tenants            int       `json:"tenants"`
 }
 
+// pack encodes the plan.
 func (p *Plan) pack() ([]byte, error) {
 	header, err := json.Marshal(planHeader{
 		Version: planVersion, FanOut: p.FanOut, SealTime: p.SealTime.Unix(),
@@ -63,7 +67,7 @@ func (p *Plan) pack() ([]byte, error) {
 	return packed.Bytes(), nil
 }
 
-// delay is an entry's time as seconds after the plan was sealed, or before. Empty means at once.
+// delay encodes when an entry is due: in seconds after the plan was sealed, negative for before. Empty means at once.
 func (p *Plan) delay(e Entry) string {
 	if e.NotBefore.IsZero() {
 		return ""
@@ -71,8 +75,9 @@ func (p *Plan) delay(e Entry) string {
 	return strconv.FormatInt(e.NotBefore.Unix()-p.SealTime.Unix(), 10)
 }
 
+// unpack decodes a packed plan.
 func unpack(packed []byte) (*Plan, error) {
-	text, err := unfold(packed)
+	text, err := decompress(packed)
 	if err != nil {
 		return nil, fmt.Errorf("unpacking the plan: %w", err)
 	}
@@ -90,7 +95,7 @@ func unpack(packed []byte) (*Plan, error) {
 		return nil, fmt.Errorf("the plan has version %d, which this version of Tenantry can't read", h.Version)
 	}
 	if h.FanOut == "" || h.Tenants != len(lines) {
-		return nil, fmt.Errorf("the plan of %q has %d tenants instead of %d", h.FanOut, len(lines), h.Tenants)
+		return nil, fmt.Errorf("the number of tenants in the plan of %q is %d instead of %d", h.FanOut, len(lines), h.Tenants)
 	}
 	p := &Plan{
 		FanOut: h.FanOut, SealTime: time.Unix(h.SealTime, 0).UTC(), TemplateGeneration: h.TemplateGeneration,
@@ -119,7 +124,7 @@ func (p *Plan) addEntries(lines []string) error {
 func (p *Plan) parseEntry(line string) (Entry, error) {
 	f := strings.Split(line, "\t")
 	if len(f) != entryFields || f[0] == "" {
-		return Entry{}, fmt.Errorf("%d fields in %q", len(f), line)
+		return Entry{}, fmt.Errorf("%s in %q", quantity(len(f), "field"), line)
 	}
 	e := Entry{Tenant: f[0], UID: types.UID(f[1]), Outcome: Outcome{Counter(f[4]), f[5], f[6]}}
 	var err error
@@ -135,12 +140,13 @@ func (p *Plan) parseEntry(line string) (Entry, error) {
 	}
 	switch o := e.Outcome; {
 	case o == Outcome{}:
-	case o.Counter != Failed && o.Counter != Skipped, o != tidy(o):
+	case o.Counter != Failed && o.Counter != Skipped, o != normalized(o):
 		return Entry{}, fmt.Errorf("outcome %q %q", o.Counter, o.Reason)
 	}
 	return e, nil
 }
 
+// decodeStrictly decodes one JSON value. It refuses fields that into does not have.
 func decodeStrictly[T *planHeader | *v1alpha1.TenantJobTemplateSpec](text string, into T) error {
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.DisallowUnknownFields()
@@ -153,29 +159,18 @@ func decodeStrictly[T *planHeader | *v1alpha1.TenantJobTemplateSpec](text string
 	return nil
 }
 
-// unfold undoes gzip, up to a bound.
-func unfold(packed []byte) (string, error) {
+// decompress returns the text of a packed plan. It refuses one that is longer than maxPlanText.
+func decompress(packed []byte) (string, error) {
 	r, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
 		return "", err
 	}
-	var text bytes.Buffer
-	if _, err := text.ReadFrom(&bounded{from: r, left: maxPlanText}); err != nil {
+	text, err := io.ReadAll(io.LimitReader(r, maxPlanText+1))
+	if err != nil {
 		return "", err
 	}
-	return text.String(), nil
-}
-
-// bounded reads until there is too much.
-type bounded struct {
-	from *gzip.Reader
-	left int
-}
-
-func (b *bounded) Read(into []byte) (int, error) {
-	n, err := b.from.Read(into)
-	if b.left -= n; b.left < 0 {
-		return n, fmt.Errorf("it has more than %d bytes", maxPlanText)
+	if len(text) > maxPlanText {
+		return "", fmt.Errorf("it has more than %d bytes", maxPlanText)
 	}
-	return n, err
+	return string(text), nil
 }

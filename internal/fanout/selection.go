@@ -8,19 +8,22 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/ptr"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// candidate is an entry in the making.
+// candidate is a selected tenant before the plan is sealed.
 type candidate struct {
-	entry     Entry
-	labels    labels.Set
+	// entry lacks its wave and its time.
+	entry  Entry
+	labels labels.Set
+	// notBefore is when the tenant is due by its own clock, zero without such a time.
 	notBefore time.Time
 }
 
-// selectTenants resolves spec.tenants, sorted by name. Whoever is selected is in it, with an outcome if no job can be
-// made for them: nobody vanishes silently.
+// selectTenants returns the tenants that spec.tenants selects, sorted by name. A selected tenant for which no TenantJob can
+// be created is among them, with its outcome, so that the status shows it.
 func selectTenants(r Request) ([]candidate, error) {
 	s := r.FanOut.Spec.Tenants
 	excluded := make(map[string]bool, len(s.Exclude))
@@ -30,8 +33,8 @@ func selectTenants(r Request) ([]candidate, error) {
 	var selected []candidate
 	var err error
 	switch {
-	case s.All != nil && *s.All:
-		selected = choose(r.Tenants, labels.Everything())
+	case ptr.Deref(s.All, false):
+		selected = selectMatching(r.Tenants, labels.Everything())
 	case s.Selector != nil:
 		selected, err = selectByLabels(r.Tenants, s.Selector)
 	case len(s.Names) > 0:
@@ -49,7 +52,7 @@ func selectTenants(r Request) ([]candidate, error) {
 	return selected, nil
 }
 
-// selectByLabels refuses the empty selector, which would select everyone because something was left out.
+// selectByLabels refuses the empty selector. It would select every tenant because a field was left out.
 func selectByLabels(tenants []Tenant, selector *metav1.LabelSelector) ([]candidate, error) {
 	matches, err := metav1.LabelSelectorAsSelector(selector)
 	if err != nil {
@@ -58,10 +61,10 @@ func selectByLabels(tenants []Tenant, selector *metav1.LabelSelector) ([]candida
 	if matches.Empty() {
 		return nil, invalid("`spec.tenants.selector` is empty: write `all: true` to select every tenant")
 	}
-	return choose(tenants, matches), nil
+	return selectMatching(tenants, matches), nil
 }
 
-func choose(tenants []Tenant, matches labels.Selector) []candidate {
+func selectMatching(tenants []Tenant, matches labels.Selector) []candidate {
 	var selected []candidate
 	for _, t := range tenants {
 		if matches.Matches(labels.Set(t.Labels)) {
@@ -71,6 +74,7 @@ func choose(tenants []Tenant, matches labels.Selector) []candidate {
 	return selected
 }
 
+// selectByName selects each name once. A name that no Tenant has is selected with its outcome.
 func selectByName(tenants []Tenant, names []v1alpha1.TenantName) []candidate {
 	byName := index(tenants)
 	seen := make(map[string]bool, len(names))
@@ -90,7 +94,8 @@ func selectByName(tenants []Tenant, names []v1alpha1.TenantName) []candidate {
 	return selected
 }
 
-// selectByOutcome takes those that have one of the outcomes by now; a source that still runs may have more of them later.
+// selectByOutcome selects the tenants that have one of the outcomes in the source now. A source that still runs may have
+// more of them later.
 func selectByOutcome(tenants []Tenant, retry *v1alpha1.RetryOf, source *Ledger) ([]candidate, error) {
 	if source == nil {
 		return nil, &SealError{Reason: v1alpha1.ReasonSourceGone,
@@ -123,7 +128,7 @@ func selectByOutcome(tenants []Tenant, retry *v1alpha1.RetryOf, source *Ledger) 
 }
 
 func candidateOf(t Tenant) candidate {
-	return candidate{entry: Entry{Tenant: t.Name, UID: t.UID, Outcome: obstacle(t)}, labels: t.Labels, notBefore: t.NotBefore}
+	return candidate{entry: Entry{Tenant: t.Name, UID: t.UID, Outcome: stateOutcome(t)}, labels: t.Labels, notBefore: t.NotBefore}
 }
 
 func index(tenants []Tenant) map[string]Tenant {

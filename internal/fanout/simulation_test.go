@@ -13,8 +13,8 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// Cases 5 and 6: leaders die anywhere, old ones come back with a stale cache, and the rest of the world does what it
-// does. The world checks itself; here it only has to end.
+// Cases 5 and 6 of the design: leaders die at any point, former ones come back with a stale cache, and people and tenants
+// do anything. The world checks every step; this test checks that the fan-out ends.
 func TestAnythingHappens(t *testing.T) {
 	seeds := uint64(100)
 	if testing.Short() {
@@ -44,32 +44,30 @@ func randomFanOut(rnd *rand.Rand) *v1alpha1.TenantFanOut {
 	return f
 }
 
-// happen lets one thing happen.
+// happen lets one random event happen.
 func happen(rnd *rand.Rand, w *world, leaders *[]*leader) {
 	name := fmt.Sprintf("tenant-%05d", rnd.IntN(25))
 	switch rnd.IntN(20) {
 	case 0:
 		if l := (*leaders)[rnd.IntN(len(*leaders))]; len(l.late) > 0 {
-			l.wakeUp()
+			l.resume()
 		}
-	case 1, 2, 3: // somebody who believes to be the leader goes through a pass
+	case 1, 2, 3: // any leader, which may be a former one
 		l := (*leaders)[rnd.IntN(len(*leaders))]
 		l.pass(neverDies)
-	case 4, 5, 6: // the newest one, with its cache up to date
+	case 4, 5, 6: // the newest leader, with its cache up to date
 		l := (*leaders)[len(*leaders)-1]
 		l.sync()
 		l.pass(neverDies)
-	case 7, 8: // it dies somewhere, and another one comes
+	case 7, 8: // the newest leader dies, and another one starts
 		l := (*leaders)[len(*leaders)-1]
 		l.pass(1 + rnd.IntN(diesBetweenCreates))
 		*leaders = append((*leaders)[:len(*leaders)-1], newLeader(w))
-	case 9: // one comes, and the one before it does not know
-		(*leaders)[len(*leaders)-1].pass(heldUpBeforeCreates)
+	case 9: // the newest leader is paused, and another one starts
+		(*leaders)[len(*leaders)-1].pass(pausedBeforeCreates)
 		*leaders = append(*leaders, newLeader(w))
 	case 10, 11, 12:
-		for _, name := range slices.Sorted(maps.Keys(w.children)) {
-			w.start(name)
-		}
+		w.dispatch()
 	case 13, 14:
 		w.finish(name, randomOutcome(rnd))
 	case 15:
@@ -79,15 +77,15 @@ func happen(rnd *rand.Rand, w *world, leaders *[]*leader) {
 	}
 }
 
-// disturb is what people do.
+// disturb lets one random event happen that no controller causes.
 func disturb(rnd *rand.Rand, w *world, name string) {
 	tn, exists := w.tenants[name]
-	switch rnd.IntN(9) {
+	switch rnd.IntN(10) {
 	case 0, 1:
 		w.delete(name)
 	case 2:
 		if w.children[name] == nil && len(w.plan) > 0 {
-			w.children[name] = &child{stranger: true}
+			w.children[name] = &child{foreign: true}
 		}
 	case 3:
 		if exists {
@@ -109,6 +107,8 @@ func disturb(rnd *rand.Rand, w *world, name string) {
 			w.fanOut = w.fanOut.DeepCopy()
 			withMaxFailures(rnd.IntN(10))(w.fanOut)
 		}
+	case 9:
+		w.forge(name)
 	}
 }
 
@@ -119,10 +119,10 @@ func randomOutcome(rnd *rand.Rand) Outcome {
 	if rnd.IntN(2) == 0 {
 		return completed("")
 	}
-	return OutcomeOf("False", reasons[rnd.IntN(len(reasons))], "as it goes")
+	return OutcomeOf("False", reasons[rnd.IntN(len(reasons))], "a message")
 }
 
-// settle lets the fan-out come to its end, a person resuming it as often as it takes, or superseding it.
+// settle lets the fan-out end. A person resumes it as often as necessary, or the next tick supersedes it.
 func settle(t *testing.T, rnd *rand.Rand, w *world, seed uint64) {
 	if seed%5 == 0 {
 		w.end = v1alpha1.ReasonSuperseded
@@ -134,7 +134,7 @@ func settle(t *testing.T, rnd *rand.Rand, w *world, seed uint64) {
 			return
 		}
 		if status.Wave == "" && condition(status.Conditions, v1alpha1.ConditionPaused) != "True FailureBudgetExceeded" {
-			t.Fatalf("seed %d: it stands still with %s", seed, describe(status.Counts))
+			t.Fatalf("seed %d: it makes no progress with %s", seed, describe(status.Counts))
 		}
 		w.suspend(true)
 		w.run(completed)
@@ -142,7 +142,7 @@ func settle(t *testing.T, rnd *rand.Rand, w *world, seed uint64) {
 	t.Fatalf("seed %d: it never ends: %s", seed, describe(w.fanOut.Status.Counts))
 }
 
-// A kill at every single point of a small fan-out, over and over until it is through.
+// The leader is killed at each point of a small fan-out.
 func TestKilledEverywhere(t *testing.T) {
 	for dies := diesBeforeSeal; dies <= diesBetweenCreates; dies++ {
 		for after := range 8 {
@@ -152,7 +152,7 @@ func TestKilledEverywhere(t *testing.T) {
 				l.pass(neverDies)
 				l.sync()
 				for _, name := range slices.Sorted(maps.Keys(w.children)) {
-					w.start(name)
+					w.dispatch(name)
 					w.finish(name, completed(name))
 				}
 			}
@@ -161,9 +161,9 @@ func TestKilledEverywhere(t *testing.T) {
 			if got := describe(status.Counts); got != "0 waiting, 0 running, 7 succeeded, 0 failed, 0 skipped of 7" {
 				t.Errorf("killed at %d after %d: %s", dies, after, got)
 			}
-			for name, n := range w.made {
+			for name, n := range w.created {
 				if n != 1 {
-					t.Errorf("killed at %d after %d: %s got %d TenantJobs", dies, after, name, n)
+					t.Errorf("killed at %d after %d: %d TenantJobs for %s", dies, after, n, name)
 				}
 			}
 		}

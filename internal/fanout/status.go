@@ -10,8 +10,8 @@ import (
 	"github.com/tenantry/tenantry/internal/conditions"
 )
 
-// Status is the fan-out's status after the decision. It may be written once Decision.Ledger is stored, and not before:
-// what a person has read must not be forgotten.
+// Status returns the fan-out's status after the decision. Write it only when Decision.Ledger is stored: a person who has
+// read it must not see the counters go back.
 func (d Decision) Status(now time.Time) v1alpha1.TenantFanOutStatus {
 	fanOut, l := d.Gate.fanOut, d.Ledger
 	status := *fanOut.Status.DeepCopy()
@@ -28,18 +28,26 @@ func (d Decision) Status(now time.Time) v1alpha1.TenantFanOutStatus {
 	}
 
 	c := conditions.Setter{List: &status.Conditions, Generation: fanOut.Generation, Now: now}
-	c.Set(v1alpha1.ConditionPlanned, metav1.ConditionTrue, v1alpha1.ReasonSealed, fmt.Sprintf("%d tenants are planned", len(l.plan.Entries)))
+	c.Set(v1alpha1.ConditionPlanned, metav1.ConditionTrue, v1alpha1.ReasonSealed, planned(len(l.plan.Entries)))
 	setPaused(c, d.Gate.pause)
-	end := endedAs(fanOut, l)
+	result := finalResult(fanOut, l)
 	if !l.Complete() {
-		end = d.progress()
+		result = d.interimResult()
 	}
-	c.Set(v1alpha1.ConditionSucceeded, end.status, end.reason, end.message)
-	c.SetProgress(progressOf(d.Gate.pause, end), end.reason, end.message)
+	c.Set(v1alpha1.ConditionSucceeded, result.status, result.reason, result.message)
+	c.SetProgress(progressOf(d.Gate.pause, result), result.reason, result.message)
 	return status
 }
 
-// Unplanned is the status of a fan-out whose plan can't be sealed yet.
+// planned is the message of Planned=True.
+func planned(tenants int) string {
+	if tenants == 1 {
+		return "1 tenant is planned"
+	}
+	return fmt.Sprintf("%d tenants are planned", tenants)
+}
+
+// Unplanned returns the status of a fan-out whose plan can't be sealed yet, for the reason that Seal returned.
 func Unplanned(fanOut *v1alpha1.TenantFanOut, why *SealError, now time.Time) v1alpha1.TenantFanOutStatus {
 	status := *fanOut.Status.DeepCopy()
 	status.ObservedGeneration = fanOut.Generation
@@ -47,14 +55,15 @@ func Unplanned(fanOut *v1alpha1.TenantFanOut, why *SealError, now time.Time) v1a
 	c.Set(v1alpha1.ConditionPlanned, metav1.ConditionFalse, why.Reason, why.Message)
 	c.Set(v1alpha1.ConditionSucceeded, metav1.ConditionUnknown, why.Reason, why.Message)
 	progress := conditions.Stalled
-	if why.Passing {
+	if why.Transient {
 		progress = conditions.Reconciling
 	}
 	c.SetProgress(progress, why.Reason, why.Message)
 	return status
 }
 
-// Lost is the status of a fan-out of which nobody knows any more who has run. What it said last still stands.
+// Lost returns the status of a fan-out whose plan or ledger is gone or damaged, so that it is unknown which tenants have
+// run. It keeps the counters of the last status.
 func Lost(fanOut *v1alpha1.TenantFanOut, why string, now time.Time) v1alpha1.TenantFanOutStatus {
 	status := *fanOut.Status.DeepCopy()
 	status.ObservedGeneration = fanOut.Generation
@@ -64,38 +73,38 @@ func Lost(fanOut *v1alpha1.TenantFanOut, why string, now time.Time) v1alpha1.Ten
 	return status
 }
 
-// succeeded is the condition Succeeded.
-type succeeded struct {
+// result is a value of the condition Succeeded.
+type result struct {
 	status          metav1.ConditionStatus
 	reason, message string
 }
 
-// endedAs is how a complete fan-out has ended. True means that everyone who could run has, within the budget; that a
-// person accepted failures beyond it does not change that.
-func endedAs(fanOut *v1alpha1.TenantFanOut, l *Ledger) succeeded {
-	ended := func(reason string) int { return l.marked[l.markOf(Outcome{Counter: Skipped, Reason: reason})] }
-	failed, over := l.failed(), exceeded(fanOut, l.unforgiving())
+// finalResult returns the condition Succeeded of a complete fan-out. True means that no tenant failed, or that the failures
+// are within the budget. Failures that a person has accepted count here.
+func finalResult(fanOut *v1alpha1.TenantFanOut, l *Ledger) result {
+	skippedFor := func(reason string) int { return l.marked[l.markOf(Outcome{Counter: Skipped, Reason: reason})] }
+	failed, over := l.failed(), exceeded(fanOut, l.withNoneAccepted())
 	retry := fmt.Sprintf(": read `status.unsuccessfulTenants`, then retry them with `tenants.retryOf.name: %s`", fanOut.Name)
 	switch {
-	case ended(v1alpha1.ReasonSuperseded) > 0:
-		return succeeded{metav1.ConditionFalse, v1alpha1.ReasonSuperseded, l.sentence() + "; the next tick came before they all started"}
+	case skippedFor(v1alpha1.ReasonSuperseded) > 0:
+		return result{metav1.ConditionFalse, v1alpha1.ReasonSuperseded, l.summary() + "; the next tick came before they all started"}
 	case over != nil:
-		return succeeded{metav1.ConditionFalse, v1alpha1.ReasonTooManyFailed, l.sentence() + "; " + over.message + retry}
-	case uncovered(fanOut, l):
-		return succeeded{metav1.ConditionFalse, v1alpha1.ReasonSomeFailed, l.sentence() + retry}
-	case ended(v1alpha1.ReasonCancelled) > 0:
-		return succeeded{metav1.ConditionFalse, v1alpha1.ReasonCancelled, l.sentence() + "; a person cancelled some"}
+		return result{metav1.ConditionFalse, v1alpha1.ReasonTooManyFailed, l.summary() + "; " + over.message + retry}
+	case failedWithoutBudget(fanOut, l):
+		return result{metav1.ConditionFalse, v1alpha1.ReasonSomeFailed, l.summary() + retry}
+	case skippedFor(v1alpha1.ReasonCancelled) > 0:
+		return result{metav1.ConditionFalse, v1alpha1.ReasonCancelled, l.summary() + "; a person cancelled some"}
 	case failed > 0:
-		return succeeded{metav1.ConditionTrue, v1alpha1.ReasonCompletedWithFailures, l.sentence() + ", within the failure budget"}
+		return result{metav1.ConditionTrue, v1alpha1.ReasonCompletedWithFailures, l.summary() + ", within the failure budget"}
 	}
-	return succeeded{metav1.ConditionTrue, v1alpha1.ReasonCompleted, l.sentence()}
+	return result{metav1.ConditionTrue, v1alpha1.ReasonCompleted, l.summary()}
 }
 
-// progress is the condition Succeeded before the end. What holds it up is also its reason, since that is the column that
-// a person sees.
-func (d Decision) progress() succeeded {
+// interimResult returns the condition Succeeded of a fan-out that is not complete. While the fan-out is paused, the reason
+// is that of the pause, since kubectl shows this reason in a column.
+func (d Decision) interimResult() result {
 	if p := d.Gate.pause; p.reason != "" {
-		return succeeded{metav1.ConditionUnknown, p.reason, p.message}
+		return result{metav1.ConditionUnknown, p.reason, p.message}
 	}
 	message := "the last tenants may start"
 	if wave := d.Ledger.plan.waveName(d.Gate.wave); wave != "" {
@@ -103,13 +112,13 @@ func (d Decision) progress() succeeded {
 	} else if len(d.Ledger.plan.Waves) == 0 {
 		message = "its tenants may start"
 	}
-	if d.PutOff != "" {
-		message += "; " + d.PutOff
+	if d.delay != "" {
+		message += "; " + d.delay
 	}
-	return succeeded{metav1.ConditionUnknown, v1alpha1.ReasonRunning, message}
+	return result{metav1.ConditionUnknown, v1alpha1.ReasonRunning, message}
 }
 
-// setPaused sets Paused.
+// setPaused sets the condition Paused.
 func setPaused(c conditions.Setter, p pause) {
 	if p.reason != "" {
 		c.Set(v1alpha1.ConditionPaused, metav1.ConditionTrue, p.reason, p.message)
@@ -118,12 +127,12 @@ func setPaused(c conditions.Setter, p pause) {
 	c.Set(v1alpha1.ConditionPaused, metav1.ConditionFalse, v1alpha1.ReasonActive, "nothing holds it")
 }
 
-// progressOf is how a fan-out stands that is paused, or not, and whose condition Succeeded is this.
-func progressOf(p pause, s succeeded) conditions.Progress {
+// progressOf returns the progress of a fan-out that kstatus shows.
+func progressOf(p pause, r result) conditions.Progress {
 	switch {
-	case s.status == metav1.ConditionFalse, p.reason == v1alpha1.ReasonFailureBudgetExceeded:
+	case r.status == metav1.ConditionFalse, p.reason == v1alpha1.ReasonFailureBudgetExceeded:
 		return conditions.Stalled
-	case s.status == metav1.ConditionUnknown && p.reason == "":
+	case r.status == metav1.ConditionUnknown && p.reason == "":
 		return conditions.Reconciling
 	}
 	return conditions.Current

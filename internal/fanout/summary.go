@@ -11,23 +11,23 @@ import (
 )
 
 const (
-	// mostReasons and mostUnsuccessful are what the API allows in a status.
-	mostReasons      = 16
-	mostUnsuccessful = 100
-	// maxListBytes is how much of a status the list of unsuccessful tenants takes. Messages are cut to fit.
+	// maxReasons and maxUnsuccessful are how many items the API accepts in the lists of a status.
+	maxReasons      = 16
+	maxUnsuccessful = 100
+	// maxListBytes is how many bytes of JSON the list of unsuccessful tenants may have. Messages are cut to fit.
 	maxListBytes = 22 << 10
-	// itemBytes is what an item of the list takes beside what is in it.
+	// itemBytes is how many bytes of JSON an item of that list has beside its values.
 	itemBytes = len(`{"tenant":"","reason":"","message":""},`)
 )
 
-// counts are the counters of the status. Each tenant is in one.
+// counts returns the counters of the status when so many children run. Each tenant counts in exactly one of them.
 func (l *Ledger) counts(running int) *v1alpha1.FanOutCounts {
 	counts := v1alpha1.FanOutCounts{
-		Total: count(len(l.marks)), Waiting: count(l.Undecided() - running), Running: count(running),
+		Total: toInt32(len(l.marks)), Waiting: toInt32(l.Undecided() - running), Running: toInt32(running),
 	}
-	for mark, k := range l.kinds {
-		n := count(l.marked[mark])
-		switch k.counter {
+	for mark, kind := range l.legend {
+		n := toInt32(l.marked[mark])
+		switch kind.counter {
 		case Succeeded:
 			counts.Succeeded += n
 		case Failed:
@@ -39,13 +39,13 @@ func (l *Ledger) counts(running int) *v1alpha1.FanOutCounts {
 	return &counts
 }
 
-// sentence is the counters of a complete fan-out in words.
-func (l *Ledger) sentence() string {
+// summary returns the counters of a complete fan-out as a message.
+func (l *Ledger) summary() string {
 	c := l.counts(0)
 	if c.Total == 0 {
 		return "no tenant was selected"
 	}
-	text := fmt.Sprintf("%d of %d tenants succeeded", c.Succeeded, c.Total)
+	text := fmt.Sprintf("%d of %s succeeded", c.Succeeded, quantity(c.Total, "tenant"))
 	if c.Failed > 0 {
 		text += fmt.Sprintf(", %d failed", c.Failed)
 	}
@@ -55,31 +55,33 @@ func (l *Ledger) sentence() string {
 	return text
 }
 
-// reasons of those that did not succeed, the most frequent first, then by name.
+// reasons counts the reasons of the tenants that did not succeed. The most frequent reasons come first, those of equal
+// frequency in alphabetical order.
 func (l *Ledger) reasons() []v1alpha1.ReasonCount {
 	byReason := map[string]int{}
-	for mark, k := range l.kinds {
-		if k.counter != Succeeded && l.marked[mark] > 0 {
-			byReason[k.reason] += l.marked[mark]
+	for mark, kind := range l.legend {
+		if kind.counter != Succeeded && l.marked[mark] > 0 {
+			byReason[kind.reason] += l.marked[mark]
 		}
 	}
 	var reasons []v1alpha1.ReasonCount
 	for reason, n := range byReason {
-		reasons = append(reasons, v1alpha1.ReasonCount{Reason: reason, Count: count(n)})
+		reasons = append(reasons, v1alpha1.ReasonCount{Reason: reason, Count: toInt32(n)})
 	}
 	slices.SortFunc(reasons, func(a, b v1alpha1.ReasonCount) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Reason, b.Reason))
 	})
-	return reasons[:min(len(reasons), mostReasons)]
+	return reasons[:min(len(reasons), maxReasons)]
 }
 
-// unsuccessful are the first tenants that did not succeed, failed before skipped, each in the order of the plan.
+// unsuccessful lists the first tenants that did not succeed: failed ones before skipped ones, each in the order of the
+// plan.
 func (l *Ledger) unsuccessful() []v1alpha1.UnsuccessfulTenant {
 	var list []v1alpha1.UnsuccessfulTenant
 	left := maxListBytes
 	for _, counter := range []Counter{Failed, Skipped} {
-		for i := 0; i < len(l.marks) && len(list) < mostUnsuccessful; i++ {
-			if l.kinds[l.marks[i]].counter != counter {
+		for i := 0; i < len(l.marks) && len(list) < maxUnsuccessful; i++ {
+			if l.legend[l.marks[i]].counter != counter {
 				continue
 			}
 			o, tenant := l.Outcome(i), v1alpha1.TenantName(l.plan.Entries[i].Tenant)
@@ -93,7 +95,7 @@ func (l *Ledger) unsuccessful() []v1alpha1.UnsuccessfulTenant {
 	return list
 }
 
-// fit cuts a message until it takes at most n bytes of JSON, where some characters take six.
+// fit cuts a message so that it has at most n bytes as JSON, where a byte of text may become six.
 func fit(message string, n int) string {
 	room := n
 	for room > 0 {
@@ -106,9 +108,10 @@ func fit(message string, n int) string {
 		if over <= 0 {
 			return message
 		}
-		room = min(room, len(message)) - max(1, over/6) // a character takes six bytes at most
+		room = min(room, len(message)) - max(1, over/6)
 	}
 	return ""
 }
 
-func count(n int) int32 { return int32(min(max(0, n), 1<<31-1)) }
+// toInt32 returns n, or the nearest number from 0 that an int32 can hold.
+func toInt32(n int) int32 { return int32(min(max(0, n), 1<<31-1)) }

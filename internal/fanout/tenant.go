@@ -11,33 +11,33 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// State says whether jobs can be made for a tenant.
+// State says whether TenantJobs can be created for a tenant.
 type State int
 
 const (
-	// Active: they can.
+	// Active means that they can.
 	Active State = iota
-	// Suspended: they would not start.
+	// Suspended means that they would not start.
 	Suspended
-	// NotReady: there is no namespace for them.
+	// NotReady means that the tenant has no usable namespace.
 	NotReady
-	// Deleting: the tenant is on its way out.
+	// Deleting means that the tenant is being deleted.
 	Deleting
 )
 
-// Tenant is what a fan-out has to know of a Tenant.
+// Tenant is what a fan-out needs to know about a Tenant.
 type Tenant struct {
-	Name      string
-	UID       types.UID
+	Name string
+	UID  types.UID
+	// Namespace is the name of the tenant's namespace.
 	Namespace string
 	Labels    map[string]string
 	State     State
-	// NotBefore is when its run is due, for a schedule that is read on the tenant's own clock. Zero means when the
-	// fan-out starts.
+	// NotBefore is when its run is due, for a schedule with timeZoneFrom: Tenant. Zero means that it has no time of its own.
 	NotBefore time.Time
 }
 
-// TenantOf is what a fan-out has to know of t.
+// TenantOf returns what a fan-out needs to know about t. It leaves NotBefore zero.
 func TenantOf(t *v1alpha1.Tenant) Tenant {
 	return Tenant{Name: t.Name, UID: t.UID, Namespace: t.NamespaceName(), Labels: t.Labels, State: stateOf(t)}
 }
@@ -54,15 +54,16 @@ func stateOf(t *v1alpha1.Tenant) State {
 	return Active
 }
 
+// namespaceUnusable says whether no TenantJob can be created in the namespace of a Tenant with these conditions.
 func namespaceUnusable(conditions []metav1.Condition) bool {
 	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
 	return ready != nil && ready.Status == metav1.ConditionFalse &&
 		(ready.Reason == v1alpha1.ReasonNamespaceTerminating || ready.Reason == v1alpha1.ReasonNamespaceConflict)
 }
 
-// obstacle is the outcome for a tenant for which no TenantJob can be made. The zero value means that one can. Nobody
-// failed: the tenant itself says what is wrong with it, and a retry of the skipped ones brings it in later.
-func obstacle(t Tenant) Outcome {
+// stateOutcome returns the outcome of a tenant for which no TenantJob can be created, the zero value when one can. It
+// counts as skipped: the Tenant's own status says what is wrong, and a retry of the skipped tenants can include it later.
+func stateOutcome(t Tenant) Outcome {
 	switch t.State {
 	case Suspended:
 		return Outcome{Skipped, v1alpha1.ReasonTenantSuspended, fmt.Sprintf("tenant %s was suspended", t.Name)}
@@ -75,12 +76,12 @@ func obstacle(t Tenant) Outcome {
 	return Outcome{}
 }
 
-// unknownTenant is the outcome for a name that no Tenant has. It is planned, so that it shows.
+// unknownTenant returns the outcome of a name that no Tenant has. It is in the plan, so that the status shows it.
 func unknownTenant(name string) Outcome {
 	return Outcome{Skipped, v1alpha1.ReasonTenantDeleted, fmt.Sprintf("there is no Tenant %s", name)}
 }
 
-// tenantReplaced is the outcome for a tenant that was deleted and made again: another one, which nobody selected.
+// tenantReplaced returns the outcome of a tenant that was deleted. The Tenant that has its name now was not selected.
 func tenantReplaced(name string) Outcome {
 	return Outcome{Skipped, v1alpha1.ReasonTenantDeleted,
 		fmt.Sprintf("tenant %s was deleted; the Tenant that has its name now is another", name)}

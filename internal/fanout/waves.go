@@ -25,11 +25,11 @@ func assignWaves(fanOut *v1alpha1.TenantFanOut, all []candidate) ([]string, erro
 	for i := range all {
 		all[i].entry.Wave = len(waves)
 	}
-	drawn := draw(fanOut.UID, all)
+	order := hashOrder(fanOut.UID, all)
 	for w, wave := range waves {
 		names = append(names, wave.Name)
 		if wave.Selector == nil {
-			drawn = take(all, drawn, w, len(waves), max(1, scaled(wave.Size, len(all))))
+			order = fillWave(all, order, w, len(waves), max(1, scaled(wave.Size, len(all))))
 			continue
 		}
 		matches, err := metav1.LabelSelectorAsSelector(wave.Selector)
@@ -45,50 +45,54 @@ func assignWaves(fanOut *v1alpha1.TenantFanOut, all []candidate) ([]string, erro
 	return names, nil
 }
 
-// take puts the next n of those drawn that are in no wave yet into wave w, and returns who is left.
-func take(all []candidate, drawn []int, w, none, n int) []int {
-	for len(drawn) > 0 && n > 0 {
-		if entry := &all[drawn[0]].entry; entry.Wave == none {
+// fillWave puts the next n candidates of an order into wave w, leaving out those that are in a wave already. It returns the
+// rest of the order. A candidate whose wave is none is in no wave yet.
+func fillWave(all []candidate, order []int, w, none, n int) []int {
+	for len(order) > 0 && n > 0 {
+		if entry := &all[order[0]].entry; entry.Wave == none {
 			entry.Wave = w
 			n--
 		}
-		drawn = drawn[1:]
-	}
-	return drawn
-}
-
-// draw is the order in which waves with a size take tenants: by a hash of the fan-out's and the tenant's UID, the same
-// for the same fan-out however often it is computed, and another for the next one, so that it is not always the same
-// tenants that go first. Those who are decided already come last: a canary wave of suspended tenants would tell nothing.
-func draw(fanOut types.UID, all []candidate) []int {
-	type lot struct {
-		decided, index int
-		hash           uint64
-	}
-	lots := make([]lot, len(all))
-	for i, c := range all {
-		lots[i] = lot{index: i, hash: hash(string(fanOut), identity(c.entry))}
-		if c.entry.Outcome.Decided() {
-			lots[i].decided = 1
-		}
-	}
-	slices.SortFunc(lots, func(a, b lot) int {
-		return cmp.Or(a.decided-b.decided, cmp.Compare(a.hash, b.hash), a.index-b.index)
-	})
-	order := make([]int, len(lots))
-	for i, l := range lots {
-		order[i] = l.index
+		order = order[1:]
 	}
 	return order
 }
 
-// placeInWindow is a tenant's own place in a window: the same in every fan-out, and in proportion when the window is
-// another. It may never change.
+// hashOrder returns the indexes of the candidates in the order in which waves with a size take them. The order is that of a
+// hash of the fan-out's and the tenant's UID. It is always the same for one fan-out and differs between fan-outs, so that
+// the first wave does not always have the same tenants. Candidates with an outcome come last, since a canary wave of
+// suspended tenants would test nothing.
+func hashOrder(fanOut types.UID, all []candidate) []int {
+	type position struct {
+		decided, index int
+		hash           uint64
+	}
+	positions := make([]position, len(all))
+	for i, c := range all {
+		positions[i] = position{index: i, hash: hash(string(fanOut), identity(c.entry))}
+		if c.entry.Outcome.Decided() {
+			positions[i].decided = 1
+		}
+	}
+	slices.SortFunc(positions, func(a, b position) int {
+		return cmp.Or(a.decided-b.decided, cmp.Compare(a.hash, b.hash), a.index-b.index)
+	})
+	order := make([]int, len(positions))
+	for i, p := range positions {
+		order[i] = p.index
+	}
+	return order
+}
+
+// placeInWindow returns how long after the start of a window of so many seconds a tenant is due. A tenant has the same
+// place in the window of every fan-out, in proportion to its length. This function must not change: after an
+// upgrade tenants would run at other times.
 func placeInWindow(e Entry, seconds int32) time.Duration {
 	fraction := hash("spread", identity(e)) >> 32
 	return time.Duration(fraction*uint64(max(0, seconds))>>32) * time.Second
 }
 
+// identity is what a tenant is hashed by: its UID, or its name when there is no such Tenant.
 func identity(e Entry) string { return cmp.Or(string(e.UID), e.Tenant) }
 
 func hash(parts ...string) uint64 {
@@ -101,8 +105,8 @@ func hash(parts ...string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// scaled is what a number or a percentage comes to. A percentage is rounded down, and counts as one if that is zero, but
-// 0% is none. What the API does not accept counts as zero, the most cautious there is.
+// scaled returns the value of a number, or of a percentage of a total. A percentage is rounded down, but to no less than
+// one unless it is 0%. A value that the API does not accept counts as zero, which is the safest.
 func scaled(v *intstr.IntOrString, of int) int {
 	if v.Type == intstr.Int {
 		return max(0, v.IntValue())
@@ -113,11 +117,4 @@ func scaled(v *intstr.IntOrString, of int) int {
 		return 0
 	}
 	return max(1, int(percent)*of/100)
-}
-
-func wavesOf(fanOut *v1alpha1.TenantFanOut) []v1alpha1.Wave {
-	if fanOut.Spec.Strategy == nil {
-		return nil
-	}
-	return fanOut.Spec.Strategy.Waves
 }

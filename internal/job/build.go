@@ -9,12 +9,13 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// DefaultActiveDeadlineSeconds is a Job's deadline when its template names none: a day. Without one a run that hangs
-// would hold its slot, and its credentials, for ever.
+// DefaultActiveDeadlineSeconds is the deadline of a Job whose template has none: a day. Without a deadline a run that hangs
+// would hold its slot and its credentials without end.
 const DefaultActiveDeadlineSeconds int64 = 24 * 60 * 60
 
 // Run is what a Job is built from.
@@ -24,8 +25,8 @@ type Run struct {
 	Template  *v1alpha1.TenantJobTemplate
 }
 
-// Labels are what the operator puts on a run's TenantJob, Job and pods: whose, which template's, in which queue, and its
-// tags.
+// Labels returns the labels that the operator puts on a run's TenantJob, Job and pods: the tenant, the template, the queue,
+// the fan-out and schedule if there are any, and the tags. The values are those of the run's parameters.
 func Labels(r Run, values Values) map[string]string {
 	labels := map[string]string{}
 	for key, value := range r.TenantJob.Labels {
@@ -34,7 +35,7 @@ func Labels(r Run, values Values) map[string]string {
 		}
 	}
 	for _, p := range r.Template.Spec.Parameters {
-		if value, set := values[p.Name]; set && p.Tag != nil && *p.Tag {
+		if value, set := values[p.Name]; set && ptr.Deref(p.Tag, false) {
 			labels[v1alpha1.TagPrefix+p.Name] = value
 		}
 	}
@@ -50,8 +51,8 @@ func Labels(r Run, values Values) map[string]string {
 	return labels
 }
 
-// FanOutOf is the fan-out that a TenantJob is the child of. Nil when it is nobody's, whatever its labels say: one of another
-// name only says so, too.
+// FanOutOf returns the owner reference to the fan-out of which a TenantJob is a child, nil when it is no child of one. Its
+// labels do not count, and neither does an owner reference to a fan-out of another name: a child has its fan-out's name.
 func FanOutOf(tj *v1alpha1.TenantJob) *metav1.OwnerReference {
 	owner := metav1.GetControllerOf(tj)
 	if owner == nil || owner.Kind != "TenantFanOut" || owner.Name != tj.Name {
@@ -60,7 +61,8 @@ func FanOutOf(tj *v1alpha1.TenantJob) *metav1.OwnerReference {
 	return owner
 }
 
-// Build returns the Job of a run. What the operator sets wins over what the template says.
+// Build returns the Job of a run. What the operator sets replaces what the template says. The values are those of the run's
+// parameters.
 func Build(r Run, values Values) *batchv1.Job {
 	jobTemplate := r.Template.Spec.JobTemplate.DeepCopy()
 	labels := Labels(r, values)
@@ -80,7 +82,7 @@ func Build(r Run, values Values) *batchv1.Job {
 	if job.Spec.ActiveDeadlineSeconds == nil {
 		job.Spec.ActiveDeadlineSeconds = new(DefaultActiveDeadlineSeconds)
 	}
-	// A Job that removes itself would take its outcome along.
+	// With a TTL the Job could be deleted before its outcome was read.
 	job.Spec.TTLSecondsAfterFinished = nil
 
 	pod := &job.Spec.Template
@@ -99,7 +101,8 @@ func Build(r Run, values Values) *batchv1.Job {
 	return job
 }
 
-// withOwn appends a container's own variables to those that all get, which they can't replace.
+// withOwn appends a container's own variables to those of all containers. It leaves out own ones that would replace those,
+// and reserved ones.
 func withOwn(vars, own []corev1.EnvVar) []corev1.EnvVar {
 	taken := map[string]bool{}
 	for _, v := range vars {
@@ -114,7 +117,7 @@ func withOwn(vars, own []corev1.EnvVar) []corev1.EnvVar {
 	return all
 }
 
-// merge returns base with over on top, and nothing of base that only the operator may set.
+// merge returns the labels or annotations of base without reserved ones, and those of over, which replace them.
 func merge(base, over map[string]string) map[string]string {
 	all := map[string]string{}
 	for key, value := range base {
@@ -126,7 +129,7 @@ func merge(base, over map[string]string) map[string]string {
 	return all
 }
 
-// reservedKey says whether a label or annotation is the operator's to set.
+// reservedKey says whether only the operator may set a label or annotation.
 func reservedKey(key string) bool {
 	return strings.HasPrefix(key, "tenantry.dev/") || strings.HasPrefix(key, v1alpha1.TagPrefix)
 }

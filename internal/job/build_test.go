@@ -73,7 +73,7 @@ func TestBuild(t *testing.T) {
 			},
 			want: plain(nil),
 		},
-		"tags, fan-out and schedule come down, other labels of the TenantJob do not": {
+		"tags, fan-out and schedule are inherited, other labels of the TenantJob are not": {
 			run: func(r Run) {
 				r.TenantJob.Labels = map[string]string{
 					"tag.tenantry.dev/payment": "8231", "tenantry.dev/schedule": "check", "tenantry.dev/tenant": "globex", "team": "billing",
@@ -96,7 +96,7 @@ func TestBuild(t *testing.T) {
 				env[8].Value, env[9].Value = "payment-checks", "report-8231"
 			}),
 		},
-		"fan-out and schedule of one that only says so": {
+		"fan-out and schedule in the labels of one that is no child": {
 			run: func(r Run) {
 				r.TenantJob.Labels = map[string]string{"tenantry.dev/fan-out": "check-29334560", "tenantry.dev/schedule": "check"}
 				r.TenantJob.OwnerReferences = ownedByFanOut("check-29334560")

@@ -10,7 +10,7 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// The changes that the cases make to a TenantJob that may start.
+// change is what a case changes in a TenantJob that may start.
 type change = func(*Observed)
 
 func all(changes ...change) change {
@@ -21,7 +21,7 @@ func all(changes ...change) change {
 	}
 }
 
-// withJob: its Job was made a minute ago, and the status says so.
+// withJob adds a Job that was created a minute ago, and a status that says so.
 func withJob(changes ...func(*batchv1.Job)) change {
 	return func(o *Observed) {
 		o.Job = newJob()
@@ -33,7 +33,7 @@ func withJob(changes ...func(*batchv1.Job)) change {
 	}
 }
 
-func madeAgo(d time.Duration) func(*batchv1.Job) {
+func createdAgo(d time.Duration) func(*batchv1.Job) {
 	return func(j *batchv1.Job) { j.CreationTimestamp, j.Status.StartTime = ago(d), agoPtr(d) }
 }
 
@@ -41,7 +41,7 @@ func podReady(j *batchv1.Job) { j.Status.Ready = new(int32(1)) }
 
 func podless(j *batchv1.Job) { j.Status.Active = 0 }
 
-// beingCounted is how a Job looks for a moment when its pod has ended.
+// beingCounted is the state of a Job between the end of its pod and the update of its counters.
 func beingCounted(j *batchv1.Job) {
 	j.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{Succeeded: []types.UID{"pod-uid"}}
 }
@@ -65,16 +65,20 @@ func failedWith(reason, message string) func(*batchv1.Job) {
 
 func pods(p Pods) change { return func(o *Observed) { o.Pods = &p } }
 
+// gone removes the Job. The status says that there was one.
 func gone(o *Observed) {
 	o.Job, o.TenantJob.Status.JobRef = nil, &v1alpha1.LocalReference{Name: "report-8231"}
 }
 
-func said(status metav1.ConditionStatus, reason, message string) change {
+// startedHere means that this process has created the Job, which the status does not say.
+func startedHere(o *Observed) { o.Started = true }
+
+func withCondition(status metav1.ConditionStatus, reason, message string) change {
 	return func(o *Observed) { outcome(o.TenantJob, status, reason, message) }
 }
 
 func completedAgo(d time.Duration) change {
-	return all(said(isTrue, v1alpha1.ReasonCompleted, ""), func(o *Observed) { o.TenantJob.Status.CompletionTime = agoPtr(d) })
+	return all(withCondition(isTrue, v1alpha1.ReasonCompleted, ""), func(o *Observed) { o.TenantJob.Status.CompletionTime = agoPtr(d) })
 }
 
 func ttl(seconds int32) change {
@@ -133,7 +137,7 @@ func maxWait(own, templates *int32) change {
 	return func(o *Observed) { o.TenantJob.Spec.MaxWaitSeconds, o.Template.Spec.MaxWaitSeconds = own, templates }
 }
 
-// queued is for how long a limit alone has held it, before and since it was last queued.
+// queued sets how long limits have held the TenantJob, before and since a time.
 func queued(before int32, since *metav1.Time) change {
 	return func(o *Observed) { o.TenantJob.Status.QueuedSeconds, o.TenantJob.Status.QueuedTime = before, since }
 }

@@ -13,166 +13,168 @@ import (
 )
 
 const (
-	// RefusedAfter is how long a Job may be without a pod before its run counts as PodsRefused.
+	// RefusedAfter is how long a Job may be without a pod before its run ends with PodsRefused.
 	RefusedAfter = 2 * time.Minute
-	// SettleAfter is how long after its start a run's status is first written: most pods are running by then, and many
-	// short runs have ended, so that they cost one write less.
+	// SettleAfter is how long after its Job was created the status of a run is first written. Most pods run by then, and
+	// many short runs have ended, which saves a write.
 	SettleAfter = 2 * time.Second
-	// LookAgainAfter is how long until the pods of a Job that is still starting are looked at again, at first.
-	LookAgainAfter = 10 * time.Second
+	// PollInterval is how often something is read again that no watch reports, such as the pods of a Job that is starting.
+	PollInterval = 10 * time.Second
 )
 
-// Observed is everything that is known about a TenantJob when it is decided about.
+// Observed is everything that is known about a TenantJob when Decide is called.
 type Observed struct {
 	TenantJob *v1alpha1.TenantJob
-	// Namespace is what the TenantJob's namespace says of itself. Nil when it says nothing: it is no tenant's.
+	// Namespace is what the labels and annotations of the TenantJob's namespace say. It is nil when the namespace belongs to
+	// no tenant.
 	Namespace *Namespace
-	// Tenant that spec.tenantRef names. Nil when there is none.
+	// Tenant is the one that spec.tenantRef names, nil when it does not exist.
 	Tenant *v1alpha1.Tenant
-	// Template that spec.templateRef names. Nil when there is none.
+	// Template is the one that spec.templateRef names, nil when it does not exist. For a fan-out's child it is the one that
+	// the fan-out has sealed, nil when that was not read yet.
 	Template *v1alpha1.TenantJobTemplate
-	// Job of the TenantJob, never a stranger's. Nil when there is none.
+	// Job is the TenantJob's own Job, nil when there is none.
 	Job *batchv1.Job
-	// Pods of the Job. Nil when nobody has looked, see NeedsPods.
-	Pods *Pods
-	// FanOut is what the fan-out says that it is the child of. Nil when it is nobody's.
-	FanOut *FanOut
-	// Started means that its Job was made, which its status may not say yet.
+	// Started means that this process or the status says that the Job was made.
 	Started bool
-	// Replaced is why it is to be stopped for a later run of its schedule. Empty means that it is not.
+	// Pods are those of the Job, nil when they were not read. See NeedsPods.
+	Pods *Pods
+	// FanOut is what the fan-out of the TenantJob says about it, nil when it is no child of a fan-out.
+	FanOut *FanOut
+	// Replaced is the message why the TenantJob is stopped for a later run of its schedule. It is empty when it is not.
 	Replaced string
 }
 
-// FanOut is what a fan-out says of its child.
+// FanOut is what a fan-out says about its child.
 type FanOut struct {
-	// Status, Reason and Message of the condition Succeeded with which the child ends if it has not started. An empty Reason
-	// means that it may start.
+	// Status, Reason and Message are those of the condition Succeeded with which the child ends if it has not started. An
+	// empty Reason means that it may start.
 	Status          metav1.ConditionStatus
 	Reason, Message string
-	// Skipped means that nobody failed.
+	// Skipped means that the child counts as skipped with this reason.
 	Skipped bool
-	// Recorded means that the fan-out has written the child's outcome down, so that the child may go.
+	// Recorded means that the stored ledger has the child's outcome, so that the child may be deleted.
 	Recorded bool
 }
 
-// Namespace is what a tenant's namespace says of itself.
+// Namespace is what the labels and annotations of a tenant's namespace say.
 type Namespace struct {
-	UID       types.UID
+	UID types.UID
+	// Tenant and TenantUID are the name and the UID of its Tenant.
 	Tenant    string
 	TenantUID types.UID
-	State     string
+	// State is the value of the label tenantry.dev/state. It may be empty.
+	State string
 }
 
-// Pods is what was found out about a Job's pods.
+// Pods is what a Job's pods and events say.
 type Pods struct {
-	// Running counts the pods that run and are not being deleted.
+	// Running is how many pods run and are not being deleted.
 	Running int
-	// Pending counts those that do not run yet.
+	// Pending is how many pods do not run yet.
 	Pending int
-	// Waiting is why a pod does not run yet, in its own words. Empty when there is none.
+	// Waiting is why a pod does not run yet, as the pod's status says. It is empty when no pod says so.
 	Waiting string
-	// Refused is why the API server refuses the Job's pods. Empty when it does not.
+	// Refused is why the API server refuses the Job's pods. It is empty when it does not.
 	Refused string
-	// RefusedSince is when it began to.
+	// RefusedSince is when it began to refuse them.
 	RefusedSince time.Time
-	// Exit says how the last pod that failed ended: its exit code, never its words.
+	// Exit says how the last pod that failed ended. It has the exit code and no text from the container.
 	Exit string
 }
 
-// Action is what is to be done about a TenantJob.
+// Action is what to do about a TenantJob.
 type Action string
 
 const (
-	// ActionNone: nothing but the status.
+	// ActionNone means to do nothing but to write the status.
 	ActionNone Action = ""
-	// ActionStart: make the Job, if the door lets it through.
+	// ActionStart means to create the Job once the dispatcher admits it.
 	ActionStart Action = "Start"
-	// ActionWait: nothing, and not even the status, until its fan-out has been read.
+	// ActionWait means to do nothing, and not to write the status, until the fan-out was read.
 	ActionWait Action = "Wait"
-	// ActionStop: delete the Job and its pods.
+	// ActionStop means to delete the Job and its pods.
 	ActionStop Action = "Stop"
-	// ActionRemove: delete the TenantJob, its time is up.
+	// ActionRemove means to delete the TenantJob, since its TTL has passed.
 	ActionRemove Action = "Remove"
 )
 
-// Decision is what follows from what was observed.
+// Decision is what to do about a TenantJob.
 type Decision struct {
 	Action Action
 	// Status, Reason and Message are those of the condition Succeeded. An empty Reason leaves the status as it is.
-	Status   metav1.ConditionStatus
-	Reason   string
-	Message  string
+	Status  metav1.ConditionStatus
+	Reason  string
+	Message string
+	// Progress is what kstatus shows.
 	Progress conditions.Progress
-	// After is when to look again, if nothing happens before. Zero means never.
-	After time.Duration
+	// RequeueAfter is after which time to decide again, if nothing happens before. Zero means never.
+	RequeueAfter time.Duration
 	// Values are the run's parameters, for ActionStart.
 	Values Values
-	// Waited is for how long limits have held it, for one that is Queued. Nil when that is not known.
+	// Waited is how long limits have held a TenantJob that is Queued, nil when that is unknown.
 	Waited *Waited
 }
 
-// Waited is the clock of maxWaitSeconds.
+// Waited is how much of its maxWaitSeconds a TenantJob has used.
 type Waited struct {
-	// Before is for how long it ran until now.
+	// Before is how long limits have held it until now.
 	Before time.Duration
-	// Counts says whether it runs on.
+	// Counts says whether the time from now on counts too.
 	Counts bool
 }
 
-// Decide says what to do about a TenantJob. The first rule that has an answer wins.
+// Decide returns what to do about a TenantJob. The first rule that applies decides.
 func Decide(o Observed, now time.Time) Decision {
-	for _, rule := range []func(Observed, time.Time) *Decision{
-		ended, deleting, mismatched, cancelled, replaced, tenantGone,
-		finished, ending, vanished, suspended, refused, running,
-		fanOutEnded, fanOutUnread, badTemplate, badParameters, notYetDue, templateNotReady, tenantSuspended, tenantNotReady,
-	} {
+	for _, rule := range rules {
 		if d := rule(o, now); d != nil {
 			return *d
 		}
 	}
-	// badParameters has checked them.
+	// There is no error here: badParameters has checked the parameters, templateNotReady the template.
 	values, _ := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters)
 	return Decision{Action: ActionStart, Values: values}
 }
 
-// Queued is the decision about a TenantJob that waits for its turn, in the words of the limit that holds it.
-func Queued(limit string) Decision { return waiting(v1alpha1.ReasonQueued, limit) }
+// Queued returns the decision about a TenantJob that a limit holds. The message names the limit.
+func Queued(message string) Decision { return waitsFor(v1alpha1.ReasonQueued, message) }
 
-// EndWith is the decision about a TenantJob that is not to start any more: it has overlapped with an earlier run, has waited
-// for too long, or its fan-out has ended.
+// EndWith returns the decision about a TenantJob that is not to start any more: it overlaps with an earlier run, it has
+// waited for too long, or its fan-out has ended.
 func EndWith(reason, message string) Decision {
 	p := conditions.Current
 	if reason == v1alpha1.ReasonExpired {
 		p = conditions.Stalled
 	}
-	return *over(reason, p, message)
+	return *endsWith(reason, p, message)
 }
 
-// NameTaken is the decision about a TenantJob when something else has the name of its Job.
+// NameTaken returns the decision about a TenantJob when another object has the name of its Job. The TenantJob waits when
+// that object is being deleted, or belongs to an earlier TenantJob of this name and will be.
 func NameTaken(o Observed, other *batchv1.Job) Decision {
 	owner := metav1.GetControllerOf(other)
 	if other.DeletionTimestamp != nil || owner != nil && owner.Kind == "TenantJob" && owner.Name == o.TenantJob.Name {
-		d := waiting(v1alpha1.ReasonPending, "the Job of an earlier TenantJob of this name is still being deleted")
-		d.After = SettleAfter
+		d := waitsFor(v1alpha1.ReasonPending, "the Job of an earlier TenantJob of this name is still being deleted")
+		d.RequeueAfter = SettleAfter
 		return d
 	}
-	return *over(v1alpha1.ReasonNameConflict, conditions.Stalled, fmt.Sprintf("there is a Job %s that is not this TenantJob's: delete it, or create the TenantJob under another name", other.Name))
+	return *endsWith(v1alpha1.ReasonNameConflict, conditions.Stalled, fmt.Sprintf("there is a Job %s that is not this TenantJob's: delete it, or create the TenantJob under another name", other.Name))
 }
 
-// Refused is the decision about a TenantJob whose Job the API server does not accept as it is.
+// Refused returns the decision about a TenantJob whose Job the API server does not accept. The message is the API server's.
 func Refused(message string) Decision {
-	return *over(v1alpha1.ReasonJobFailed, conditions.Stalled, "the API server refused the Job: "+message)
+	return *endsWith(v1alpha1.ReasonJobFailed, conditions.Stalled, "the API server refused the Job: "+message)
 }
 
-// NeedsPods says whether the decision needs a look at the Job's pods, which are not cached.
+// NeedsPods says whether Decide needs the Job's pods, which are not cached.
 func NeedsPods(o Observed, now time.Time) bool {
-	if o.Job == nil || o.Job.DeletionTimestamp != nil || isOver(o.TenantJob) {
+	if o.Job == nil || o.Job.DeletionTimestamp != nil || IsOver(o.TenantJob) {
 		return false
 	}
 	if condition := finalCondition(o.Job); condition != nil {
 		return condition.Type == batchv1.JobFailed
 	}
-	if decided(o.Job) {
+	if hasOutcome(o.Job) {
 		return false
 	}
 	draining := o.Tenant != nil && tenantSuspends(o) && o.Tenant.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain

@@ -36,10 +36,10 @@ func TestDecide(t *testing.T) {
 		needs = func(reason, message string) Decision {
 			return Decision{Status: unknown, Reason: reason, Message: message, Progress: conditions.Stalled}
 		}
-		after    = func(d time.Duration, of Decision) Decision { of.After = d; return of }
+		after    = func(d time.Duration, of Decision) Decision { of.RequeueAfter = d; return of }
 		runs     = waits(v1alpha1.ReasonRunning, "a pod is running")
 		starts   = waits(v1alpha1.ReasonStarting, "waiting for its pod")
-		drains   = after(LookAgainAfter, waits(v1alpha1.ReasonRunning, "tenant acme is being suspended; its running pods may finish"))
+		drains   = after(PollInterval, waits(v1alpha1.ReasonRunning, "tenant acme is being suspended; its running pods may finish"))
 		stopped  = stalls(v1alpha1.ReasonStoppedBySuspension, "tenant acme was suspended; create another TenantJob when it is active again")
 		vanished = stalls(v1alpha1.ReasonDeleted, "the Job was deleted before it finished; create another TenantJob to run it again")
 		cancels  = ends(v1alpha1.ReasonCancelled, "cancelled by `spec.cancel`")
@@ -50,7 +50,7 @@ func TestDecide(t *testing.T) {
 		given change
 		want  Decision
 	}{
-		// It may start.
+		// Ready to start.
 		"may start": {func(*Observed) {}, start},
 		"may start with parameters": {
 			func(o *Observed) {
@@ -59,7 +59,7 @@ func TestDecide(t *testing.T) {
 			},
 			Decision{Action: ActionStart, Values: Values{"payment": "8231", "days": "3"}},
 		},
-		"may start, whatever it waited for before": {all(said(unknown, v1alpha1.ReasonTenantSuspended, "x"), notBefore(-time.Second), maxWait(new(int32(1)), unset)), start},
+		"may start, whatever it waited for before": {all(withCondition(unknown, v1alpha1.ReasonTenantSuspended, "x"), notBefore(-time.Second), maxWait(new(int32(1)), unset)), start},
 		"may start a child of a fan-out":           {fanOutChild, start},
 
 		// The template.
@@ -72,7 +72,7 @@ func TestDecide(t *testing.T) {
 			templateReady(isTrue, 3, ""),
 			waits(v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate report is being checked"),
 		},
-		"TemplateNotReady: checked again, the status stays": {all(said(unknown, v1alpha1.ReasonQueued, "x"), templateReady(isTrue, 3, "")), leave},
+		"TemplateNotReady: checked again, the status stays": {all(withCondition(unknown, v1alpha1.ReasonQueued, "x"), templateReady(isTrue, 3, "")), leave},
 		"TemplateNotReady: can't run": {
 			templateReady(isFalse, 4, "`spec.x` must be y"),
 			needs(v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate report can't run: `spec.x` must be y"),
@@ -92,7 +92,7 @@ func TestDecide(t *testing.T) {
 
 		// Its own spec.
 		"InvalidParameters": {wrongParameters, stalls(v1alpha1.ReasonInvalidParameters, "`parameters.payment` must be left out: the template declares no parameters")},
-		"InvalidParameters is said before its time": {
+		"InvalidParameters comes before NotYetDue": {
 			all(wrongParameters, notBefore(time.Hour)),
 			stalls(v1alpha1.ReasonInvalidParameters, "`parameters.payment` must be left out: the template declares no parameters"),
 		},
@@ -110,7 +110,7 @@ func TestDecide(t *testing.T) {
 		"being deleted, and cancelled":  {all(cancel, func(o *Observed) { o.TenantJob.DeletionTimestamp = agoPtr(0) }), leave},
 		"being deleted, without tenant": {all(noTenant, func(o *Observed) { o.TenantJob.DeletionTimestamp = agoPtr(0) }), leave},
 
-		// Whose namespace it is.
+		// In the namespace of another tenant.
 		"TenantMismatch: another's namespace": {
 			func(o *Observed) { o.Namespace.Tenant = "globex" },
 			stalls(v1alpha1.ReasonTenantMismatch, "namespace tenant-acme is tenant globex's: `spec.tenantRef.name` must be globex, or the TenantJob in the namespace of acme"),
@@ -119,7 +119,7 @@ func TestDecide(t *testing.T) {
 			all(noTenant, func(o *Observed) { o.Namespace.Tenant = "globex" }),
 			stalls(v1alpha1.ReasonTenantMismatch, "namespace tenant-acme is tenant globex's: `spec.tenantRef.name` must be globex, or the TenantJob in the namespace of acme"),
 		},
-		"TenantMismatch: nobody's namespace": {
+		"TenantMismatch: a namespace of no tenant": {
 			all(noNamespace, func(o *Observed) { o.TenantJob.Namespace = "default" }),
 			stalls(v1alpha1.ReasonTenantMismatch, "namespace default is not tenant acme's: create the TenantJob in namespace tenant-acme"),
 		},
@@ -187,7 +187,7 @@ func TestDecide(t *testing.T) {
 		},
 		"StoppedBySuspension":                      {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyStop)), stopped},
 		"StoppedBySuspension: no policy":           {all(withJob(podReady), suspend("")), stopped},
-		"StoppedBySuspension in its first moments": {all(withJob(madeAgo(time.Second)), suspend("")), stopped},
+		"StoppedBySuspension in its first moments": {all(withJob(createdAgo(time.Second)), suspend("")), stopped},
 		"StoppedBySuspension of a fan-out's child": {all(fanOutChild, withJob(podReady), suspend("")), stopped},
 		"a run that finished is not stopped":       {all(withJob(completed), suspend("")), success},
 		"Drain: its pod may finish":                {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{Running: 1})), drains},
@@ -197,7 +197,7 @@ func TestDecide(t *testing.T) {
 		},
 		"Drain: a Job that has no pod yet is stopped": {all(withJob(podless), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})), stopped},
 		"Drain: a Job that would retry is stopped":    {all(withJob(failedOnce), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{Exit: "x"})), stopped},
-		"Drain: nobody has looked at the pods":        {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain)), stopped},
+		"Drain: the pods were not read":               {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain)), stopped},
 		"Drain: its pod has ended, and the Job controller has not seen it": {
 			all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain), pods(Pods{})), drains,
 		},
@@ -210,12 +210,18 @@ func TestDecide(t *testing.T) {
 		},
 		"Drain: finished": {all(withJob(completed), suspend(v1alpha1.SuspendPolicyDrain)), success},
 
-		// The tenant goes.
+		// The tenant is deleted.
 		"TenantDeleted before it started":    {tenantDeleting, ends(v1alpha1.ReasonTenantDeleted, "tenant acme is being deleted")},
 		"TenantDeleted while it runs":        {all(withJob(podReady), tenantDeleting), ends(v1alpha1.ReasonTenantDeleted, "tenant acme is being deleted")},
 		"TenantDeleted: the Tenant is gone":  {all(withJob(podReady), noTenant), ends(v1alpha1.ReasonTenantDeleted, "tenant acme was deleted")},
 		"TenantDeleted: Tenant and Job gone": {all(gone, noTenant), ends(v1alpha1.ReasonTenantDeleted, "tenant acme was deleted")},
-		"TenantDeleted: made again under its name": {
+		"TenantDeleted: Tenant and Job gone, and the status does not say that it was started": {
+			all(startedHere, noTenant), ends(v1alpha1.ReasonTenantDeleted, "tenant acme was deleted"),
+		},
+		"TenantDeleted: the Tenant is being deleted, and the status does not say that it was started": {
+			all(startedHere, tenantDeleting), ends(v1alpha1.ReasonTenantDeleted, "tenant acme is being deleted"),
+		},
+		"TenantDeleted: created again under its name": {
 			all(withJob(podReady), func(o *Observed) { o.Tenant.UID = "new-uid" }), ends(v1alpha1.ReasonTenantDeleted, "tenant acme was deleted"),
 		},
 		"a run that finished stays so when its tenant goes": {all(withJob(completed), tenantDeleting), success},
@@ -225,50 +231,50 @@ func TestDecide(t *testing.T) {
 		},
 
 		// It runs.
-		"its first moments are not written down":       {withJob(madeAgo(500 * time.Millisecond)), after(1500*time.Millisecond, leave)},
-		"nor when its pod runs already":                {withJob(madeAgo(time.Second), podReady), after(time.Second, leave)},
-		"Starting":                                     {withJob(madeAgo(SettleAfter)), after(LookAgainAfter, starts)},
-		"Starting: the Job controller is busy":         {withJob(madeAgo(time.Hour), podless, func(j *batchv1.Job) { j.Status.StartTime = nil }), starts},
-		"Starting, as its pod says it":                 {all(withJob(), pods(Pods{Pending: 1, Waiting: "ImagePullBackOff: x"})), after(15*time.Second, waits(v1alpha1.ReasonStarting, "ImagePullBackOff: x"))},
-		"Starting: its pod is refused":                 {all(withJob(podless), pods(Pods{Refused: "quota"})), after(15*time.Second, waits(v1alpha1.ReasonStarting, "its pod is refused: quota"))},
-		"Starting: looked at again when it is refused": {all(withJob(podless, madeAgo(115*time.Second)), pods(Pods{Refused: "quota"})), after(5*time.Second, waits(v1alpha1.ReasonStarting, "its pod is refused: quota"))},
-		"Starting for hours costs little":              {all(withJob(madeAgo(5*time.Hour)), pods(Pods{Pending: 1, Waiting: "Unschedulable: x"})), after(5*time.Minute, waits(v1alpha1.ReasonStarting, "Unschedulable: x"))},
-		"Starting again after a failure":               {all(withJob(failedOnce, madeAgo(day)), pods(Pods{Exit: "x"})), after(5*time.Minute, starts)},
-		"Running":                                      {withJob(podReady), runs},
-		"Running, though not ready":                    {all(withJob(), pods(Pods{Running: 1})), runs},
-		"Running without its template":                 {all(withJob(podReady), noTemplate), runs},
-		"Running with a template that is changed":      {all(withJob(podReady), templateReady(isFalse, 9, "x"), wrongParameters), runs},
-		"Running after its maxWaitSeconds":             {all(withJob(podReady), maxWait(new(int32(1)), unset), queued(5, nil)), runs},
+		"the status is not written before SettleAfter":                         {withJob(createdAgo(500 * time.Millisecond)), after(1500*time.Millisecond, leave)},
+		"the status is not written before SettleAfter, even when its pod runs": {withJob(createdAgo(time.Second), podReady), after(time.Second, leave)},
+		"Starting":                                                {withJob(createdAgo(SettleAfter)), after(PollInterval, starts)},
+		"Starting: the Job controller is busy":                    {withJob(createdAgo(time.Hour), podless, func(j *batchv1.Job) { j.Status.StartTime = nil }), starts},
+		"Starting, as its pod says it":                            {all(withJob(), pods(Pods{Pending: 1, Waiting: "ImagePullBackOff: x"})), after(15*time.Second, waits(v1alpha1.ReasonStarting, "ImagePullBackOff: x"))},
+		"Starting: its pod is refused":                            {all(withJob(podless), pods(Pods{Refused: "quota"})), after(15*time.Second, waits(v1alpha1.ReasonStarting, "its pod is refused: quota"))},
+		"Starting: decided again when it is refused for too long": {all(withJob(podless, createdAgo(115*time.Second)), pods(Pods{Refused: "quota"})), after(5*time.Second, waits(v1alpha1.ReasonStarting, "its pod is refused: quota"))},
+		"Starting for hours costs little":                         {all(withJob(createdAgo(5*time.Hour)), pods(Pods{Pending: 1, Waiting: "Unschedulable: x"})), after(5*time.Minute, waits(v1alpha1.ReasonStarting, "Unschedulable: x"))},
+		"Starting again after a failure":                          {all(withJob(failedOnce, createdAgo(day)), pods(Pods{Exit: "x"})), after(5*time.Minute, starts)},
+		"Running":                                                 {withJob(podReady), runs},
+		"Running, though not ready":                               {all(withJob(), pods(Pods{Running: 1})), runs},
+		"Running without its template":                            {all(withJob(podReady), noTemplate), runs},
+		"Running with a template that is changed":                 {all(withJob(podReady), templateReady(isFalse, 9, "x"), wrongParameters), runs},
+		"Running after its maxWaitSeconds":                        {all(withJob(podReady), maxWait(new(int32(1)), unset), queued(5, nil)), runs},
 
 		// No pod.
 		"PodsRefused at first": {
-			all(withJob(podless, madeAgo(RefusedAfter)), pods(Pods{Refused: "exceeded quota", RefusedSince: now.Add(-time.Second)})),
+			all(withJob(podless, createdAgo(RefusedAfter)), pods(Pods{Refused: "exceeded quota", RefusedSince: now.Add(-time.Second)})),
 			stalls(v1alpha1.ReasonPodsRefused, "no pod for two minutes: exceeded quota"),
 		},
-		"PodsRefused without a word": {
-			all(withJob(podless, madeAgo(RefusedAfter)), pods(Pods{})),
+		"PodsRefused without a reason": {
+			all(withJob(podless, createdAgo(RefusedAfter)), pods(Pods{})),
 			stalls(v1alpha1.ReasonPodsRefused, "no pod for two minutes: the Job has no pod"),
 		},
 		"PodsRefused counts from when the Job controller got to it": {
-			all(withJob(podless, madeAgo(RefusedAfter-1), func(j *batchv1.Job) { j.CreationTimestamp = ago(time.Hour) }), pods(Pods{Refused: "exceeded quota"})),
+			all(withJob(podless, createdAgo(RefusedAfter-1), func(j *batchv1.Job) { j.CreationTimestamp = ago(time.Hour) }), pods(Pods{Refused: "exceeded quota"})),
 			after(1, waits(v1alpha1.ReasonStarting, "its pod is refused: exceeded quota")),
 		},
 		"PodsRefused on retry": {
-			all(withJob(failedOnce, madeAgo(time.Hour)), pods(Pods{Refused: "exceeded quota", RefusedSince: now.Add(-RefusedAfter)})),
+			all(withJob(failedOnce, createdAgo(time.Hour)), pods(Pods{Refused: "exceeded quota", RefusedSince: now.Add(-RefusedAfter)})),
 			stalls(v1alpha1.ReasonPodsRefused, "no pod for two minutes: exceeded quota"),
 		},
 		"not yet PodsRefused on retry": {
-			all(withJob(failedOnce, madeAgo(time.Hour)), pods(Pods{Refused: "exceeded quota", RefusedSince: now.Add(1 - RefusedAfter)})),
+			all(withJob(failedOnce, createdAgo(time.Hour)), pods(Pods{Refused: "exceeded quota", RefusedSince: now.Add(1 - RefusedAfter)})),
 			after(5*time.Minute, waits(v1alpha1.ReasonStarting, "its pod is refused: exceeded quota")),
 		},
-		"not PodsRefused while a pod is active": {all(withJob(madeAgo(time.Hour)), pods(Pods{Refused: "x", RefusedSince: now.Add(-day)})), after(5*time.Minute, waits(v1alpha1.ReasonStarting, "its pod is refused: x"))},
+		"not PodsRefused while a pod is active": {all(withJob(createdAgo(time.Hour)), pods(Pods{Refused: "x", RefusedSince: now.Add(-day)})), after(5*time.Minute, waits(v1alpha1.ReasonStarting, "its pod is refused: x"))},
 		"not PodsRefused while the last pod terminates": {
-			all(withJob(podless, madeAgo(time.Hour), func(j *batchv1.Job) { j.Status.Terminating = new(int32(1)) }), pods(Pods{})), after(5*time.Minute, starts),
+			all(withJob(podless, createdAgo(time.Hour), func(j *batchv1.Job) { j.Status.Terminating = new(int32(1)) }), pods(Pods{})), after(5*time.Minute, starts),
 		},
 
 		// It has finished.
 		"Completed":                             {withJob(completed), success},
-		"Completed in its first moments":        {withJob(madeAgo(time.Second), completed), success},
+		"Completed in its first moments":        {withJob(createdAgo(time.Second), completed), success},
 		"Completed, its Job being deleted":      {withJob(completed, beingDeleted), success},
 		"JobFailed":                             {withJob(failedWith(batchv1.JobReasonBackoffLimitExceeded, "Job has reached the specified backoff limit")), stalls(v1alpha1.ReasonJobFailed, "Job has reached the specified backoff limit")},
 		"JobFailed, with its exit code":         {all(withJob(failedWith("BackoffLimitExceeded", "x")), pods(Pods{Exit: "container main exited with code 3"})), stalls(v1alpha1.ReasonJobFailed, "x: container main exited with code 3")},
@@ -277,16 +283,21 @@ func TestDecide(t *testing.T) {
 		"about to be complete is not stopped":   {all(withJob(aboutTo(batchv1.JobSuccessCriteriaMet)), suspend("")), leave},
 		"about to be complete is not cancelled": {all(withJob(aboutTo(batchv1.JobSuccessCriteriaMet)), cancel), leave},
 		"about to be complete, the tenant goes": {all(withJob(aboutTo(batchv1.JobSuccessCriteriaMet)), tenantDeleting), leave},
-		"about to be complete is not refused":   {all(withJob(aboutTo(batchv1.JobSuccessCriteriaMet), madeAgo(day)), pods(Pods{})), leave},
-		"about to fail is not failed":           {all(withJob(aboutTo(batchv1.JobFailureTarget), madeAgo(day)), pods(Pods{})), leave},
+		"about to be complete is not refused":   {all(withJob(aboutTo(batchv1.JobSuccessCriteriaMet), createdAgo(day)), pods(Pods{})), leave},
+		"about to fail is not failed":           {all(withJob(aboutTo(batchv1.JobFailureTarget), createdAgo(day)), pods(Pods{})), leave},
 		"a pod that is being counted is not one that is missing": {
-			all(withJob(podless, beingCounted, madeAgo(day)), pods(Pods{})), after(5*time.Minute, starts),
+			all(withJob(podless, beingCounted, createdAgo(day)), pods(Pods{})), after(5*time.Minute, starts),
 		},
-		"Deleted":                            {gone, vanished},
-		"Deleted, whatever else is wrong":    {all(gone, noTemplate, noNamespace), vanished},
-		"its Job goes, and may still finish": {withJob(beingDeleted), waits(v1alpha1.ReasonRunning, "the Job is being deleted")},
+		"Deleted":                         {gone, vanished},
+		"Deleted, whatever else is wrong": {all(gone, noTemplate, noNamespace), vanished},
+		"Deleted, and the status does not say that it was started":                         {startedHere, vanished},
+		"Deleted, the status does not say that it was started, and whatever else is wrong": {all(startedHere, noTemplate, noNamespace), vanished},
+		"Deleted, and the status says that it was started":                                 {all(startedHere, gone), vanished},
+		"started here, and its pod runs":                                                   {all(startedHere, withJob(podReady)), runs},
+		"started here, and completed":                                                      {all(startedHere, withJob(completed)), success},
+		"its Job goes, and may still finish":                                               {withJob(beingDeleted), waits(v1alpha1.ReasonRunning, "the Job is being deleted")},
 
-		// Its time.
+		// A later run, or its fan-out, ends it.
 		"Replaced while it runs":                 {all(withJob(podReady), replacedBy("a later run")), ends(v1alpha1.ReasonReplaced, "a later run")},
 		"Replaced, and it has completed":         {all(withJob(completed), replacedBy("a later run")), success},
 		"a child that may start":                 {childThat(FanOut{}), start},
@@ -295,24 +306,25 @@ func TestDecide(t *testing.T) {
 		"a child that failed":                    {childThat(FanOut{Status: isFalse, Reason: v1alpha1.ReasonDeleted, Message: "x"}), stalls(v1alpha1.ReasonDeleted, "x")},
 		"a child that runs, of one that is over": {all(withJob(podReady), childThat(FanOut{Status: isFalse, Reason: v1alpha1.ReasonSuperseded})), runs},
 
-		// It is over, for good.
-		"over: it is left":                              {said(isFalse, v1alpha1.ReasonExpired, ""), leave},
-		"over: a cancelled one is not started again":    {all(said(isFalse, v1alpha1.ReasonCancelled, ""), func(o *Observed) { o.TenantJob.Spec.Cancel = nil }), leave},
-		"over: its Job is stopped":                      {all(withJob(podReady), said(isFalse, v1alpha1.ReasonStoppedBySuspension, "")), stop},
-		"over: its Job is being stopped":                {all(withJob(beingDeleted), said(isFalse, v1alpha1.ReasonStoppedBySuspension, "")), leave},
-		"over: its Job has ended":                       {all(withJob(completed), said(isFalse, v1alpha1.ReasonStoppedBySuspension, "")), leave},
-		"over: its Job is gone":                         {all(gone, said(isFalse, v1alpha1.ReasonJobFailed, "")), leave},
+		// It is over.
+		"over: it is left":                              {withCondition(isFalse, v1alpha1.ReasonExpired, ""), leave},
+		"over: a cancelled one is not started again":    {all(withCondition(isFalse, v1alpha1.ReasonCancelled, ""), func(o *Observed) { o.TenantJob.Spec.Cancel = nil }), leave},
+		"over: its Job is stopped":                      {all(withJob(podReady), withCondition(isFalse, v1alpha1.ReasonStoppedBySuspension, "")), stop},
+		"over: its Job is being stopped":                {all(withJob(beingDeleted), withCondition(isFalse, v1alpha1.ReasonStoppedBySuspension, "")), leave},
+		"over: its Job has ended":                       {all(withJob(completed), withCondition(isFalse, v1alpha1.ReasonStoppedBySuspension, "")), leave},
+		"over: started here, its Job is gone":           {all(startedHere, withCondition(isFalse, v1alpha1.ReasonJobFailed, "")), leave},
+		"over: its Job is gone":                         {all(gone, withCondition(isFalse, v1alpha1.ReasonJobFailed, "")), leave},
 		"over: the tenant and template are gone":        {all(completedAgo(time.Hour), noTenant, noNamespace, noTemplate), leave},
 		"TTL has not passed":                            {all(completedAgo(time.Minute), ttl(90)), after(30*time.Second, leave)},
 		"TTL has passed":                                {all(completedAgo(time.Minute), ttl(60)), Decision{Action: ActionRemove}},
-		"TTL of a child that is not written down":       {all(completedAgo(time.Minute), ttl(60), childThat(FanOut{})), after(LookAgainAfter, leave)},
-		"TTL of a child that is":                        {all(completedAgo(time.Minute), ttl(60), childThat(FanOut{Recorded: true})), Decision{Action: ActionRemove}},
+		"TTL of a child that is not recorded":           {all(completedAgo(time.Minute), ttl(60), childThat(FanOut{})), after(PollInterval, leave)},
+		"TTL of a child that is recorded":               {all(completedAgo(time.Minute), ttl(60), childThat(FanOut{Recorded: true})), Decision{Action: ActionRemove}},
 		"TTL of zero":                                   {all(completedAgo(0), ttl(0)), Decision{Action: ActionRemove}},
 		"TTL, and its Job is there":                     {all(withJob(completed), completedAgo(time.Hour), ttl(60)), Decision{Action: ActionRemove}},
 		"no TTL":                                        {completedAgo(day), leave},
-		"TTL is not for what failed":                    {all(said(isFalse, v1alpha1.ReasonJobFailed, ""), ttl(0), func(o *Observed) { o.TenantJob.Status.CompletionTime = agoPtr(day) }), leave},
+		"TTL is not for what failed":                    {all(withCondition(isFalse, v1alpha1.ReasonJobFailed, ""), ttl(0), func(o *Observed) { o.TenantJob.Status.CompletionTime = agoPtr(day) }), leave},
 		"TTL of what is being deleted already":          {all(completedAgo(day), ttl(0), func(o *Observed) { o.TenantJob.DeletionTimestamp = agoPtr(0) }), leave},
-		"TTL of one that does not say when it ended":    {all(said(isTrue, v1alpha1.ReasonCompleted, ""), ttl(0)), leave},
+		"TTL of one that does not say when it ended":    {all(withCondition(isTrue, v1alpha1.ReasonCompleted, ""), ttl(0)), leave},
 		"TTL: what still runs is stopped before":        {all(withJob(podReady), completedAgo(day), ttl(0)), stop},
 		"cancelled after it completed":                  {all(completedAgo(time.Minute), cancel), leave},
 		"its tenant is suspended after it completed":    {all(completedAgo(time.Minute), suspend("")), leave},
@@ -324,97 +336,6 @@ func TestDecide(t *testing.T) {
 			tc.given(&o)
 			if diff := cmp.Diff(tc.want, Decide(o, now)); diff != "" {
 				t.Errorf("Decide (-want, +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestMaxWait(t *testing.T) {
-	cases := map[string]struct {
-		given change
-		want  time.Duration
-	}{
-		"without a limit":     {func(*Observed) {}, 0},
-		"by its own word":     {maxWait(new(int32(60)), nil), time.Minute},
-		"by the template's":   {maxWait(nil, new(int32(60))), time.Minute},
-		"its own word counts": {maxWait(new(int32(60)), new(int32(1))), time.Minute},
-	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			o := newObserved()
-			tc.given(&o)
-			if got := MaxWait(o.TenantJob, o.Template); got != tc.want {
-				t.Errorf("MaxWait: %s, want %s", got, tc.want)
-			}
-		})
-	}
-}
-
-func TestNameTaken(t *testing.T) {
-	owned := func(kind, name string) func(*batchv1.Job) {
-		return func(j *batchv1.Job) {
-			j.OwnerReferences = []metav1.OwnerReference{{Kind: kind, Name: name, UID: "other-uid", Controller: new(true)}}
-		}
-	}
-	conflict := Decision{Status: isFalse, Reason: v1alpha1.ReasonNameConflict, Progress: conditions.Stalled,
-		Message: "there is a Job report-8231 that is not this TenantJob's: delete it, or create the TenantJob under another name"}
-	wait := Decision{Status: unknown, Reason: v1alpha1.ReasonPending, Progress: conditions.Reconciling, After: SettleAfter,
-		Message: "the Job of an earlier TenantJob of this name is still being deleted"}
-	cases := map[string]struct {
-		other func(*batchv1.Job)
-		want  Decision
-	}{
-		"a stranger's":                              {func(*batchv1.Job) {}, conflict},
-		"a CronJob's":                               {owned("CronJob", "report-8231"), conflict},
-		"of another TenantJob":                      {owned("TenantJob", "another"), conflict},
-		"of an earlier TenantJob of this name":      {owned("TenantJob", "report-8231"), wait},
-		"a stranger's that is being deleted anyway": {beingDeleted, wait},
-	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			other := newJob()
-			tc.other(other)
-			if diff := cmp.Diff(tc.want, NameTaken(newObserved(), other)); diff != "" {
-				t.Errorf("NameTaken (-want, +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestRefused(t *testing.T) {
-	want := Decision{Status: isFalse, Reason: v1alpha1.ReasonJobFailed, Message: "the API server refused the Job: x", Progress: conditions.Stalled}
-	if diff := cmp.Diff(want, Refused("x")); diff != "" {
-		t.Errorf("Refused (-want, +got):\n%s", diff)
-	}
-}
-
-func TestNeedsPods(t *testing.T) {
-	cases := map[string]struct {
-		given change
-		want  bool
-	}{
-		"no Job":                               {func(*Observed) {}, false},
-		"starting":                             {withJob(), true},
-		"in its first moments":                 {withJob(madeAgo(time.Second)), false},
-		"the Job controller has not got to it": {withJob(func(j *batchv1.Job) { j.Status.StartTime = nil }), false},
-		"running":                              {withJob(podReady), false},
-		"running, to be stopped":               {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyStop)), false},
-		"running, to be drained":               {all(withJob(podReady), suspend(v1alpha1.SuspendPolicyDrain)), true},
-		"in its first moments, to be drained":  {all(withJob(madeAgo(0)), suspend(v1alpha1.SuspendPolicyDrain)), true},
-		"running without a tenant":             {all(withJob(podReady), noTenant), false},
-		"complete":                             {withJob(completed), false},
-		"failed, for the exit code":            {withJob(failedWith("", "")), true},
-		"failed, and written down":             {all(withJob(failedWith("", "")), said(isFalse, v1alpha1.ReasonJobFailed, "")), false},
-		"about to be complete":                 {withJob(aboutTo(batchv1.JobSuccessCriteriaMet)), false},
-		"its Job is being deleted":             {withJob(beingDeleted), false},
-		"over before its Job":                  {all(withJob(), said(isFalse, v1alpha1.ReasonCancelled, "")), false},
-	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			o := newObserved()
-			tc.given(&o)
-			if diff := cmp.Diff(tc.want, NeedsPods(o, now)); diff != "" {
-				t.Errorf("NeedsPods (-want, +got):\n%s", diff)
 			}
 		})
 	}

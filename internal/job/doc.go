@@ -1,3 +1,3 @@
-// Package job decides about one TenantJob: whether its parameters fit its template, what Job it is, and what follows from
-// what was observed. It holds no client and no clock.
+// Package job decides about one TenantJob: whether its parameters fit its template, which Job it becomes, and what to do
+// next. It is pure: it holds no client and no clock.
 package job

@@ -11,7 +11,7 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// The variables that the operator sets in every container. Attributes come as VarAttributePrefix and the name.
+// The variables that the operator sets in every container. The variable of an attribute is VarAttributePrefix and its name.
 const (
 	VarTenantID        = "TENANT_ID"
 	VarTenantName      = "TENANT_NAME"
@@ -25,7 +25,7 @@ const (
 	VarQueue           = "TENANTRY_QUEUE"
 	VarFanOut          = "TENANTRY_FAN_OUT"
 	VarScheduledTime   = "TENANTRY_SCHEDULED_TIME"
-	// VarBindingRoot is where credentials are, as the Service Binding specification names it.
+	// VarBindingRoot is the directory with the credentials, as in the Service Binding specification.
 	VarBindingRoot = "SERVICE_BINDING_ROOT"
 )
 
@@ -34,12 +34,12 @@ func ReservedVariable(name string) bool {
 	return strings.HasPrefix(name, "TENANTRY_") || name == VarTenantID || name == VarTenantName || name == VarBindingRoot
 }
 
-// AttributeVariable is the variable in which a tenant's attribute is found.
+// AttributeVariable returns the name of the variable that has a tenant's attribute.
 func AttributeVariable(attribute string) string {
 	return VarAttributePrefix + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(attribute))
 }
 
-// ParameterVariable is the variable in which a parameter is found: its env, or its name in upper snake case.
+// ParameterVariable returns the name of the variable that has a parameter: its env, or its name in upper snake case.
 func ParameterVariable(p v1alpha1.Parameter) string {
 	if p.Env != "" {
 		return p.Env
@@ -57,8 +57,8 @@ func ParameterVariable(p v1alpha1.Parameter) string {
 	return b.String()
 }
 
-// environment is what every container of a run gets before its own variables. All of the operator's are set, if only to
-// nothing, so that no envFrom can supply one.
+// environment returns the variables that every container of a run has before its own. All variables of the operator are
+// set, some of them to an empty value, so that an envFrom can't set them.
 func environment(r Run, values Values) []corev1.EnvVar {
 	fanOut := ""
 	if owner := FanOutOf(r.TenantJob); owner != nil {
@@ -81,7 +81,7 @@ func environment(r Run, values Values) []corev1.EnvVar {
 		vars = append(vars, literal(AttributeVariable(name), string(r.Tenant.Spec.Attributes[name])))
 	}
 	for _, p := range r.Template.Spec.Parameters {
-		// A template that names a reserved variable is not Ready; were it run all the same, the last one would win.
+		// A template with a reserved variable is not Ready. If it ran anyway, the last of two variables of a name would count.
 		name := ParameterVariable(p)
 		if value, set := values[p.Name]; set && !ReservedVariable(name) {
 			vars = append(vars, literal(name, value))
@@ -90,7 +90,7 @@ func environment(r Run, values Values) []corev1.EnvVar {
 	return vars
 }
 
-// literal is a variable whose value the kubelet leaves as it is: it would expand $(NAME), and takes $$ for $.
+// literal returns a variable whose value the pod gets unchanged. The kubelet expands $(NAME), and replaces $$ with $.
 func literal(name, value string) corev1.EnvVar {
 	return corev1.EnvVar{Name: name, Value: strings.ReplaceAll(value, "$", "$$")}
 }

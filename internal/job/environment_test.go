@@ -16,7 +16,7 @@ func TestEnvironment(t *testing.T) {
 		vars       = []corev1.EnvVar
 		attributes = map[string]v1alpha1.AttributeValue
 	)
-	// operators are the variables that every run has, in their order, before the attributes and parameters.
+	// operators returns the variables that every run has, in their order, before the attributes and parameters.
 	operators := func(change map[string]string) vars {
 		all := vars{
 			{Name: "TENANT_ID", Value: "acme"},
@@ -50,7 +50,7 @@ func TestEnvironment(t *testing.T) {
 		values Values
 		want   vars
 	}{
-		"of a TenantJob made by hand": {want: operators(nil)},
+		"of a TenantJob created by hand": {want: operators(nil)},
 		"all of the operator's": {
 			run: func(r Run) {
 				r.Tenant.Spec.ExternalID = "9f1c0c1e"
@@ -104,7 +104,7 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// TestLiteral holds what a pod sees to what was given, through the expansion that the kubelet does.
+// A pod sees the value that was given, after the expansion that the kubelet does.
 func TestLiteral(t *testing.T) {
 	for _, value := range []string{"", "$", "$$", "$(X)", "$$(X)", "$$$(X)", "a$(X", "$X", "${X}", "a$b$(X)c$$", "()$", "$)(X)"} {
 		if got := kubeletExpands(literal("NAME", value).Value); got != value {
@@ -113,7 +113,7 @@ func TestLiteral(t *testing.T) {
 	}
 }
 
-// kubeletExpands is k8s.io/kubernetes/third_party/forked/golang/expansion, with X=expanded.
+// kubeletExpands does what k8s.io/kubernetes/third_party/forked/golang/expansion does, with X=expanded.
 func kubeletExpands(text string) string {
 	return regexp.MustCompile(`\$\$|\$\([^)]*\)`).ReplaceAllStringFunc(text, func(match string) string {
 		if match == "$$" {

@@ -10,7 +10,7 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// now is when the tests decide.
+// now is the time of the decisions.
 var now = time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)
 
 func ago(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
@@ -50,7 +50,7 @@ func newTenantJob() *v1alpha1.TenantJob {
 	}
 }
 
-// newObserved is a TenantJob that may start.
+// newObserved returns a TenantJob that may start.
 func newObserved() Observed {
 	return Observed{
 		TenantJob: newTenantJob(),
@@ -60,7 +60,7 @@ func newObserved() Observed {
 	}
 }
 
-// newJob is a Job that was made a minute ago and whose pod the Job controller has made.
+// newJob returns a Job that was created a minute ago, and whose pod the Job controller has created.
 func newJob() *batchv1.Job {
 	return &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "tenant-acme", Name: "report-8231", CreationTimestamp: ago(time.Minute)},

@@ -9,15 +9,16 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/utils/ptr"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// Values are the values of a run's parameters, by name, the defaults applied.
+// Values are the values of a run's parameters by name, with the defaults applied.
 type Values map[string]string
 
-// Resolve checks the parameters that a TenantJob gives against those that its template declares. The error says what to
-// change, and quotes no value: a value may be somebody's secret.
+// Resolve returns the values of a run's parameters: those that are given, and the defaults of the declared ones. The error
+// lists what to change in those that are given. It quotes no value, since a value may be a secret.
 func Resolve(declared []v1alpha1.Parameter, given map[string]v1alpha1.ParameterValue) (Values, error) {
 	values := Values{}
 	var problems, names []string
@@ -32,7 +33,7 @@ func Resolve(declared []v1alpha1.Parameter, given map[string]v1alpha1.ParameterV
 			values[p.Name] = string(value)
 		case p.Default != nil:
 			values[p.Name] = string(*p.Default)
-		case p.Required != nil && *p.Required:
+		case ptr.Deref(p.Required, false):
 			problems = append(problems, fmt.Sprintf("`parameters.%s` must be set", p.Name))
 		}
 	}
@@ -47,7 +48,7 @@ func Resolve(declared []v1alpha1.Parameter, given map[string]v1alpha1.ParameterV
 	return values, nil
 }
 
-// checkValue says what is wrong with a value.
+// checkValue returns an error that says what a parameter's value must be, nil when it is.
 func checkValue(p v1alpha1.Parameter, value string) error {
 	switch p.Type {
 	case v1alpha1.ParameterInteger:
@@ -75,7 +76,7 @@ func checkValue(p v1alpha1.Parameter, value string) error {
 			return fmt.Errorf("must match %s", p.Pattern)
 		}
 	}
-	if p.Tag != nil && *p.Tag {
+	if ptr.Deref(p.Tag, false) {
 		if problems := validation.IsValidLabelValue(value); len(problems) > 0 {
 			return fmt.Errorf("must be a label value, since it becomes one: at most 63 letters, digits, '-', '_' or '.'")
 		}
@@ -83,6 +84,7 @@ func checkValue(p v1alpha1.Parameter, value string) error {
 	return nil
 }
 
+// listOr joins names, or returns none when there are no names.
 func listOr(names []string, none string) string {
 	if len(names) == 0 {
 		return none

@@ -6,15 +6,11 @@ import (
 	"strings"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// LookAt says what a Job's pods do.
-func LookAt(pods []corev1.Pod) Pods {
+// PodsOf returns what a Job's pods say. It leaves the fields about refusals empty, see AddRefusals.
+func PodsOf(pods []corev1.Pod) Pods {
 	var found Pods
 	var failed time.Time
 	for i := range pods {
@@ -24,40 +20,44 @@ func LookAt(pods []corev1.Pod) Pods {
 			found.Running++
 		case pod.Status.Phase == corev1.PodPending:
 			found.Pending++
-			found.Waiting = orElse(waitsFor(pod), found.Waiting)
+			found.Waiting = firstNonBlank(waitingReason(pod), found.Waiting)
 		case pod.Status.Phase == corev1.PodFailed && pod.CreationTimestamp.After(failed):
 			failed = pod.CreationTimestamp.Time
-			found.Exit = howItEnded(pod)
+			found.Exit = exitOf(pod)
 		}
 	}
 	return found
 }
 
-// LookAtRefusals adds why the API server refuses a Job's pods, from the Job controller's FailedCreate events since the
-// newest pod.
-func LookAtRefusals(found *Pods, pods []corev1.Pod, refusals []corev1.Event) {
+// AddRefusals adds why, and since when, the API server refuses a Job's pods. The pods are all that the Job has, the events
+// the Job controller's FailedCreate events about the Job. Only events after the newest pod count.
+func (p *Pods) AddRefusals(pods []corev1.Pod, events []corev1.Event) {
 	var newest, ended, latest time.Time
 	for i := range pods {
-		newest = later(newest, pods[i].CreationTimestamp.Time)
-		ended = later(ended, endOf(&pods[i]))
+		if created := pods[i].CreationTimestamp.Time; created.After(newest) {
+			newest = created
+		}
+		if end := endTime(&pods[i]); end.After(ended) {
+			ended = end
+		}
 	}
-	for i := range refusals {
-		first, last := eventTimes(&refusals[i])
+	for i := range events {
+		first, last := eventTimes(&events[i])
 		if !last.After(newest) {
 			continue
 		}
-		// A refusal before the newest pod, of which this is a repetition, is over.
-		first = later(first, later(newest, ended))
-		if found.Refused == "" || first.Before(found.RefusedSince) {
-			found.RefusedSince = first
+		// An event that is repeated may have begun before the newest pod was created or ended. That refusal has passed.
+		first = slices.MaxFunc([]time.Time{first, newest, ended}, time.Time.Compare)
+		if p.Refused == "" || first.Before(p.RefusedSince) {
+			p.RefusedSince = first
 		}
-		if found.Refused == "" || last.After(latest) {
-			found.Refused, latest = refusal(refusals[i].Message), last
+		if p.Refused == "" || last.After(latest) {
+			p.Refused, latest = refusal(events[i].Message), last
 		}
 	}
 }
 
-// refusal is a FailedCreate event's message without the name of the pod, which is another with each attempt.
+// refusal returns the message of a FailedCreate event without the name of the pod, which differs with each attempt.
 func refusal(message string) string {
 	if _, why, found := strings.Cut(message, " is forbidden: "); found {
 		return why
@@ -65,24 +65,18 @@ func refusal(message string) string {
 	return strings.TrimPrefix(message, "Error creating: ")
 }
 
-// endOf is when a pod's last container ended.
-func endOf(pod *corev1.Pod) time.Time {
+// endTime returns when the last container of a pod ended. It is zero when none has.
+func endTime(pod *corev1.Pod) time.Time {
 	var end time.Time
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		if t := s.State.Terminated; t != nil {
-			end = later(end, t.FinishedAt.Time)
+		if t := s.State.Terminated; t != nil && t.FinishedAt.After(end) {
+			end = t.FinishedAt.Time
 		}
 	}
 	return end
 }
 
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
-
+// eventTimes returns when an event first and last happened.
 func eventTimes(e *corev1.Event) (first, last time.Time) {
 	first, last = e.FirstTimestamp.Time, e.LastTimestamp.Time
 	if first.IsZero() {
@@ -97,20 +91,21 @@ func eventTimes(e *corev1.Event) (first, last time.Time) {
 	return first, last
 }
 
-// beforeTheProcess are the reasons for which a container waits before its command is looked at. What the kubelet says
-// with others may quote the command, and with it a parameter's value.
-var beforeTheProcess = []string{
+// safeReasons are the reasons of waiting containers whose message is shown. They occur before the kubelet uses the
+// container's command. The message of any other reason may quote the command, and with it the value of a parameter.
+var safeReasons = []string{
 	"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError",
 	"RegistryUnavailable", "SignatureValidationFailed", "CreateContainerConfigError",
 }
 
-// waitsFor is a pending pod's own reason: a container's, or the scheduler's.
-func waitsFor(pod *corev1.Pod) string {
+// waitingReason returns why a pending pod does not run yet: the reason of a container, or of the scheduler. It is empty
+// when there is none.
+func waitingReason(pod *corev1.Pod) string {
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		w := s.State.Waiting
 		switch {
 		case w == nil, w.Reason == "", w.Reason == "ContainerCreating", w.Reason == "PodInitializing":
-		case slices.Contains(beforeTheProcess, w.Reason):
+		case slices.Contains(safeReasons, w.Reason):
 			return joined(w.Reason, w.Message)
 		default:
 			return w.Reason
@@ -124,9 +119,10 @@ func waitsFor(pod *corev1.Pod) string {
 	return ""
 }
 
-// howItEnded is a failed pod's exit code. What it said on the way may be secret.
-func howItEnded(pod *corev1.Pod) string {
-	// A sidecar is stopped after the container that failed.
+// exitOf returns how a failed pod ended: the exit code of its container. Its messages are left out, since they may contain
+// secrets.
+func exitOf(pod *corev1.Pod) string {
+	// A sidecar is stopped after the container that failed, so containers come before init containers.
 	for _, s := range slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses) {
 		if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
 			return fmt.Sprintf("container %s exited with code %d", s.Name, t.ExitCode)
@@ -142,31 +138,10 @@ func joined(reason, message string) string {
 	return reason + ": " + message
 }
 
-// Ended says whether a Job has an outcome.
-func Ended(j *batchv1.Job) bool { return finalCondition(j) != nil }
-
-// CompletionTime is when a run ended: when its Job did, else now. A Job that failed has no completion time of its own, only
-// a condition; where there are both, the Job controller may have written them a second apart.
-func CompletionTime(j *batchv1.Job, now time.Time) *metav1.Time {
-	if j != nil {
-		if j.Status.CompletionTime != nil {
-			return j.Status.CompletionTime.DeepCopy()
-		}
-		if condition := finalCondition(j); condition != nil {
-			return condition.LastTransitionTime.DeepCopy()
-		}
+// firstNonBlank returns text, or another text when it is empty or only space.
+func firstNonBlank(text, otherwise string) string {
+	if strings.TrimSpace(text) == "" {
+		return otherwise
 	}
-	return &metav1.Time{Time: now}
-}
-
-// PriorityRank orders priorities: the lower goes first.
-func PriorityRank(p v1alpha1.JobPriority) int {
-	switch p {
-	case v1alpha1.PriorityHigh:
-		return -1
-	case v1alpha1.PriorityLow:
-		return 1
-	default:
-		return 0
-	}
+	return text
 }

@@ -8,8 +8,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
 type podOption func(*corev1.Pod)
@@ -46,7 +44,7 @@ func ends(code int32) corev1.ContainerState {
 	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: "Error", Message: "s3cr3t", FinishedAt: ago(10 * time.Second)}}
 }
 
-func TestLookAt(t *testing.T) {
+func TestPodsOf(t *testing.T) {
 	deleted := func(p *corev1.Pod) { p.DeletionTimestamp = agoPtr(time.Second) }
 	scheduled := func(status corev1.ConditionStatus, reason, message string) podOption {
 		return func(p *corev1.Pod) {
@@ -67,7 +65,7 @@ func TestLookAt(t *testing.T) {
 			pods: []corev1.Pod{newPod(corev1.PodPending, container("main", waits("ContainerCreating", "")))},
 			want: Pods{Pending: 1},
 		},
-		"an image that is not there": {
+		"an image that does not exist": {
 			pods: []corev1.Pod{newPod(corev1.PodPending, container("main", waits("ImagePullBackOff", `Back-off pulling image "x"`)))},
 			want: Pods{Pending: 1, Waiting: `ImagePullBackOff: Back-off pulling image "x"`},
 		},
@@ -91,7 +89,7 @@ func TestLookAt(t *testing.T) {
 			pods: []corev1.Pod{newPod(corev1.PodPending, container("main", waits("ErrImagePull", ""))), newPod(corev1.PodPending)},
 			want: Pods{Pending: 2, Waiting: "ErrImagePull"},
 		},
-		"failed, with its exit code and none of its words": {
+		"failed, with its exit code and without its messages": {
 			pods: []corev1.Pod{newPod(corev1.PodFailed, container("main", ends(3)))},
 			want: Pods{Exit: "container main exited with code 3"},
 		},
@@ -118,14 +116,14 @@ func TestLookAt(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, LookAt(tc.pods)); diff != "" {
-				t.Errorf("LookAt (-want, +got):\n%s", diff)
+			if diff := cmp.Diff(tc.want, PodsOf(tc.pods)); diff != "" {
+				t.Errorf("PodsOf (-want, +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-func TestLookAtRefusals(t *testing.T) {
+func TestAddRefusals(t *testing.T) {
 	event := func(first, last time.Duration, message string) corev1.Event {
 		return corev1.Event{FirstTimestamp: ago(first), LastTimestamp: ago(last), Message: message}
 	}
@@ -136,7 +134,7 @@ func TestLookAtRefusals(t *testing.T) {
 		want     Pods
 	}{
 		"none": {},
-		"without the pod's name, which is another each time": {
+		"without the pod's name, which differs each time": {
 			refusals: []corev1.Event{event(5*time.Minute, 5*time.Minute, quota)},
 			want:     Pods{Refused: "exceeded quota: tenantry, requested: pods=1", RefusedSince: now.Add(-5 * time.Minute)},
 		},
@@ -144,22 +142,22 @@ func TestLookAtRefusals(t *testing.T) {
 			refusals: []corev1.Event{event(5*time.Minute, 5*time.Minute, "Error creating: Internal error occurred")},
 			want:     Pods{Refused: "Internal error occurred", RefusedSince: now.Add(-5 * time.Minute)},
 		},
-		"since the first, in the words of the last, in whatever order": {
+		"since the first, with the message of the last, in any order": {
 			refusals: []corev1.Event{
 				event(4*time.Minute, 4*time.Minute, "second"), event(time.Minute, time.Minute, "last"), event(5*time.Minute, 5*time.Minute, "first"),
 			},
 			want: Pods{Refused: "last", RefusedSince: now.Add(-5 * time.Minute)},
 		},
-		"those before the newest pod are over": {
+		"those before the newest pod have passed": {
 			pods:     []corev1.Pod{newPod(corev1.PodRunning, created(2*time.Minute)), newPod(corev1.PodFailed, created(10*time.Minute))},
 			refusals: []corev1.Event{event(5*time.Minute, 3*time.Minute, quota)},
 		},
-		"one that goes on after the newest pod counts from there": {
+		"one that is repeated after the newest pod counts from there": {
 			pods:     []corev1.Pod{newPod(corev1.PodFailed, created(2*time.Minute))},
 			refusals: []corev1.Event{event(5*time.Minute, time.Minute, "again")},
 			want:     Pods{Refused: "again", RefusedSince: now.Add(-2 * time.Minute)},
 		},
-		"and from where that pod ended": {
+		"one that is repeated counts from the end of the newest pod": {
 			pods:     []corev1.Pod{newPod(corev1.PodFailed, created(2*time.Minute), container("main", ends(1)))},
 			refusals: []corev1.Event{event(5*time.Minute, time.Second, "again")},
 			want:     Pods{Refused: "again", RefusedSince: now.Add(-10 * time.Second)},
@@ -179,9 +177,9 @@ func TestLookAtRefusals(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			var got Pods
-			LookAtRefusals(&got, tc.pods, tc.refusals)
+			got.AddRefusals(tc.pods, tc.refusals)
 			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Errorf("LookAtRefusals (-want, +got):\n%s", diff)
+				t.Errorf("AddRefusals (-want, +got):\n%s", diff)
 			}
 		})
 	}
@@ -192,7 +190,7 @@ func TestIsLive(t *testing.T) {
 		change func(*batchv1.Job)
 		want   bool
 	}{
-		"just made":                      {func(j *batchv1.Job) { j.Status = batchv1.JobStatus{} }, true},
+		"just created":                   {func(j *batchv1.Job) { j.Status = batchv1.JobStatus{} }, true},
 		"running":                        {func(*batchv1.Job) {}, true},
 		"being deleted":                  {func(j *batchv1.Job) { j.DeletionTimestamp = agoPtr(0) }, true},
 		"about to fail":                  {func(j *batchv1.Job) { final(j, batchv1.JobFailureTarget, "", "") }, true},
@@ -238,12 +236,5 @@ func TestCompletionTime(t *testing.T) {
 				t.Errorf("CompletionTime (-want, +got):\n%s", diff)
 			}
 		})
-	}
-}
-
-func TestPriorityRank(t *testing.T) {
-	order := []int{PriorityRank(v1alpha1.PriorityHigh), PriorityRank(v1alpha1.PriorityMedium), PriorityRank(""), PriorityRank(v1alpha1.PriorityLow)}
-	if diff := cmp.Diff([]int{-1, 0, 0, 1}, order); diff != "" {
-		t.Errorf("PriorityRank (-want, +got):\n%s", diff)
 	}
 }

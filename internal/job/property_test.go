@@ -15,7 +15,7 @@ import (
 	"github.com/tenantry/tenantry/internal/conditions"
 )
 
-// FuzzDecide holds every decision to what must never happen, whatever was observed.
+// FuzzDecide checks for random observations that no decision breaks a rule.
 func FuzzDecide(f *testing.F) {
 	for seed := range uint64(200) {
 		f.Add(seed)
@@ -27,8 +27,8 @@ func FuzzDecide(f *testing.F) {
 			o := observeAnything(random)
 			before := o.TenantJob.DeepCopy()
 			d := Decide(o, now)
-			for _, wrong := range wrongs(o, d) {
-				t.Errorf("%s\nobserved: %+v\ntenant: %+v\nnamespace: %+v\nJob: %+v\ndecided: %+v", wrong, *before, o.Tenant, o.Namespace, o.Job, d)
+			for _, rule := range brokenRules(o, d) {
+				t.Errorf("%s\nobserved: %+v\ntenant: %+v\nnamespace: %+v\nJob: %+v\ndecided: %+v", rule, *before, o.Tenant, o.Namespace, o.Job, d)
 			}
 			if d.Action == ActionStart {
 				started++
@@ -38,12 +38,12 @@ func FuzzDecide(f *testing.F) {
 			NeedsPods(o, now)
 		}
 		if started == 0 {
-			t.Error("nothing was ever started: these cases show nothing")
+			t.Error("nothing was started: these cases test nothing")
 		}
 	})
 }
 
-// statuses are the reasons of the condition Succeeded and the statuses that each may have, as the design's table has it.
+// statuses has the statuses that the condition Succeeded may have with each reason, as in the table of the design.
 var statuses = map[string][]metav1.ConditionStatus{
 	v1alpha1.ReasonPending: {unknown}, v1alpha1.ReasonNotYetDue: {unknown}, v1alpha1.ReasonQueued: {unknown},
 	v1alpha1.ReasonTenantSuspended: {unknown, isFalse}, v1alpha1.ReasonTenantNotReady: {unknown},
@@ -56,32 +56,32 @@ var statuses = map[string][]metav1.ConditionStatus{
 	v1alpha1.ReasonReplaced: {isFalse}, v1alpha1.ReasonSuperseded: {isFalse},
 }
 
-// wrongs says what is wrong with a decision.
-func wrongs(o Observed, d Decision) []string {
+// brokenRules returns the rules that a decision breaks.
+func brokenRules(o Observed, d Decision) []string {
 	var all []string
 	never := func(wrong bool, what string) {
 		if wrong {
 			all = append(all, what)
 		}
 	}
-	over := isOver(o.TenantJob)
+	over := IsOver(o.TenantJob)
 	never(over && d.Action == ActionStart, "one that is over is started")
 	never(over && d.Reason != "", "an outcome is changed")
-	never(!over && (d.Action == ActionStop || d.Action == ActionRemove), "a Job is stopped or a TenantJob removed before the outcome is written down")
+	never(!over && (d.Action == ActionStop || d.Action == ActionRemove), "a Job is stopped or a TenantJob removed before the status has the outcome")
 	never(d.Action == ActionRemove && o.Job != nil && !Ended(o.Job) && o.Job.DeletionTimestamp == nil, "a TenantJob is removed while its Job runs")
-	never(d.After < 0, "looked at again in the past")
+	never(d.RequeueAfter < 0, "decided again in the past")
 	never(d.Reason != "" && !slices.Contains(statuses[d.Reason], d.Status), "a reason has a status that it never has")
 	never(d.Reason != "" && d.Message == "", "a reason without a message")
 	never(d.Status == unknown && d.Progress == conditions.Current, "Current before it is over")
 	never(d.Status == isTrue && d.Progress != conditions.Current || d.Status == isFalse && d.Progress == conditions.Reconciling, "over and in progress")
 	never(strings.Contains(d.Message, "s3cr3t"), "a value is quoted")
 	never(o.Job != nil && Ended(o.Job) && !over && o.TenantJob.DeletionTimestamp == nil && d.Status == unknown, "a finished Job has no outcome")
-	never(o.Job != nil && decided(o.Job) && !Ended(o.Job) && d.Status == isFalse && d.Reason != v1alpha1.ReasonTenantMismatch, "another outcome than the Job is about to have")
+	never(o.Job != nil && hasOutcome(o.Job) && !Ended(o.Job) && d.Status == isFalse && d.Reason != v1alpha1.ReasonTenantMismatch, "another outcome than the Job is about to have")
 	if d.Action != ActionStart {
 		return all
 	}
 	never(d.Reason != "", "started and something else")
-	never(o.Job != nil || o.TenantJob.Status.JobRef != nil, "started twice")
+	never(o.Job != nil || o.TenantJob.Status.JobRef != nil || o.Started, "started twice")
 	never(o.TenantJob.DeletionTimestamp != nil, "started while it is being deleted")
 	never(o.TenantJob.Spec.Cancel != nil && *o.TenantJob.Spec.Cancel, "started though cancelled")
 	never(o.TenantJob.Spec.NotBeforeTime != nil && o.TenantJob.Spec.NotBeforeTime.After(now), "started before its time")
@@ -101,7 +101,7 @@ func wrongs(o Observed, d Decision) []string {
 	return all
 }
 
-// observeAnything makes up something to observe. Most of it is as it should be, so that all rules get their turn.
+// observeAnything returns a random observation. Most of its parts are right, so that every rule applies sometimes.
 func observeAnything(random *rand.Rand) Observed {
 	o := newObserved()
 	maybe := func(percent int, changes ...change) {
@@ -127,8 +127,8 @@ func observeAnything(random *rand.Rand) Observed {
 			o.Job.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{}
 		}
 		if random.IntN(3) == 0 {
-			conditions := []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed, batchv1.JobFailureTarget, batchv1.JobSuspended, batchv1.JobSuccessCriteriaMet}
-			final(o.Job, conditions[random.IntN(len(conditions))], []string{"", batchv1.JobReasonDeadlineExceeded}[random.IntN(2)], []string{"", "x"}[random.IntN(2)])
+			conditionTypes := []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed, batchv1.JobFailureTarget, batchv1.JobSuspended, batchv1.JobSuccessCriteriaMet}
+			final(o.Job, conditionTypes[random.IntN(len(conditionTypes))], []string{"", batchv1.JobReasonDeadlineExceeded}[random.IntN(2)], []string{"", "x"}[random.IntN(2)])
 		}
 		if random.IntN(4) == 0 {
 			beingDeleted(o.Job)
@@ -162,9 +162,9 @@ func observeAnything(random *rand.Rand) Observed {
 	maybe(5, replacedBy("a later run"))
 	maybe(5, func(o *Observed) { o.TenantJob.Namespace = "default" })
 	maybe(40, anyJob)
-	maybe(20, func(o *Observed) { o.TenantJob.Status.JobRef = &v1alpha1.LocalReference{Name: "report-8231"} })
+	maybe(20, func(o *Observed) { o.TenantJob.Status.JobRef = &v1alpha1.LocalReference{Name: "report-8231"} }, startedHere)
 	maybe(20, func(o *Observed) { o.TenantJob.Status.TenantUID = []types.UID{"tenant-uid", "other"}[random.IntN(2)] })
-	maybe(30, said(anyStatus(), v1alpha1.ReasonQueued, "held"))
+	maybe(30, withCondition(anyStatus(), v1alpha1.ReasonQueued, "held"))
 	maybe(30, func(o *Observed) { o.TenantJob.Status.CompletionTime = anyTime() })
 	maybe(30, pods(Pods{Running: random.IntN(2), Pending: random.IntN(2), Waiting: "x"}), pods(Pods{Refused: "x", RefusedSince: anyTime().Time}))
 	return o

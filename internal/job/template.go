@@ -10,20 +10,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
 // Problem is something in a template that its author must change.
 type Problem struct {
-	// Reason for the condition Ready.
+	// Reason is that of the condition Ready.
 	Reason string
-	// Message says which field to change and to what.
+	// Message says which field to change and how.
 	Message string
 }
 
-// Problems returns what is wrong with a template that neither its schema nor the API server's validation of the Job can
-// see, in the order of the fields.
+// Problems returns what is wrong with a template that neither its schema nor the API server's validation of the Job checks,
+// in the order of the fields. It is empty when nothing is.
 func Problems(t *v1alpha1.TenantJobTemplate) []Problem {
 	var all []Problem
 	for _, check := range []func(*v1alpha1.TenantJobTemplate) []Problem{parameterProblems, variableProblems, jobProblems} {
@@ -32,6 +33,7 @@ func Problems(t *v1alpha1.TenantJobTemplate) []Problem {
 	return all
 }
 
+// parameterProblems finds patterns that are no regular expressions, and defaults and enums that do not fit.
 func parameterProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 	var problems []Problem
 	add := func(p v1alpha1.Parameter, format string, args ...any) {
@@ -59,7 +61,7 @@ func parameterProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 	return problems
 }
 
-// variableProblems finds variables that are the operator's, or set twice.
+// variableProblems finds variables that are reserved for the operator, and variables that are set twice.
 func variableProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 	var problems []Problem
 	taken := map[string]string{}
@@ -90,7 +92,7 @@ func variableProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 		for _, c := range containers {
 			own := map[string]string{}
 			for _, e := range c.Env {
-				// Two containers may well set the same variable.
+				// Two containers may set the same variable.
 				own[e.Name] = ""
 			}
 			for _, name := range slices.Sorted(maps.Keys(own)) {
@@ -108,7 +110,7 @@ func variableProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 	return problems
 }
 
-// jobProblems finds what a tenant's run may not say for itself.
+// jobProblems finds fields of the Job that only the operator may set.
 func jobProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 	spec := t.Spec.JobTemplate.Spec
 	pod := spec.Template.Spec
@@ -128,18 +130,18 @@ func jobProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 	refuseReserved("spec.template.metadata.labels", spec.Template.Labels)
 	refuseReserved("spec.template.metadata.annotations", spec.Template.Annotations)
 	refuse(spec.TTLSecondsAfterFinished != nil, "spec.ttlSecondsAfterFinished", "be left out: set `spec.ttlSecondsAfterFinished`")
-	refuse(spec.Suspend != nil && *spec.Suspend, "spec.suspend", "be left out: the operator decides when a run starts")
-	refuse(spec.ManualSelector != nil && *spec.ManualSelector || spec.Selector != nil, "spec.selector", "be left out, and manualSelector: a run has its own pods")
+	refuse(ptr.Deref(spec.Suspend, false), "spec.suspend", "be left out: the operator decides when a run starts")
+	refuse(ptr.Deref(spec.ManualSelector, false) || spec.Selector != nil, "spec.selector", "be left out, and manualSelector: a run has its own pods")
 	refuse(spec.ManagedBy != nil, "spec.managedBy", "be left out: the Job controller runs it")
 	refuse(pod.ServiceAccountName != "" && pod.ServiceAccountName != v1alpha1.RunnerServiceAccount || pod.DeprecatedServiceAccount != "" && pod.DeprecatedServiceAccount != v1alpha1.RunnerServiceAccount,
 		"spec.template.spec.serviceAccountName", "be left out: a run has its tenant's identity, "+v1alpha1.RunnerServiceAccount)
-	refuse(pod.AutomountServiceAccountToken != nil && *pod.AutomountServiceAccountToken, "spec.template.spec.automountServiceAccountToken", "be left out: a run has no rights in the API")
+	refuse(ptr.Deref(pod.AutomountServiceAccountToken, false), "spec.template.spec.automountServiceAccountToken", "be left out: a run has no rights in the API")
 	refuse(pod.NodeName != "", "spec.template.spec.nodeName", "be left out: use nodeSelector or affinity")
 	return problems
 }
 
-// Specimen is a run of a template with the longest names and values there can be: what the API server accepts of it, it
-// accepts of every run.
+// Specimen returns a run of a template in a namespace, and the values of its parameters, for a dry run. Its names have the
+// greatest length: when the API server accepts its Job, it accepts the Job of every run.
 func Specimen(t *v1alpha1.TenantJobTemplate, namespace string) (Run, Values) {
 	values := Values{}
 	for _, p := range t.Spec.Parameters {

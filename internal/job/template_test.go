@@ -47,7 +47,7 @@ func TestProblems(t *testing.T) {
 			pod(t).Containers[0].Env = []corev1.EnvVar{{Name: "LEVEL"}, {Name: "TENANT"}}
 			pod(t).Containers[0].EnvFrom = []corev1.EnvFromSource{{}, {Prefix: "APP_"}}
 		}},
-		"a pattern that is none": {
+		"a pattern that is not one": {
 			change: func(t *template) { t.Spec.Parameters = parameters{{Name: "n", Pattern: "[", Default: value("x")}} },
 			want:   invalid("`spec.parameters[n]` must have an RE2 expression as pattern: error parsing regexp: missing closing ]: `[`"),
 		},
@@ -122,7 +122,7 @@ func TestProblems(t *testing.T) {
 				"`spec.jobTemplate.spec.template.metadata.annotations` must not have tenantry.dev/y: the operator sets tenantry.dev/* and tag.tenantry.dev/*",
 			),
 		},
-		"what a run may not say for itself": {
+		"fields that only the operator may set": {
 			change: func(t *template) {
 				job(t).TTLSecondsAfterFinished, job(t).Suspend, job(t).ManagedBy = new(int32(0)), new(true), new("example.com/other")
 				job(t).Selector = &metav1.LabelSelector{}
@@ -160,7 +160,7 @@ func TestProblems(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			// Often, since the order of a map is another each time.
+			// The order of a map differs each time, so this is tried often.
 			for range 100 {
 				if diff := cmp.Diff(tc.want, Problems(newTemplate(tc.change))); diff != "" {
 					t.Fatalf("Problems (-want, +got):\n%s", diff)
@@ -170,7 +170,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// TestSpecimen holds the run that is tried to the longest names that there can be.
+// The names of the specimen have the greatest length, and its labels are valid.
 func TestSpecimen(t *testing.T) {
 	value := v1alpha1.ParameterValue("14")
 	template := newTemplate(func(t *v1alpha1.TenantJobTemplate) {

@@ -75,7 +75,7 @@ func forbidden(message string) Refusal {
 		return RefusalQuota
 	case strings.Contains(message, "is being terminated"):
 		return RefusalTerminating
-	case strings.Contains(message, "cannot create resource"), strings.Contains(message, "error looking up service account"):
+	case strings.Contains(message, " cannot ") && strings.Contains(message, " resource "), strings.Contains(message, "error looking up service account"):
 		return RefusalOperator
 	}
 	return RefusalForbidden

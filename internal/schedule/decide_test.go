@@ -1,379 +1,204 @@
 package schedule
 
 import (
-	"math/rand/v2"
+	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// longAgo is when a schedule was made, where it does not matter.
-const longAgo = "2000-01-01 00:00"
-
-func TestDecide(t *testing.T) {
-	type want struct {
-		due    []string
-		missed int64
-		last   string
-		reason string
-		// next is the first of the next ticks. Empty when it does not matter.
-		next  string
-		after time.Duration
+func metaTime(t *testing.T, text string) *metav1.Time {
+	t.Helper()
+	if text == "" {
+		return nil
 	}
+	return &metav1.Time{Time: at(t, text)}
+}
+
+// edit is an entry in the managed fields of an object.
+type edit struct{ manager, subresource, when, fields string }
+
+func TestEffectiveTime(t *testing.T) {
+	const spec, labels = `{"f:spec":{"f:schedule":{}}}`, `{"f:metadata":{"f:labels":{"f:a":{}}}}`
+	created := edit{"kubectl-create", "", "2026-08-03 10:00", spec}
 	for name, tc := range map[string]struct {
-		schedule   string
-		zone       string
-		perTenant  bool
-		limit      *int32
-		deadline   *int32
-		notBefore  string
-		lastRun    string
-		lastMissed string
-		made       []string
-		now        string
-		want       want
+		generation, observed int64
+		known                string
+		edits                []edit
+		want                 string
 	}{
-		// Case 1 of the design: an irregular schedule with nobody there.
-		"case 1, catchUpLimit 1": {
-			schedule: "0 8,9 * * *", limit: new(int32(1)), lastRun: "2026-08-03 09:00", now: "2026-08-04 20:00",
-			want: want{due: []string{"2026-08-04 09:00"}, missed: 1, last: "2026-08-04 08:00", reason: MissedCatchUpLimit, next: "2026-08-05 08:00"},
-		},
-		"case 1, catchUpLimit unset": {
-			schedule: "0 8,9 * * *", lastRun: "2026-08-03 09:00", now: "2026-08-04 20:00",
-			want: want{due: []string{"2026-08-04 09:00"}, missed: 1, last: "2026-08-04 08:00", reason: MissedCatchUpLimit},
-		},
-		"case 1, catchUpLimit 2": {
-			schedule: "0 8,9 * * *", limit: new(int32(2)), lastRun: "2026-08-03 09:00", now: "2026-08-04 20:00",
-			want: want{due: []string{"2026-08-04 08:00", "2026-08-04 09:00"}},
-		},
-		"case 1, catchUpLimit 0": {
-			schedule: "0 8,9 * * *", limit: new(int32(0)), lastRun: "2026-08-03 09:00", now: "2026-08-04 20:00",
-			want: want{missed: 2, last: "2026-08-04 09:00", reason: MissedCatchUpLimit},
-		},
-		"case 1, afterwards": {
-			schedule: "0 8,9 * * *", lastRun: "2026-08-04 09:00", lastMissed: "2026-08-04 08:00", now: "2026-08-04 20:00",
-			want: want{next: "2026-08-05 08:00"},
-		},
-
-		// Cases 2 and 3: daylight saving.
-		"case 2": {
-			schedule: "30 2 * * *", zone: "America/New_York", lastRun: "2026-03-07 07:30", now: "2026-03-08 07:00",
-			want: want{due: []string{"2026-03-08 07:00"}, next: "2026-03-09 06:30"},
-		},
-		"case 2, afterwards": {
-			schedule: "30 2 * * *", zone: "America/New_York", lastRun: "2026-03-08 07:00", now: "2026-03-08 07:30", want: want{next: "2026-03-09 06:30"},
-		},
-		"case 3": {
-			schedule: "30 1 * * *", zone: "America/New_York", lastRun: "2026-10-31 05:30", now: "2026-11-01 05:30",
-			want: want{due: []string{"2026-11-01 05:30"}, next: "2026-11-02 06:30"},
-		},
-		"case 3, the second half past one": {
-			schedule: "30 1 * * *", zone: "America/New_York", lastRun: "2026-11-01 05:30", now: "2026-11-01 06:30", want: want{next: "2026-11-02 06:30"},
-		},
-		"case 3, every half hour": {
-			schedule: "*/30 * * * *", zone: "America/New_York", limit: new(int32(10)), lastRun: "2026-11-01 04:30", now: "2026-11-01 06:40",
-			want: want{due: []string{"2026-11-01 05:00", "2026-11-01 05:30", "2026-11-01 06:00", "2026-11-01 06:30"}, next: "2026-11-01 07:00"},
-		},
-
-		// Case 4: creating, editing and resuming never fire the past.
-		"case 4": {
-			schedule: "0 10 * * *", notBefore: "2026-08-03 15:00", lastRun: "2026-08-03 00:00", now: "2026-08-03 15:00", want: want{next: "2026-08-04 10:00"},
-		},
-		"case 4, the day after": {
-			schedule: "0 10 * * *", notBefore: "2026-08-03 15:00", lastRun: "2026-08-03 00:00", now: "2026-08-04 10:00:01",
-			want: want{due: []string{"2026-08-04 10:00"}, next: "2026-08-05 10:00"},
-		},
-		"made at the very tick": {
-			schedule: "0 10 * * *", notBefore: "2026-08-03 10:00", now: "2026-08-03 10:00", want: want{next: "2026-08-04 10:00"},
-		},
-		"edited while late": {
-			schedule: "0 * * * *", limit: new(int32(5)), notBefore: "2026-08-03 10:00", lastRun: "2026-08-03 07:00", now: "2026-08-03 12:30",
-			want: want{due: []string{"2026-08-03 11:00", "2026-08-03 12:00"}},
-		},
-		"made by an API server whose clock is ahead": {
-			schedule: "* * * * *", notBefore: "2026-08-03 10:05", now: "2026-08-03 10:00", want: want{next: "2026-08-03 10:06", after: time.Minute},
-		},
-
-		// Case 12: a clock that was ahead.
-		"case 12, then right, a fan-out from before": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-04 12:00", made: []string{"2026-08-03 09:00", "2026-08-04 12:00"},
-			now: "2026-08-03 10:00", want: want{due: []string{"2026-08-03 10:00"}, next: "2026-08-03 11:00"},
-		},
-		"case 12, then right and late, a fan-out from before": {
-			schedule: "0 * * * *", limit: new(int32(2)), notBefore: longAgo, lastRun: "2026-08-04 12:00", lastMissed: "2026-07-01 12:00",
-			made: []string{"2026-08-03 09:00", "2026-08-04 12:00"}, now: "2026-08-03 12:30",
-			want: want{due: []string{"2026-08-03 11:00", "2026-08-03 12:00"}, missed: 1, last: "2026-08-03 10:00", reason: MissedCatchUpLimit},
-		},
-		"case 12, then right, between ticks": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-04 12:00", made: []string{"2026-08-03 10:00"},
-			now: "2026-08-03 10:30", want: want{next: "2026-08-03 11:00"},
-		},
-		"case 12, then right, no fan-out from before": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-04 12:00", now: "2026-08-03 10:00:07",
-			want: want{due: []string{"2026-08-03 10:00"}, next: "2026-08-03 11:00"},
-		},
-		"case 12, then right, no fan-out from before and none on time": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-04 12:00", limit: new(int32(100)), now: "2026-08-03 10:30",
-			want: want{next: "2026-08-03 11:00"},
-		},
-		"case 12, ticks were counted as missed that had not come": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-03 09:00", lastMissed: "2026-08-04 11:00", now: "2026-08-03 10:00",
-			want: want{due: []string{"2026-08-03 10:00"}, next: "2026-08-03 11:00"},
-		},
-		"case 12, ticks were counted as missed that had not come, found late": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-03 09:00", lastMissed: "2026-08-04 11:00", now: "2026-08-03 10:30",
-			want: want{due: []string{"2026-08-03 10:00"}, next: "2026-08-03 11:00"},
-		},
-		"case 12, ticks were counted as missed that had not come, and none ever ran": {
-			schedule: "0 * * * *", notBefore: longAgo, lastMissed: "2026-08-04 11:00", now: "2026-08-03 10:30", want: want{next: "2026-08-03 11:00"},
-		},
-		"case 12, the tick that was made too early comes": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-04 11:00", made: []string{"2026-08-04 11:00", "2026-08-04 12:00"},
-			now: "2026-08-04 12:00", want: want{next: "2026-08-04 13:00"},
-		},
-		"a leader whose clock is a little behind the last one's": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-03 10:00", now: "2026-08-03 09:59:59", want: want{next: "2026-08-03 11:00"},
-		},
-		"a leader whose clock is a little behind, every minute": {
-			schedule: "* * * * *", notBefore: longAgo, lastRun: "2026-08-03 10:00", now: "2026-08-03 09:59:59",
-			want: want{next: "2026-08-03 10:01", after: time.Minute},
-		},
-		"never in the future": {
-			schedule: "0 10 * * *", lastRun: "2026-08-02 10:00", now: "2026-08-03 09:59:59", want: want{next: "2026-08-03 10:00", after: time.Second},
-		},
-
-		// startingDeadlineSeconds.
-		"just within the deadline": {
-			schedule: "0 10 * * *", deadline: new(int32(3600)), lastRun: "2026-08-02 10:00", now: "2026-08-03 11:00", want: want{due: []string{"2026-08-03 10:00"}},
-		},
-		"just past the deadline": {
-			schedule: "0 10 * * *", deadline: new(int32(3600)), lastRun: "2026-08-02 10:00", now: "2026-08-03 11:00:01",
-			want: want{missed: 1, last: "2026-08-03 10:00", reason: MissedStartingDeadline},
-		},
-		"some past the deadline, some beyond the limit": {
-			schedule: "0 * * * *", deadline: new(int32(3 * 3600)), lastRun: "2026-08-03 00:00", now: "2026-08-03 10:00",
-			want: want{due: []string{"2026-08-03 10:00"}, missed: 9, last: "2026-08-03 09:00", reason: MissedCatchUpLimit},
-		},
-		"the deadline bounds all that catch up": {
-			schedule: "0 * * * *", limit: new(int32(100)), deadline: new(int32(2 * 3600)), lastRun: "2026-08-03 00:00", now: "2026-08-03 10:00",
-			want: want{due: []string{"2026-08-03 08:00", "2026-08-03 09:00", "2026-08-03 10:00"}, missed: 7, last: "2026-08-03 07:00", reason: MissedStartingDeadline},
-		},
-		"just within the deadline, and beyond the limit": {
-			schedule: "0 * * * *", deadline: new(int32(3600)), lastRun: "2026-08-03 08:00", now: "2026-08-03 10:00",
-			want: want{due: []string{"2026-08-03 10:00"}, missed: 1, last: "2026-08-03 09:00", reason: MissedCatchUpLimit},
-		},
-		"a deadline longer than the time": {
-			schedule: "0 * * * *", deadline: new(int32(1 << 30)), lastRun: "2026-08-03 09:00", now: "2026-08-03 10:00", want: want{due: []string{"2026-08-03 10:00"}},
-		},
-
-		// catchUpLimit.
-		"limit 0, on time": {
-			schedule: "0 * * * *", limit: new(int32(0)), lastRun: "2026-08-03 08:00", now: "2026-08-03 10:00:59",
-			want: want{due: []string{"2026-08-03 10:00"}, missed: 1, last: "2026-08-03 09:00", reason: MissedCatchUpLimit},
-		},
-		"limit 0, a minute late": {
-			schedule: "0 * * * *", limit: new(int32(0)), lastRun: "2026-08-03 09:00", now: "2026-08-03 10:01",
-			want: want{missed: 1, last: "2026-08-03 10:00", reason: MissedCatchUpLimit},
-		},
-		"limit 0, every minute": {
-			schedule: "* * * * *", limit: new(int32(0)), lastRun: "2026-08-03 10:00", now: "2026-08-03 10:02",
-			want: want{due: []string{"2026-08-03 10:02"}, missed: 1, last: "2026-08-03 10:01", reason: MissedCatchUpLimit},
-		},
-		"the one on time counts among those that catch up": {
-			schedule: "* * * * *", limit: new(int32(2)), lastRun: "2026-08-03 10:00", now: "2026-08-03 10:05:30",
-			want: want{due: []string{"2026-08-03 10:04", "2026-08-03 10:05"}, missed: 3, last: "2026-08-03 10:03", reason: MissedCatchUpLimit},
-		},
-		"five years of every minute": {
-			schedule: "* * * * *", lastRun: "2026-08-03 10:00", now: "2031-08-03 10:00",
-			want: want{due: []string{"2031-08-03 10:00"}, missed: 1826*24*60 - 1, last: "2031-08-03 09:59", reason: MissedCatchUpLimit},
-		},
-
-		// Fan-outs that were made before their status was written.
-		"made, not written down": {
-			schedule: "0 * * * *", limit: new(int32(2)), lastRun: "2026-08-03 05:00", made: []string{"2026-08-03 05:00", "2026-08-03 09:00"},
-			now: "2026-08-03 10:30", want: want{due: []string{"2026-08-03 10:00"}, missed: 3, last: "2026-08-03 08:00", reason: MissedCatchUpLimit},
-		},
-		"made, not written down, and by now beyond the limit": {
-			schedule: "0 * * * *", limit: new(int32(1)), lastRun: "2026-08-03 05:00", made: []string{"2026-08-03 08:00", "2026-08-03 09:00"},
-			now: "2026-08-03 10:30", want: want{due: []string{"2026-08-03 10:00"}, missed: 2, last: "2026-08-03 07:00", reason: MissedCatchUpLimit},
-		},
-		"all made, nothing written down": {
-			schedule: "0 * * * *", limit: new(int32(1)), lastRun: "2026-08-03 09:00", made: []string{"2026-08-03 10:00"}, now: "2026-08-03 10:30",
-		},
-		"made by another expression": {
-			schedule: "0 * * * *", lastRun: "2026-08-03 08:00", made: []string{"2026-08-03 08:30"}, now: "2026-08-03 10:30",
-			want: want{due: []string{"2026-08-03 10:00"}, missed: 1, last: "2026-08-03 09:00", reason: MissedCatchUpLimit},
-		},
-
-		// Each tenant's own clock.
-		"the first clock shows it": {
-			schedule: "0 2 * * *", perTenant: true, zone: "America/New_York", lastRun: "2026-03-06 12:00", now: "2026-03-07 12:00",
-			want: want{due: []string{"2026-03-07 12:00"}, next: "2026-03-08 12:00"},
-		},
-		"a second before": {
-			schedule: "0 2 * * *", perTenant: true, lastRun: "2026-03-06 12:00", now: "2026-03-07 11:59:59", want: want{next: "2026-03-07 12:00", after: time.Second},
-		},
-		"made when the day had opened": {
-			schedule: "0 2 * * *", perTenant: true, notBefore: "2026-03-07 13:00", now: "2026-03-07 13:00", want: want{next: "2026-03-08 12:00"},
-		},
-		"found late, and to come for most": {
-			schedule: "0 2 * * *", perTenant: true, deadline: new(int32(3600)), limit: new(int32(0)), lastRun: "2026-03-06 12:00", now: "2026-03-07 20:00",
-			want: want{due: []string{"2026-03-07 12:00"}},
-		},
-		"found past the deadline of the last clock": {
-			schedule: "0 2 * * *", perTenant: true, deadline: new(int32(3600)), lastRun: "2026-03-06 12:00", now: "2026-03-08 15:00:01",
-			want: want{due: []string{"2026-03-08 12:00"}, missed: 1, last: "2026-03-07 12:00", reason: MissedStartingDeadline},
-		},
-		"daylight saving does not move it": {
-			schedule: "30 2 * * 0", perTenant: true, zone: "America/New_York", lastRun: "2026-03-01 12:30", now: "2026-03-07 12:30",
-			want: want{due: []string{"2026-03-07 12:30"}, next: "2026-03-14 12:30"},
-		},
+		"new":                              {1, -1, "", []edit{created}, "2026-08-03 10:00"},
+		"seen":                             {1, 1, "2026-08-03 10:00", []edit{created}, "2026-08-03 10:00"},
+		"resumed, seen":                    {3, 3, "2026-08-03 11:00", []edit{created, {"edit", "", "2026-08-03 11:00", spec}}, "2026-08-03 11:00"},
+		"edited before the first decision": {2, -1, "", []edit{created, {"edit", "", "2026-08-03 10:20", spec}}, "2026-08-03 10:20"},
+		"edited since the last decision":   {2, 1, "2026-08-03 10:00", []edit{created, {"edit", "", "2026-08-03 11:00", spec}}, "2026-08-03 11:00"},
+		"edited twice":                     {3, 1, "2026-08-03 10:00", []edit{{"edit", "", "2026-08-03 11:30", spec}, {"other", "", "2026-08-03 11:00", spec}}, "2026-08-03 11:30"},
+		"edited, then labelled by others":  {2, 1, "2026-08-03 10:00", []edit{{"edit", "", "2026-08-03 11:00", spec}, {"label", "", "2026-08-03 11:45", labels}}, "2026-08-03 11:00"},
+		"edited, then its status written":  {2, 1, "2026-08-03 10:00", []edit{{"edit", "", "2026-08-03 11:00", spec}, {"tenantry", "status", "2026-08-03 11:45", spec}}, "2026-08-03 11:00"},
+		"a field was removed":              {2, 1, "2026-08-03 10:00", []edit{created}, "2026-08-03 12:00"},
+		"a field was removed before the first decision": {2, -1, "", []edit{created}, "2026-08-03 12:00"},
+		"no managed fields":                             {2, 1, "2026-08-03 10:00", nil, "2026-08-03 12:00"},
+		"written by a clock that was ahead":             {2, 2, "2026-08-04 14:00", []edit{created, {"edit", "", "2026-08-03 11:00", spec}}, "2026-08-03 11:00"},
+		"the same, and a field was removed":             {2, 2, "2026-08-04 14:00", []edit{created}, "2026-08-03 12:00"},
+		"edited in the future":                          {2, 1, "2026-08-03 10:00", []edit{{"edit", "", "2026-08-04 14:00", spec}}, "2026-08-03 12:00"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := Input{
-				Expression: mustParse(t, tc.schedule), CatchUpLimit: tc.limit, StartingDeadlineSeconds: tc.deadline,
-				NotBefore: at(t, tc.notBefore), LastRun: at(t, tc.lastRun), LastMissed: at(t, tc.lastMissed), Made: allAt(t, tc.made...), Now: at(t, tc.now),
+			ts := &v1alpha1.TenantSchedule{
+				ObjectMeta: metav1.ObjectMeta{Generation: tc.generation, CreationTimestamp: *metaTime(t, "2026-08-03 10:00")},
+				Status:     v1alpha1.TenantScheduleStatus{ObservedGeneration: tc.observed, EffectiveTime: metaTime(t, tc.known)},
 			}
-			if tc.zone != "" {
-				in.Zone = zone(t, tc.zone)
+			for _, e := range tc.edits {
+				ts.ManagedFields = append(ts.ManagedFields, metav1.ManagedFieldsEntry{
+					Manager: e.manager, Subresource: e.subresource, Time: metaTime(t, e.when), FieldsV1: metav1.NewFieldsV1(e.fields),
+				})
 			}
-			if tc.perTenant {
-				in.TimeZoneFrom = v1alpha1.TimeZoneFromTenant
-			}
-			got := Decide(in)
-			if diff := cmp.Diff(allAt(t, tc.want.due...), got.Due, cmp.Transformer("set", func(ticks []time.Time) []string { return texts(ticks) })); diff != "" {
-				t.Errorf("due (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff(Missed{Count: tc.want.missed, Last: at(t, tc.want.last), Reason: tc.want.reason}, got.Missed); diff != "" {
-				t.Errorf("missed (-want +got):\n%s", diff)
-			}
-			if len(got.Next) != 5 || got.After <= 0 || got.After > LookAgainAfter {
-				t.Errorf("next are %v, after %s", got.Next, got.After)
-			}
-			if tc.want.next != "" && !got.Next[0].Equal(at(t, tc.want.next)) {
-				t.Errorf("next is %s, want %s", got.Next[0], tc.want.next)
-			}
-			if tc.want.after != 0 && got.After != tc.want.after {
-				t.Errorf("after is %s, want %s", got.After, tc.want.after)
+			if got := effectiveTime(ts, at(t, "2026-08-03 12:00")); !got.Equal(at(t, tc.want)) {
+				t.Errorf("effective since %s, want %s", got, tc.want)
 			}
 		})
 	}
 }
 
-func TestNextFive(t *testing.T) {
-	got := Decide(Input{Expression: mustParse(t, "30 2 * * *"), Zone: zone(t, "America/New_York"), NotBefore: at(t, longAgo), LastRun: at(t, "2026-03-06 07:30"), Now: at(t, "2026-03-06 12:00")})
-	want := []string{"2026-03-07 07:30", "2026-03-08 07:00", "2026-03-09 06:30", "2026-03-10 06:30", "2026-03-11 06:30"}
-	if diff := cmp.Diff(want, texts(got.Next)); diff != "" {
-		t.Errorf("next (-want +got):\n%s", diff)
+func TestDecide(t *testing.T) {
+	type want struct {
+		due     []string
+		missed  Missed
+		next    string
+		problem string
+		confirm bool
 	}
-	if got := Decide(Input{Now: at(t, "2026-03-06 12:00")}); len(got.Next)+len(got.Due) != 0 || got.After != 0 || got.Missed.Count != 0 {
-		t.Errorf("the zero Expression has %+v", got)
-	}
-}
-
-// TestEveryTickRunsOrIsCounted plays a controller that comes and goes, and dies between making fan-outs and writing its
-// status: every tick since the schedule was made runs once, or is counted as missed once.
-func TestEveryTickRunsOrIsCounted(t *testing.T) {
-	lives := 300
-	if testing.Short() {
-		lives = 50
-	}
-	random := rand.New(rand.NewPCG(5, 6))
-	var ranAll, missedAll int64
-	for range lives {
-		ran, missed := liveThrough(t, random)
-		ranAll, missedAll = ranAll+ran, missedAll+missed
-	}
-	if ranAll < int64(lives) || missedAll < int64(lives) {
-		t.Errorf("%d ran and %d were missed: these show little", ranAll, missedAll)
-	}
-}
-
-// controller is what one keeps in objects.
-type controller struct {
-	fanOuts    map[time.Time]bool
-	lastRun    time.Time
-	lastMissed time.Time
-	missed     int64
-}
-
-func liveThrough(t *testing.T, random *rand.Rand) (ran, missed int64) {
-	text := []string{"* * * * *", "*/5 * * * *", "0 * * * *", "0 8,9 * * *", "30 2 * * *", "30 1 * * *", "0 0 * * 1", "@monthly"}[random.IntN(8)]
-	e, clock := mustParse(t, text), zone(t, zones[random.IntN(len(zones))])
-	made := time.Date(1990+random.IntN(40), time.Month(1+random.IntN(12)), 1, 0, 0, random.IntN(60), 0, time.UTC)
-	in := Input{Expression: e, Zone: clock, NotBefore: made}
-	if random.IntN(2) == 0 {
-		in.CatchUpLimit = new(int32(random.IntN(6)))
-	}
-	if random.IntN(2) == 0 {
-		in.StartingDeadlineSeconds = new(int32(1 + random.IntN(2*86400)))
-	}
-	c := controller{fanOuts: map[time.Time]bool{}}
-	kept := random.IntN(4)
-	for in.Now = made; ran+missed < 200 && in.Now.Sub(made) < 1000*24*time.Hour; {
-		result := Decide(in)
-		in.Now = in.Now.Add(result.After)
-		if random.IntN(3) == 0 {
-			in.Now = in.Now.Add(time.Duration(random.Int64N(int64(100 * time.Hour))))
-		}
-		if random.IntN(3) == 0 {
-			in.Now = later(in.Now, e.Next(in.Now, clock))
-		}
-
-		in.LastRun, in.LastMissed, in.Made = c.lastRun, c.lastMissed, nil
-		for tick := range c.fanOuts {
-			in.Made = append(in.Made, tick)
-		}
-		result = Decide(in)
-		if dies := random.IntN(4) == 0; dies {
-			for _, tick := range result.Due[:random.IntN(len(result.Due)+1)] {
-				ran += c.run(t, in, tick)
+	for name, tc := range map[string]struct {
+		change  func(*v1alpha1.TenantSchedule)
+		runs    []string
+		refused string
+		want    want
+	}{
+		"between ticks": {
+			runs: []string{"2026-08-03 12:00"}, want: want{next: "2026-08-03 13:00"},
+		},
+		"a tick": {
+			want: want{due: []string{"2026-08-03 12:00"}, next: "2026-08-03 13:00", confirm: true},
+		},
+		"ticks that were missed": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Status.LastScheduleTime = metaTime(t, "2026-08-03 10:00") },
+			runs:   []string{"2026-08-03 12:00"},
+			want:   want{missed: Missed{1, at(t, "2026-08-03 11:00"), MissedCatchUpLimit}, next: "2026-08-03 13:00", confirm: true},
+		},
+		"ticks that were counted": {
+			change: func(ts *v1alpha1.TenantSchedule) {
+				ts.Status.Missed = &v1alpha1.MissedTicks{Count: 7, LastTime: metaTime(t, "2026-08-03 12:00")}
+			},
+			want: want{next: "2026-08-03 13:00"},
+		},
+		"an edit": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Generation++ }, want: want{next: "2026-08-03 13:00", confirm: true},
+		},
+		"never seen": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Status = v1alpha1.TenantScheduleStatus{} },
+			want:   want{next: "2026-08-03 13:00", confirm: true},
+		},
+		"suspended": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Spec.Suspend = new(true) },
+		},
+		"refused": {
+			change: func(ts *v1alpha1.TenantSchedule) {
+				ts.Spec.CatchUpLimit = new(int32(2))
+				ts.Status.LastScheduleTime = metaTime(t, "2026-08-03 09:00")
+			},
+			refused: "no",
+			want:    want{missed: Missed{3, at(t, "2026-08-03 12:00"), MissedInvalidFanOut}, next: "2026-08-03 13:00", confirm: true},
+		},
+		"another zone": {
+			change: func(ts *v1alpha1.TenantSchedule) {
+				ts.Spec.Schedule, ts.Spec.TimeZone = "30 14 * * *", "Europe/Berlin"
+				ts.Status.LastScheduleTime = metaTime(t, "2026-08-02 12:30")
+			},
+			want: want{next: "2026-08-03 12:30"},
+		},
+		"each tenant's own clock": {
+			change: func(ts *v1alpha1.TenantSchedule) {
+				ts.Spec.Schedule, ts.Spec.TimeZoneFrom = "30 2 * * *", v1alpha1.TimeZoneFromTenant
+			},
+			want: want{next: "2026-08-03 12:30"},
+		},
+		"an expression without a tick": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Spec.Schedule = "0 0 31 2 *" },
+			want:   want{problem: "`spec.schedule`: day of month \"31\" never comes in month \"2\""},
+		},
+		"a zone that does not exist": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Spec.TimeZone = "Europe/Nowhere" },
+			want:   want{problem: "`spec.timeZone`: \"Europe/Nowhere\" must be an IANA time zone"},
+		},
+		"the zone of the machine": {
+			change: func(ts *v1alpha1.TenantSchedule) { ts.Spec.TimeZone = "Local" },
+			want:   want{problem: "`spec.timeZone`: \"Local\" must be an IANA time zone"},
+		},
+		"twice a day on each tenant's own clock": {
+			change: func(ts *v1alpha1.TenantSchedule) {
+				ts.Spec.Schedule, ts.Spec.TimeZoneFrom = "0 2,3 * * *", v1alpha1.TimeZoneFromTenant
+			},
+			want: want{problem: "`spec.schedule` must have at most one tick a day"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ts := &v1alpha1.TenantSchedule{
+				ObjectMeta: metav1.ObjectMeta{Name: "hourly", Generation: 2, CreationTimestamp: *metaTime(t, "2026-08-01 10:00")},
+				Spec:       v1alpha1.TenantScheduleSpec{Schedule: "0 * * * *", TimeZone: "Etc/UTC"},
+				Status: v1alpha1.TenantScheduleStatus{
+					ObservedGeneration: 2, EffectiveTime: metaTime(t, "2026-08-02 12:45"), LastScheduleTime: metaTime(t, "2026-08-03 11:00"),
+				},
 			}
-			continue
-		}
-		for _, tick := range result.Due {
-			ran += c.run(t, in, tick)
-		}
-		for tick := range c.fanOuts {
-			c.lastRun = later(c.lastRun, tick)
-		}
-		c.missed += result.Missed.Count
-		c.lastMissed = later(c.lastMissed, result.Missed.Last)
-		missed = c.missed
-		c.forget(kept)
-
-		if want := e.Count(made, in.Now, clock); ran+missed != want {
-			t.Fatalf("%s in %s, made %s: by %s %d ran and %d were missed of %d", text, clock, made, in.Now, ran, missed, want)
-		}
+			if tc.change != nil {
+				tc.change(ts)
+			}
+			o := Observed{Schedule: ts, Refused: tc.refused, Now: at(t, "2026-08-03 12:00:30")}
+			for _, tick := range allAt(t, tc.runs...) {
+				o.Runs = append(o.Runs, Run{Tick: tick})
+			}
+			d := Decide(o)
+			got := want{due: texts(d.Due), missed: d.Missed, confirm: d.NeedsConfirmation(ts.Status, ts.Generation), problem: d.Problem}
+			if len(d.Next) > 0 {
+				got.next = texts(d.Next)[0]
+			}
+			if tc.want.problem != "" && strings.HasPrefix(got.problem, tc.want.problem) {
+				got.problem = tc.want.problem
+			}
+			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(want{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
-	return ran, missed
 }
 
-// run makes a fan-out.
-func (c *controller) run(t *testing.T, in Input, tick time.Time) int64 {
-	late := in.Now.Sub(tick)
-	if c.fanOuts[tick] || !tick.After(c.lastRun) || late < 0 {
-		t.Fatalf("%s runs at %s, after %s", tick, in.Now, c.lastRun)
+func TestMissedAdd(t *testing.T) {
+	early, late := Missed{2, at(t, "2026-08-03 10:00"), "early"}, Missed{1, at(t, "2026-08-03 11:00"), "late"}
+	for name, tc := range map[string]struct{ a, b, want Missed }{
+		"none":          {Missed{}, Missed{}, Missed{}},
+		"some and none": {early, Missed{}, early},
+		"none and some": {Missed{}, early, early},
+		"newer last":    {early, late, Missed{3, late.Last, "late"}},
+		"newer first":   {late, early, Missed{3, late.Last, "late"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, tc.a.Add(tc.b)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
-	if in.StartingDeadlineSeconds != nil && late > time.Duration(*in.StartingDeadlineSeconds)*time.Second {
-		t.Fatalf("%s runs at %s, past its deadline", tick, in.Now)
-	}
-	c.fanOuts[tick] = true
-	return 1
 }
 
-// forget removes all but the newest fan-outs.
-func (c *controller) forget(kept int) {
-	for len(c.fanOuts) > kept {
-		oldest := c.lastRun
-		for tick := range c.fanOuts {
-			if tick.Before(oldest) {
-				oldest = tick
+func TestLoadZone(t *testing.T) {
+	for range 2 {
+		if zone, err := LoadZone("America/New_York"); err != nil || zone.String() != "America/New_York" {
+			t.Errorf("got %v, %v", zone, err)
+		}
+		for _, name := range []string{"", "Local", "Europe/Nowhere", "../UTC"} {
+			if zone, err := LoadZone(name); err == nil {
+				t.Errorf("%q is %v", name, zone)
 			}
 		}
-		delete(c.fanOuts, oldest)
 	}
 }

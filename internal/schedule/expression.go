@@ -12,15 +12,15 @@ const (
 
 // Expression is a cron expression. The zero value has no ticks.
 type Expression struct {
-	// What matches, value v as bit v.
+	// The values that match. Value v is bit v.
 	minutes, hours, days, months, weekdays uint64
-	// eitherDay: day of month and day of week are both restricted, and one of them is enough.
+	// eitherDay means that day of month and day of week are both restricted, so that one of them must match.
 	eitherDay bool
-	// interval: minutes or hours were written with a wildcard or a step.
+	// interval means that minutes or hours were written with a wildcard or a step.
 	interval bool
 }
 
-// OncePerDay says whether there is at most one tick a day, as timeZoneFrom: Tenant needs it.
+// OncePerDay says whether there is at most one tick a day, as timeZoneFrom: Tenant requires.
 func (e Expression) OncePerDay() bool {
 	return e.perDay() <= 1
 }
@@ -30,8 +30,8 @@ func (e Expression) perDay() int64 {
 	return int64(bits.OnesCount64(e.minutes) * bits.OnesCount64(e.hours))
 }
 
-// countMinutes counts the civil minutes that match in [from, to). Civil minutes and days are numbered from the first of
-// 1970 as if the clock had never changed.
+// countMinutes counts the civil minutes in [from, to) that match. Civil minutes and days are counted from the start of 1970
+// as if the clock never changed.
 func (e Expression) countMinutes(from, to int64) int64 {
 	if from >= to {
 		return 0
@@ -47,7 +47,7 @@ func (e Expression) countMinutes(from, to int64) int64 {
 	return n
 }
 
-// countInDay counts the minutes that match before a minute of the day.
+// countInDay counts the minutes of a day that match and come before a minute.
 func (e Expression) countInDay(before int64) int64 {
 	hour, minute := before/60, before%60
 	n := bits.OnesCount64(e.hours&below(hour)) * bits.OnesCount64(e.minutes)
@@ -57,7 +57,7 @@ func (e Expression) countInDay(before int64) int64 {
 	return int64(n)
 }
 
-// firstMinute returns the first civil minute that matches in [from, to).
+// firstMinute returns the first civil minute in [from, to) that matches.
 func (e Expression) firstMinute(from, to int64) (int64, bool) {
 	if from >= to {
 		return 0, false
@@ -78,7 +78,7 @@ func (e Expression) firstMinute(from, to int64) (int64, bool) {
 	return minute, minute < to
 }
 
-// firstInDay returns the first minute of the day that matches, not before from.
+// firstInDay returns the first minute of a day that matches and is not before from.
 func (e Expression) firstInDay(from int64) (int64, bool) {
 	hour, minute := from/60, from%60
 	if rest := e.minutes &^ below(minute); rest != 0 && e.hours&(1<<hour) != 0 {
@@ -91,7 +91,7 @@ func (e Expression) firstInDay(from int64) (int64, bool) {
 	return int64(bits.TrailingZeros64(hours)*60 + bits.TrailingZeros64(e.minutes)), true
 }
 
-// countDays counts the days that match in [from, to).
+// countDays counts the days in [from, to) that match.
 func (e Expression) countDays(from, to int64) int64 {
 	var n int
 	for from < to {
@@ -103,7 +103,7 @@ func (e Expression) countDays(from, to int64) int64 {
 	return int64(n)
 }
 
-// firstDay returns the first day that matches in [from, to).
+// firstDay returns the first day in [from, to) that matches.
 func (e Expression) firstDay(from, to int64) (int64, bool) {
 	for from < to {
 		first, next, days := e.month(from)
@@ -116,8 +116,8 @@ func (e Expression) firstDay(from, to int64) (int64, bool) {
 	return 0, false
 }
 
-// month returns the first day of the month that a day is in, that of the next month, and the days of it that match: the
-// first of the month as bit 0.
+// month returns the first day of the month of a day, the first day of the next month, and the days of the month that match:
+// the first day is bit 0.
 func (e Expression) month(day int64) (first, next int64, days uint64) {
 	year, month, dayOfMonth := time.Unix(day*secondsPerDay, 0).UTC().Date()
 	first = day - int64(dayOfMonth-1)
@@ -125,7 +125,7 @@ func (e Expression) month(day int64) (first, next int64, days uint64) {
 	if e.months&(1<<month) == 0 {
 		return first, first + length, 0
 	}
-	// The first of 1970 was a Thursday.
+	// The first day of 1970 was a Thursday.
 	weekday := floorMod(first+int64(time.Thursday), 7)
 	week := (e.weekdays>>weekday | e.weekdays<<(7-weekday)) & below(7)
 	weekdays := week * (1 | 1<<7 | 1<<14 | 1<<21 | 1<<28)
@@ -138,20 +138,22 @@ func (e Expression) month(day int64) (first, next int64, days uint64) {
 	return first, first + length, days & below(length)
 }
 
-// below is the set of all values less than n.
+// below returns the set of all values less than n.
 func below(n int64) uint64 {
 	return 1<<n - 1
 }
 
+// floorDiv divides and rounds down, also below zero.
 func floorDiv(a, b int64) int64 {
 	return (a - floorMod(a, b)) / b
 }
 
+// floorMod is the remainder of floorDiv. It is never negative.
 func floorMod(a, b int64) int64 {
 	return (a%b + b) % b
 }
 
-// minuteFrom is the first civil minute that does not begin before a civil second.
+// minuteFrom returns the first civil minute that does not begin before a civil second.
 func minuteFrom(second int64) int64 {
 	return floorDiv(second+59, 60)
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// FanOut is what a tick of a schedule makes, beside others until the newest of them.
+// FanOut returns the fan-out of a tick of a schedule. Newest is the newest tick whose fan-out is created together with it:
+// later than the tick when missed ticks are caught up, and the tick itself otherwise.
 func FanOut(ts *v1alpha1.TenantSchedule, tick, newest time.Time) *v1alpha1.TenantFanOut {
 	fanOut := &v1alpha1.TenantFanOut{
 		ObjectMeta: metav1.ObjectMeta{
@@ -40,8 +41,8 @@ func FanOut(ts *v1alpha1.TenantSchedule, tick, newest time.Time) *v1alpha1.Tenan
 	return fanOut
 }
 
-// SupersededAfter is the tick after which a later one ends what still waits of a fan-out of a schedule: its own, or the
-// newest of those that were made up for with it.
+// SupersededAfter returns the tick after which a later tick supersedes the fan-out of a tick. It is the newest tick whose
+// fan-out was created together with this one, or its own tick when there is none.
 func SupersededAfter(fanOut *v1alpha1.TenantFanOut, tick time.Time) time.Time {
 	if newest, err := time.Parse(time.RFC3339, fanOut.Annotations[v1alpha1.AnnotationCaughtUpTo]); err == nil {
 		return later(tick, newest)

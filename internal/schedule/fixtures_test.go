@@ -9,7 +9,7 @@ import (
 	_ "time/tzdata" // the same zones on every machine
 )
 
-// mustParse is for expressions that are known to be right.
+// mustParse parses an expression that is valid.
 func mustParse(t testing.TB, expression string) Expression {
 	t.Helper()
 	e, err := Parse(expression)
@@ -29,14 +29,14 @@ func zone(t testing.TB, name string) *time.Location {
 	return loaded
 }
 
-// clockChange is when a clock begins to show so much more than UTC.
+// clockChange is when the clock of a zone is set, and how much it is ahead of UTC from then on.
 type clockChange struct {
 	at     time.Time
 	offset time.Duration
 }
 
-// madeUpZone is a time zone as there never was one, in the first version of the format of RFC 8536.
-func madeUpZone(t testing.TB, offset time.Duration, changes ...clockChange) *time.Location {
+// inventedZone returns a time zone that does not exist. It is written in the first version of the format of RFC 8536.
+func inventedZone(t testing.TB, offset time.Duration, changes ...clockChange) *time.Location {
 	t.Helper()
 	var when, which, kinds []byte
 	for i, c := range append([]clockChange{{offset: offset}}, changes...) {
@@ -50,14 +50,14 @@ func madeUpZone(t testing.TB, offset time.Duration, changes ...clockChange) *tim
 	for _, count := range []int{0, 0, 0, len(changes), len(changes) + 1, 2} {
 		data = binary.BigEndian.AppendUint32(data, uint32(count))
 	}
-	clock, err := time.LoadLocationFromTZData(fmt.Sprintf("made up: %s, then %v", offset, changes), slices.Concat(data, when, which, kinds, []byte("X\x00")))
+	clock, err := time.LoadLocationFromTZData(fmt.Sprintf("invented: %s, then %v", offset, changes), slices.Concat(data, when, which, kinds, []byte("X\x00")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return clock
 }
 
-// at reads a time such as 2026-03-08 07:00, in UTC. Seconds may follow.
+// at parses a time such as 2026-03-08 07:00, in UTC. Seconds may follow.
 func at(t testing.TB, text string) time.Time {
 	t.Helper()
 	if text == "" {
@@ -72,6 +72,16 @@ func at(t testing.TB, text string) time.Time {
 		t.Fatal(err)
 	}
 	return read
+}
+
+// countTicks counts the ticks in (after, until].
+func countTicks(e Expression, after, until time.Time, clock *time.Location) int64 {
+	return e.count(orUTC(clock), unixAfter(after), unixAfter(until))
+}
+
+// newestTicks returns the last ticks in (after, until], at most n, oldest first.
+func newestTicks(e Expression, n int, after, until time.Time, clock *time.Location) []time.Time {
+	return e.newest(orUTC(clock), n, unixAfter(after), unixAfter(until))
 }
 
 func allAt(t testing.TB, texts ...string) []time.Time {

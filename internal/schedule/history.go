@@ -8,43 +8,46 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
 const (
-	// mostActive is how many active fan-outs a status lists.
-	mostActive = 100
-	// keptByDefault is how many fan-outs are kept of those that succeeded, and of those that did not.
-	keptByDefault = 3
+	// maxActive is how many active fan-outs a status lists.
+	maxActive = 100
+	// defaultHistoryLimit is how many fan-outs are kept of those that succeeded, and of those that did not, when the spec
+	// does not say so.
+	defaultHistoryLimit = 3
 )
 
-// Run is a fan-out that a tick made.
+// Run is the fan-out of a tick.
 type Run struct {
 	Name string
 	UID  types.UID
 	Tick time.Time
-	// Succeeded is the fan-out's condition: True or False when it has ended.
+	// Succeeded is the fan-out's condition Succeeded, the zero value when it has none. It is True or False when the fan-out
+	// has ended.
 	Succeeded metav1.Condition
-	// CompletionTime is when it ended. Zero before.
+	// CompletionTime is when the fan-out ended. It is zero before.
 	CompletionTime time.Time
 }
 
-// HasEnded says whether every tenant has an outcome.
+// HasEnded says whether the fan-out has ended: every tenant has an outcome.
 func (r Run) HasEnded() bool {
 	return r.Succeeded.Status == metav1.ConditionTrue || r.Succeeded.Status == metav1.ConditionFalse
 }
 
-// RunOf returns what there is to know of a schedule's fan-out. It is false for one that no tick made.
+// RunOf returns the run that a fan-out of a schedule is. It returns false for a fan-out that is not named for a tick.
 func RunOf(ts *v1alpha1.TenantSchedule, fanOut *v1alpha1.TenantFanOut) (Run, bool) {
 	tick, ok := NamedTick(ts.Name, fanOut.Name)
 	if !ok {
 		return Run{}, false
 	}
-	// The name tells the minute. A tick that a change of the clock moved may lie within it.
-	written, err := time.Parse(time.RFC3339, fanOut.Annotations[v1alpha1.AnnotationScheduledTime])
-	if err == nil && minuteOf(written) == minuteOf(tick) {
-		tick = written.UTC()
+	// The name has the minute only. After a change of the clock a tick may be within a minute.
+	annotated, err := time.Parse(time.RFC3339, fanOut.Annotations[v1alpha1.AnnotationScheduledTime])
+	if err == nil && minuteOf(annotated) == minuteOf(tick) {
+		tick = annotated.UTC()
 	}
 	run := Run{Name: fanOut.Name, UID: fanOut.UID, Tick: tick, CompletionTime: timeOf(fanOut.Status.CompletionTime)}
 	for _, c := range fanOut.Status.Conditions {
@@ -55,16 +58,16 @@ func RunOf(ts *v1alpha1.TenantSchedule, fanOut *v1alpha1.TenantFanOut) (Run, boo
 	return run, true
 }
 
-// LastScheduled is the newest tick that made a fan-out. A clock that was ahead may have written one that lies in the
-// future: the newest that does not is put in its place.
+// LastScheduled returns the value of status.lastScheduleTime: the newest tick that has a fan-out. The value before may be
+// in the future, when a clock that was ahead wrote it; the newest tick that is not in the future replaces it then.
 func LastScheduled(before *metav1.Time, runs []Run, now time.Time) time.Time {
-	soon := now.Add(OnTimeFor)
+	newest := now.Add(maxClockSkew)
 	last := timeOf(before)
-	if last.After(soon) {
+	if last.After(newest) {
 		last = time.Time{}
 	}
 	for _, run := range runs {
-		if !run.Tick.After(soon) {
+		if !run.Tick.After(newest) {
 			last = later(last, run.Tick)
 		}
 	}
@@ -74,7 +77,7 @@ func LastScheduled(before *metav1.Time, runs []Run, now time.Time) time.Time {
 	return last
 }
 
-// LastSuccess is when a fan-out last succeeded.
+// LastSuccess returns the value of status.lastSuccessfulTime: when a fan-out last succeeded. It is zero when none has.
 func LastSuccess(before *metav1.Time, runs []Run) time.Time {
 	last := timeOf(before)
 	for _, run := range runs {
@@ -85,7 +88,7 @@ func LastSuccess(before *metav1.Time, runs []Run) time.Time {
 	return last
 }
 
-// Active lists the fan-outs that have not ended, the newest if there are too many.
+// Active lists the fan-outs that have not ended, sorted by name. Of more than a hundred it lists the newest.
 func Active(runs []Run) []v1alpha1.LocalReference {
 	var names []v1alpha1.LocalReference
 	for _, run := range byTick(runs) {
@@ -93,27 +96,28 @@ func Active(runs []Run) []v1alpha1.LocalReference {
 			names = append(names, v1alpha1.LocalReference{Name: run.Name})
 		}
 	}
-	names = names[max(0, len(names)-mostActive):]
+	names = names[max(0, len(names)-maxActive):]
 	slices.SortFunc(names, func(a, b v1alpha1.LocalReference) int { return cmp.Compare(a.Name, b.Name) })
 	return names
 }
 
-// LastRun is the condition LastRunSucceeded: the result of the newest fan-out that has ended. It stands until a newer one
-// ends, also when the fan-out is gone; that is why its message starts with the fan-out's name.
+// LastRun returns the condition LastRunSucceeded: the result of the newest fan-out that has ended. It is kept until a newer
+// one ends, even when the fan-out is deleted. So that the tick is known then, the message begins with the fan-out's name.
+// Before is the condition before, nil when there is none; ranEver says whether any tick had a fan-out.
 func LastRun(schedule string, before *metav1.Condition, runs []Run, ranEver bool) metav1.Condition {
 	runs = byTick(runs)
 	ended := slices.DeleteFunc(slices.Clone(runs), func(r Run) bool { return !r.HasEnded() })
-	stands := before != nil && (before.Status == metav1.ConditionTrue || before.Status == metav1.ConditionFalse)
+	hasResult := before != nil && (before.Status == metav1.ConditionTrue || before.Status == metav1.ConditionFalse)
 	if len(ended) > 0 {
 		newest := ended[len(ended)-1]
-		if !stands || !newest.Tick.Before(toldOf(schedule, before.Message)) {
+		if !hasResult || !newest.Tick.Before(reportedTick(schedule, before.Message)) {
 			result := newest.Succeeded
 			return metav1.Condition{Status: result.Status, Reason: result.Reason, Message: newest.Name + ": " + result.Message}
 		}
 	}
 	unknown := metav1.Condition{Status: metav1.ConditionUnknown}
 	switch {
-	case stands:
+	case hasResult:
 		return *before
 	case len(runs) > 0:
 		unknown.Reason, unknown.Message = v1alpha1.ReasonRunning, "its first fan-out has not ended yet"
@@ -125,25 +129,19 @@ func LastRun(schedule string, before *metav1.Condition, runs []Run, ranEver bool
 	return unknown
 }
 
-// toldOf is the minute of the tick whose result a message tells.
-func toldOf(schedule, message string) time.Time {
+// reportedTick returns the minute of the tick whose result is in a message of LastRun. It is zero when there is none.
+func reportedTick(schedule, message string) time.Time {
 	name, _, _ := strings.Cut(message, ":")
 	tick, _ := NamedTick(schedule, name)
 	return tick
 }
 
-// Surplus are the fan-outs that have ended beyond the newest that are kept, of those until a tick: what comes after has not
-// been written down, and would be made again.
+// Surplus returns the fan-outs that have ended and are beyond the history limits, newest first. It leaves out those after
+// the tick until: the status does not have them yet, so they would be created again.
 func Surplus(spec *v1alpha1.TenantScheduleSpec, runs []Run, until time.Time) []Run {
-	left := map[metav1.ConditionStatus]int{
-		metav1.ConditionTrue:  keptByDefault,
-		metav1.ConditionFalse: keptByDefault,
-	}
-	if spec.SuccessfulFanOutsHistoryLimit != nil {
-		left[metav1.ConditionTrue] = int(*spec.SuccessfulFanOutsHistoryLimit)
-	}
-	if spec.FailedFanOutsHistoryLimit != nil {
-		left[metav1.ConditionFalse] = int(*spec.FailedFanOutsHistoryLimit)
+	left := map[metav1.ConditionStatus]int32{
+		metav1.ConditionTrue:  ptr.Deref(spec.SuccessfulFanOutsHistoryLimit, defaultHistoryLimit),
+		metav1.ConditionFalse: ptr.Deref(spec.FailedFanOutsHistoryLimit, defaultHistoryLimit),
 	}
 	var surplus []Run
 	for _, run := range slices.Backward(byTick(runs)) {
@@ -158,7 +156,7 @@ func Surplus(spec *v1alpha1.TenantScheduleSpec, runs []Run, until time.Time) []R
 	return surplus
 }
 
-// byTick sorts runs, oldest first.
+// byTick returns the runs sorted by their ticks, oldest first.
 func byTick(runs []Run) []Run {
 	return slices.SortedFunc(slices.Values(runs), func(a, b Run) int { return a.Tick.Compare(b.Tick) })
 }

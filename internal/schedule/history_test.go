@@ -13,12 +13,12 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// runsOf are fan-outs of the schedule s at hours of a day: `-` has not ended, `+` succeeded, `!` did not. They come in no
-// particular order.
-func runsOf(t *testing.T, story string) []Run {
+// runsOf returns fan-outs of the schedule s, one for each hour of a day: `-` has not ended, `+` succeeded, `!` did not
+// succeed, and a space is none. They are not sorted.
+func runsOf(t *testing.T, states string) []Run {
 	t.Helper()
 	var runs []Run
-	for hour, what := range story {
+	for hour, what := range states {
 		tick := at(t, "2026-08-03 00:00").Add(time.Duration(hour) * time.Hour)
 		run := Run{Name: TickName("s", tick), Tick: tick, Succeeded: metav1.Condition{Status: metav1.ConditionUnknown}}
 		switch what {
@@ -47,22 +47,22 @@ func hoursOf(runs []Run) (hours []int) {
 
 func TestSurplus(t *testing.T) {
 	for name, tc := range map[string]struct {
-		story             string
+		states            string
 		successes, others *int32
 		until             string
 		want              []int
 	}{
-		"none":                     {"", nil, nil, "23:00", nil},
-		"three of each by default": {"++++!!!!", nil, nil, "23:00", []int{0, 4}},
-		"each its own limit":       {"+!+!+!", new(int32(1)), new(int32(2)), "23:00", []int{0, 1, 2}},
-		"none is kept":             {"+!", new(int32(0)), new(int32(0)), "23:00", []int{0, 1}},
-		"what goes on stays":       {"---+", new(int32(0)), new(int32(0)), "23:00", []int{3}},
-		"not what is not written":  {"+++", new(int32(0)), nil, "01:00", []int{0, 1}},
-		"by tick":                  {"+++", new(int32(2)), nil, "23:00", []int{0}},
+		"none":                           {"", nil, nil, "23:00", nil},
+		"three of each by default":       {"++++!!!!", nil, nil, "23:00", []int{0, 4}},
+		"each its own limit":             {"+!+!+!", new(int32(1)), new(int32(2)), "23:00", []int{0, 1, 2}},
+		"none is kept":                   {"+!", new(int32(0)), new(int32(0)), "23:00", []int{0, 1}},
+		"one that has not ended is kept": {"---+", new(int32(0)), new(int32(0)), "23:00", []int{3}},
+		"one after the last scheduled tick is kept": {"+++", new(int32(0)), nil, "01:00", []int{0, 1}},
+		"by tick": {"+++", new(int32(2)), nil, "23:00", []int{0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := &v1alpha1.TenantScheduleSpec{SuccessfulFanOutsHistoryLimit: tc.successes, FailedFanOutsHistoryLimit: tc.others}
-			got := hoursOf(Surplus(spec, runsOf(t, tc.story), at(t, "2026-08-03 "+tc.until)))
+			got := hoursOf(Surplus(spec, runsOf(t, tc.states), at(t, "2026-08-03 "+tc.until)))
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -83,35 +83,35 @@ func TestLastRun(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		before  metav1.Condition
-		story   string
+		states  string
 		ranEver bool
 		want    metav1.Condition
 	}{
-		"never":                             {metav1.Condition{}, "", false, unknown(v1alpha1.ReasonNeverRun)},
-		"the first goes on":                 {unknown(v1alpha1.ReasonNeverRun), "-", true, unknown(v1alpha1.ReasonRunning)},
-		"the first is gone":                 {unknown(v1alpha1.ReasonRunning), "", true, unknown(v1alpha1.ReasonDeleted)},
-		"the first has ended":               {unknown(v1alpha1.ReasonRunning), "+", true, succeeded(0)},
-		"it stands while the next goes on":  {succeeded(0), "+-", true, succeeded(0)},
-		"the next has ended":                {succeeded(0), "+!", true, failed(1)},
-		"it stands when it is gone":         {failed(1), "", true, failed(1)},
-		"it stands when the older is left":  {failed(1), "+", true, failed(1)},
-		"an older one ends after the newer": {failed(1), "+!", true, failed(1)},
-		"an older one ended last":           {succeeded(2), "!", true, succeeded(2)},
-		"the newest of many":                {metav1.Condition{}, "!+!+--", true, succeeded(3)},
-		"the same one says more":            {metav1.Condition{Status: metav1.ConditionFalse, Reason: "Old", Message: TickName("s", at(t, "2026-08-03 01:00")) + ": old"}, "+!", true, failed(1)},
-		"a message of somebody else":        {metav1.Condition{Status: metav1.ConditionFalse, Reason: "Old", Message: "unreadable"}, "+", true, succeeded(0)},
+		"never":                   {metav1.Condition{}, "", false, unknown(v1alpha1.ReasonNeverRun)},
+		"the first has not ended": {unknown(v1alpha1.ReasonNeverRun), "-", true, unknown(v1alpha1.ReasonRunning)},
+		"the first was deleted":   {unknown(v1alpha1.ReasonRunning), "", true, unknown(v1alpha1.ReasonDeleted)},
+		"the first has ended":     {unknown(v1alpha1.ReasonRunning), "+", true, succeeded(0)},
+		"the result is kept while the next has not ended":       {succeeded(0), "+-", true, succeeded(0)},
+		"the next has ended":                                    {succeeded(0), "+!", true, failed(1)},
+		"the result is kept when the fan-out is deleted":        {failed(1), "", true, failed(1)},
+		"the result is kept when only an older fan-out is left": {failed(1), "+", true, failed(1)},
+		"an older one ends after the newer":                     {failed(1), "+!", true, failed(1)},
+		"an older one ended last":                               {succeeded(2), "!", true, succeeded(2)},
+		"the newest of many":                                    {metav1.Condition{}, "!+!+--", true, succeeded(3)},
+		"the same one has another message":                      {metav1.Condition{Status: metav1.ConditionFalse, Reason: "Old", Message: TickName("s", at(t, "2026-08-03 01:00")) + ": old"}, "+!", true, failed(1)},
+		"a message of another form":                             {metav1.Condition{Status: metav1.ConditionFalse, Reason: "Old", Message: "unreadable"}, "+", true, succeeded(0)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := &tc.before
 			if tc.before.Status == "" {
 				before = nil
 			}
-			got := LastRun("s", before, runsOf(t, tc.story), tc.ranEver)
+			got := LastRun("s", before, runsOf(t, tc.states), tc.ranEver)
 			var ignore cmp.Options
 			if tc.want.Status == metav1.ConditionUnknown {
 				ignore = cmp.Options{cmpopts.IgnoreFields(metav1.Condition{}, "Message")}
 				if got.Message == "" {
-					t.Error("it says nothing")
+					t.Error("it has no message")
 				}
 			}
 			if diff := cmp.Diff(tc.want, got, ignore); diff != "" {
@@ -123,18 +123,18 @@ func TestLastRun(t *testing.T) {
 
 func TestLastScheduled(t *testing.T) {
 	for name, tc := range map[string]struct {
-		before, story, want string
+		before, states, want string
 	}{
-		"never":                               {"", "", ""},
-		"the first":                           {"", "+", "2026-08-03 00:00"},
-		"the newest":                          {"2026-08-03 00:00", "+-!", "2026-08-03 02:00"},
-		"it stays when fan-outs are gone":     {"2026-08-03 02:00", "+", "2026-08-03 02:00"},
-		"a clock was ahead":                   {"2026-08-04 02:00", "+-", "2026-08-03 01:00"},
-		"a clock was ahead, nothing is known": {"2026-08-04 02:00", "", "2026-08-04 02:00"},
-		"a fan-out of the future":             {"2026-08-03 01:00", "+-++++++-", "2026-08-03 05:00"},
+		"never":                                {"", "", ""},
+		"the first":                            {"", "+", "2026-08-03 00:00"},
+		"the newest":                           {"2026-08-03 00:00", "+-!", "2026-08-03 02:00"},
+		"it is kept when fan-outs are deleted": {"2026-08-03 02:00", "+", "2026-08-03 02:00"},
+		"a clock was ahead":                    {"2026-08-04 02:00", "+-", "2026-08-03 01:00"},
+		"a clock was ahead, nothing is known":  {"2026-08-04 02:00", "", "2026-08-04 02:00"},
+		"a fan-out of the future":              {"2026-08-03 01:00", "+-++++++-", "2026-08-03 05:00"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := LastScheduled(metaTime(t, tc.before), runsOf(t, tc.story), at(t, "2026-08-03 05:00"))
+			got := LastScheduled(metaTime(t, tc.before), runsOf(t, tc.states), at(t, "2026-08-03 05:00"))
 			if !got.Equal(at(t, tc.want)) {
 				t.Errorf("got %s, want %s", got, tc.want)
 			}
@@ -144,14 +144,14 @@ func TestLastScheduled(t *testing.T) {
 
 func TestLastSuccess(t *testing.T) {
 	for name, tc := range map[string]struct {
-		before, story, want string
+		before, states, want string
 	}{
-		"never":                  {"", "-!", ""},
-		"the newest":             {"2026-08-03 00:10", "++!", "2026-08-03 01:10"},
-		"it stays when all fail": {"2026-08-03 00:10", " !", "2026-08-03 00:10"},
+		"never":                    {"", "-!", ""},
+		"the newest":               {"2026-08-03 00:10", "++!", "2026-08-03 01:10"},
+		"it is kept when all fail": {"2026-08-03 00:10", " !", "2026-08-03 00:10"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := LastSuccess(metaTime(t, tc.before), runsOf(t, tc.story)); !got.Equal(at(t, tc.want)) {
+			if got := LastSuccess(metaTime(t, tc.before), runsOf(t, tc.states)); !got.Equal(at(t, tc.want)) {
 				t.Errorf("got %s, want %s", got, tc.want)
 			}
 		})
@@ -181,15 +181,15 @@ func TestRunOf(t *testing.T) {
 		change func(*v1alpha1.TenantFanOut)
 		want   time.Time
 	}{
-		"as it was made":  {func(*v1alpha1.TenantFanOut) {}, tick},
-		"of another name": {func(f *v1alpha1.TenantFanOut) { f.Name = "s-retry" }, time.Time{}},
+		"as it was created": {func(*v1alpha1.TenantFanOut) {}, tick},
+		"of another name":   {func(f *v1alpha1.TenantFanOut) { f.Name = "s-retry" }, time.Time{}},
 		"a tick within the minute": {func(f *v1alpha1.TenantFanOut) {
 			f.Annotations[v1alpha1.AnnotationScheduledTime] = "2026-08-03T10:00:32Z"
 		}, tick.Add(32 * time.Second)},
-		"an annotation that lies": {func(f *v1alpha1.TenantFanOut) {
+		"an annotation of another minute": {func(f *v1alpha1.TenantFanOut) {
 			f.Annotations[v1alpha1.AnnotationScheduledTime] = "2026-08-04T10:00:00Z"
 		}, tick},
-		"an annotation that is none": {func(f *v1alpha1.TenantFanOut) { f.Annotations = nil }, tick},
+		"no annotation": {func(f *v1alpha1.TenantFanOut) { f.Annotations = nil }, tick},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fanOut := FanOut(ts, tick, tick)
@@ -231,7 +231,7 @@ func TestFanOut(t *testing.T) {
 	}
 }
 
-// A missed tick that is made up for with newer ones is not superseded by them, and by a later one it is.
+// A missed tick that is caught up together with newer ones is not superseded by these. A later one supersedes it.
 func TestSupersededAfter(t *testing.T) {
 	ts := &v1alpha1.TenantSchedule{ObjectMeta: metav1.ObjectMeta{Name: "nightly"}}
 	tick := time.Date(2026, 8, 3, 8, 0, 0, 0, time.UTC)

@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// TickName is the name of the fan-out that a tick of a schedule makes.
+// TickName returns the name of the fan-out of a tick of a schedule: the schedule's name and the tick in minutes since 1970.
 func TickName(schedule string, tick time.Time) string {
 	return schedule + "-" + strconv.FormatInt(minuteOf(tick), 10)
 }
 
-// NamedTick returns the tick that a fan-out of a schedule is named for. It is false for a name that TickName does not make.
+// NamedTick returns the tick in the name of a schedule's fan-out. It returns false for a name that TickName does not
+// return.
 func NamedTick(schedule, fanOut string) (time.Time, bool) {
 	text, ok := strings.CutPrefix(fanOut, schedule+"-")
 	if !ok {

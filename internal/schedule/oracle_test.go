@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// zones of every kind: with and without daylight saving, north and south, at midnight, by half an hour and by two hours,
-// below zero in winter, for Ramadan, off the hour, and across the date line.
+// zones are of every kind: with and without daylight saving, north and south, with changes at midnight, by half an hour and
+// by two hours, negative in winter, for Ramadan, with an offset of minutes, and across the date line.
 var zones = []string{
 	"UTC", "America/New_York", "America/Los_Angeles", "America/St_Johns", "America/Sao_Paulo", "America/Havana", "America/Nuuk",
 	"America/Caracas", "America/Asuncion", "America/Santiago", "America/Scoresbysund", "Europe/London", "Europe/Dublin",
@@ -24,7 +24,7 @@ var zones = []string{
 	"Pacific/Kwajalein", "Pacific/Norfolk", "Pacific/Pago_Pago", "Etc/GMT+12",
 }
 
-// TestAgainstOracle holds what is computed against what somebody sees who looks at the clock every minute.
+// The ticks are those that a second implementation finds, which reads the clock every minute.
 func TestAgainstOracle(t *testing.T) {
 	windows := 120
 	if testing.Short() {
@@ -39,7 +39,7 @@ func TestAgainstOracle(t *testing.T) {
 			text, match := anyExpression(random)
 			e, err := Parse(text)
 			if err != nil {
-				continue // a date that never comes
+				continue // The date never comes.
 			}
 			want := w.ticks(match)
 			ticks += len(want)
@@ -50,10 +50,10 @@ func TestAgainstOracle(t *testing.T) {
 			newest := want[max(0, len(want)-n):]
 
 			where := fmt.Sprintf("%s in %s after %s until %s", text, w.clock, after.UTC(), until.UTC())
-			if got := e.Count(after, until, w.clock); got != int64(len(want)) {
+			if got := countTicks(e, after, until, w.clock); got != int64(len(want)) {
 				t.Errorf("%s: %d ticks, want %d", where, got, len(want))
 			}
-			if diff := cmp.Diff(texts(newest), texts(e.Newest(n, after, until, w.clock))); diff != "" {
+			if diff := cmp.Diff(texts(newest), texts(newestTicks(e, n, after, until, w.clock))); diff != "" {
 				t.Errorf("%s: the newest %d (-want +got):\n%s", where, n, diff)
 			}
 			next := e.Next(after, w.clock)
@@ -63,11 +63,11 @@ func TestAgainstOracle(t *testing.T) {
 		}
 	}
 	if gaps < windows/5 || folds < windows/5 || ticks < 1000*windows {
-		t.Errorf("%d gaps, %d folds and %d ticks show little", gaps, folds, ticks)
+		t.Errorf("%d gaps, %d folds and %d ticks are too few", gaps, folds, ticks)
 	}
 }
 
-// TestCountOfYears is the same over more than a year, for few.
+// The same over more than a year, for few zones and expressions.
 func TestCountOfYears(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for _, name := range []string{"Africa/Casablanca", "Pacific/Apia"} {
@@ -75,7 +75,7 @@ func TestCountOfYears(t *testing.T) {
 		for range 6 {
 			text, match := anyExpression(random)
 			if e, err := Parse(text); err == nil {
-				if got, want := e.Count(w.begin.Add(-1), w.end, w.clock), int64(len(w.ticks(match))); got != want {
+				if got, want := countTicks(e, w.begin.Add(-1), w.end, w.clock), int64(len(w.ticks(match))); got != want {
 					t.Errorf("%s in %s: %d ticks, want %d", text, name, got, want)
 				}
 			}
@@ -83,11 +83,11 @@ func TestCountOfYears(t *testing.T) {
 	}
 }
 
-// window is what a clock showed each minute.
+// window has the civil times that a clock showed in each minute.
 type window struct {
 	clock *time.Location
-	// Ticks are asked for in [begin, end]; minutes start two days before, for what the clock had shown already, and go on
-	// for two days, for what comes within a gap's length after a gap.
+	// begin and end are the first and the last instant in which ticks are searched. The minutes begin two days before, for
+	// civil times that were shown before, and end two days after, for ticks within a gap's length after the gap.
 	begin, end  time.Time
 	minutes     []shown
 	gaps, folds int
@@ -99,7 +99,7 @@ type shown struct {
 	civil time.Time
 }
 
-// watch looks at a clock for a week, most often one in which it changes.
+// watch reads a random clock for a week, in most cases one in which it changes.
 func watch(t *testing.T, random *rand.Rand) window {
 	if random.IntN(4) == 0 {
 		start := time.Date(2030, 5, 1, 0, 0, 0, 0, time.UTC)
@@ -118,7 +118,7 @@ func watch(t *testing.T, random *rand.Rand) window {
 	}
 }
 
-// anyZone makes up a time zone whose clock changes a few times within a week.
+// anyZone invents a time zone whose clock changes a few times within a week.
 func anyZone(t *testing.T, random *rand.Rand, start time.Time) *time.Location {
 	offset := func() time.Duration {
 		if random.IntN(2) == 0 {
@@ -131,7 +131,7 @@ func anyZone(t *testing.T, random *rand.Rand, start time.Time) *time.Location {
 		start = start.Add(time.Duration(1+random.IntN([]int{5, 120, 1440, 4000}[random.IntN(4)])) * time.Minute)
 		changes = append(changes, clockChange{start, offset()})
 	}
-	return madeUpZone(t, offset(), changes...)
+	return inventedZone(t, offset(), changes...)
 }
 
 func watchFrom(begin time.Time, days int, clock *time.Location) window {
@@ -166,10 +166,10 @@ func changesIn(year int, clock *time.Location) []time.Time {
 	return changes
 }
 
-// ticks are those of a window, found as the package's documentation says and with nothing of its code.
+// ticks returns the ticks in a window. It does what the package's documentation says, and uses no code of the package.
 func (w window) ticks(match matcher) []time.Time {
 	found := map[time.Time]bool{}
-	next := w.minutes[0].civil // what the clock has not shown yet
+	next := w.minutes[0].civil // the first civil time that the clock has not shown yet
 	for i, m := range w.minutes {
 		if m.civil.After(next) {
 			lost := false
@@ -197,7 +197,7 @@ func (w window) ticks(match matcher) []time.Time {
 	return ticks
 }
 
-// firesWithin says whether the clock shows a time that matches for so long from a minute on, before it changes again.
+// firesWithin says whether the clock shows a matching time within a length from a minute on, before it changes again.
 func (w window) firesWithin(length time.Duration, i int, match matcher) bool {
 	for j := i; j < len(w.minutes) && w.minutes[j].instant.Before(w.minutes[i].instant.Add(length)); j++ {
 		if w.minutes[j].civil.Sub(w.minutes[i].civil) != w.minutes[j].instant.Sub(w.minutes[i].instant) {
@@ -210,7 +210,7 @@ func (w window) firesWithin(length time.Duration, i int, match matcher) bool {
 	return false
 }
 
-// matcher is an expression as it was made up, not as it was parsed.
+// matcher is an expression as it was invented, not as it was parsed.
 type matcher struct {
 	minutes, hours, days, months, weekdays [60]bool
 	anyDay, anyWeekday, interval           bool
@@ -227,24 +227,24 @@ func (m matcher) matches(civil time.Time) bool {
 	return day || weekday
 }
 
-// anyExpression makes up an expression that ticks often.
+// anyExpression invents an expression with many ticks.
 func anyExpression(random *rand.Rand) (string, matcher) {
 	minutes, minuteSet, a := anyField(random, 0, 59, nil, 2)
 	hours, hourSet, b := anyField(random, 0, 23, nil, 4)
 	days, daySet, anyDay := anyField(random, 1, 31, nil, 7)
-	months, monthSet, _ := anyField(random, 1, 12, monthWords, 9)
-	weekdays, weekdaySet, anyWeekday := anyField(random, 0, 6, weekdayWords, 6)
+	months, monthSet, _ := anyField(random, 1, 12, monthNames, 9)
+	weekdays, weekdaySet, anyWeekday := anyField(random, 0, 6, weekdayNames, 6)
 	text := strings.Join([]string{minutes, hours, days, months, weekdays}, " ")
 	interval := a || b || strings.Contains(minutes+hours, "/")
 	return text, matcher{minuteSet, hourSet, daySet, monthSet, weekdaySet, anyDay, anyWeekday, interval}
 }
 
-// anyField makes up a field, a wildcard so many times out of ten. It says which values are in it and whether there is a
-// wildcard with no step in it.
-func anyField(random *rand.Rand, low, top int, words []string, wildcards int) (text string, set [60]bool, open bool) {
+// anyField invents a field. Wildcards is how many of ten entries are one. It returns the values in the field, and whether
+// the field has a wildcard without a step.
+func anyField(random *rand.Rand, low, top int, names []string, wildcards int) (text string, set [60]bool, unrestricted bool) {
 	write := func(v int) string {
-		if words != nil && random.IntN(2) == 0 {
-			return words[v-low]
+		if names != nil && random.IntN(2) == 0 {
+			return names[v-low]
 		}
 		return strconv.Itoa(v)
 	}
@@ -268,11 +268,11 @@ func anyField(random *rand.Rand, low, top int, words []string, wildcards int) (t
 			step = 1 + random.IntN(top)
 			entry += "/" + strconv.Itoa(step)
 		}
-		open = open || entry[0] == '*' && step == 1
+		unrestricted = unrestricted || entry[0] == '*' && step == 1
 		for v := first; v <= last; v += step {
 			set[v] = true
 		}
 		entries = append(entries, entry)
 	}
-	return strings.Join(entries, ","), set, open
+	return strings.Join(entries, ","), set, unrestricted
 }

@@ -10,29 +10,30 @@ import (
 	"time"
 )
 
-// field is one of the five of a cron expression.
+// field is one of the five fields of a cron expression.
 type field struct {
-	name     string
-	low, top uint
-	// words that stand for numbers, the first of them for low.
-	words []string
+	name string
+	// low and high are the least and the greatest value.
+	low, high uint
+	// names stand for values, the first of them for low.
+	names []string
 }
 
 var (
-	minuteField  = field{name: "minute", low: 0, top: 59}
-	hourField    = field{name: "hour", low: 0, top: 23}
-	dayField     = field{name: "day of month", low: 1, top: 31}
-	monthField   = field{name: "month", low: 1, top: 12, words: monthWords}
-	weekdayField = field{name: "day of week", low: 0, top: 6, words: weekdayWords}
+	minuteField  = field{name: "minute", low: 0, high: 59}
+	hourField    = field{name: "hour", low: 0, high: 23}
+	dayField     = field{name: "day of month", low: 1, high: 31}
+	monthField   = field{name: "month", low: 1, high: 12, names: monthNames}
+	weekdayField = field{name: "day of week", low: 0, high: 6, names: weekdayNames}
 
-	monthWords   = []string{"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"}
-	weekdayWords = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
+	monthNames   = []string{"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"}
+	weekdayNames = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 
-	// longest that each month can be.
-	longest = [...]uint{time.January: 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
+	// monthDays is how many days each month has at most.
+	monthDays = [...]uint{time.January: 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
 )
 
-// shorthands are the expressions that have a name.
+// shorthands are the expressions that can be written as a name.
 var shorthands = map[string]string{
 	"@hourly":  "0 * * * *",
 	"@daily":   "0 0 * * *",
@@ -41,27 +42,27 @@ var shorthands = map[string]string{
 	"@yearly":  "0 0 1 1 *",
 }
 
-// Parse reads a cron expression: minute, hour, day of month, month and day of week, or @hourly, @daily, @weekly, @monthly,
-// @yearly. The error says which field to change and how, also about what admission can't see, such as a range of weekdays
-// that goes backwards. Every expression that it returns has a tick within nine years of any time.
+// Parse parses a cron expression: minute, hour, day of month, month and day of week, or @hourly, @daily, @weekly, @monthly,
+// @yearly. The error says which field to change and how. It also covers what admission does not check, such as a range of
+// weekdays that goes backwards. Every expression that Parse returns has a tick within nine years after any time.
 func Parse(expression string) (Expression, error) {
 	fields, err := split(expression)
 	if err != nil {
 		return Expression{}, err
 	}
 	var sets [5]uint64
-	var open [5]bool
+	var unrestricted [5]bool
 	for i, f := range []field{minuteField, hourField, dayField, monthField, weekdayField} {
-		if sets[i], open[i], err = f.parse(fields[i]); err != nil {
+		if sets[i], unrestricted[i], err = f.parse(fields[i]); err != nil {
 			return Expression{}, fmt.Errorf("%s %q: %w", f.name, fields[i], err)
 		}
 	}
 	e := Expression{
 		minutes: sets[0], hours: sets[1], days: sets[2], months: sets[3], weekdays: sets[4],
-		eitherDay: !open[2] && !open[4],
+		eitherDay: !unrestricted[2] && !unrestricted[4],
 		interval:  strings.ContainsAny(fields[0]+fields[1], "*/"),
 	}
-	if open[4] && !e.hasDate() {
+	if unrestricted[4] && !e.hasDate() {
 		return Expression{}, fmt.Errorf("day of month %q never comes in month %q: change one of them", fields[2], fields[3])
 	}
 	return e, nil
@@ -86,26 +87,35 @@ func split(expression string) ([]string, error) {
 		}
 		return strings.Fields(long), nil
 	case len(fields) != 5:
-		return nil, fmt.Errorf("%d fields: write five, minute, hour, day of month, month, day of week", len(fields))
+		return nil, fmt.Errorf("%s: write five, minute, hour, day of month, month, day of week", fieldCount(len(fields)))
 	}
 	return fields, nil
 }
 
-// parse reads a list. It is open when an entry lets everything through.
-func (f field) parse(list string) (set uint64, open bool, err error) {
+// fieldCount writes how many fields an expression has.
+func fieldCount(n int) string {
+	if n == 1 {
+		return "1 field"
+	}
+	return fmt.Sprintf("%d fields", n)
+}
+
+// parse parses a list. It is unrestricted when one of its entries is.
+func (f field) parse(list string) (set uint64, unrestricted bool, err error) {
 	for entry := range strings.SplitSeq(list, ",") {
 		values, all, err := f.parseEntry(entry)
 		if err != nil {
 			return 0, false, err
 		}
 		set |= values
-		open = open || all
+		unrestricted = unrestricted || all
 	}
-	return set, open, nil
+	return set, unrestricted, nil
 }
 
-// parseEntry reads `*`, `n` or `n-m`, each with or without a step. `n/step` goes on to the end.
-func (f field) parseEntry(entry string) (set uint64, open bool, err error) {
+// parseEntry parses `*`, `n` or `n-m`, each with or without a step. `n/step` means all steps from n to the greatest
+// value. The entry is unrestricted when it is `*` without a step, or with a step of 1.
+func (f field) parseEntry(entry string) (set uint64, unrestricted bool, err error) {
 	values, stepText, stepped := strings.Cut(entry, "/")
 	step := uint64(1)
 	if stepped {
@@ -113,15 +123,15 @@ func (f field) parseEntry(entry string) (set uint64, open bool, err error) {
 			return 0, false, fmt.Errorf("the step %q must be a number of at least 1", stepText)
 		}
 	}
-	first, last, open := f.low, f.top, values == "*"
-	if !open {
-		lowText, topText, ranged := strings.Cut(values, "-")
+	first, last, wildcard := f.low, f.high, values == "*"
+	if !wildcard {
+		lowText, highText, ranged := strings.Cut(values, "-")
 		if first, err = f.parseValue(lowText); err != nil {
 			return 0, false, err
 		}
 		switch {
 		case ranged:
-			if last, err = f.parseValue(topText); err != nil {
+			if last, err = f.parseValue(highText); err != nil {
 				return 0, false, err
 			}
 		case !stepped:
@@ -134,28 +144,28 @@ func (f field) parseEntry(entry string) (set uint64, open bool, err error) {
 	for v := uint64(first); v <= uint64(last); v += step {
 		set |= 1 << v
 	}
-	return set, open && step == 1, nil
+	return set, wildcard && step == 1, nil
 }
 
-// parseValue reads a number, or a word where the field has them.
+// parseValue parses a number, or a name where the field has names.
 func (f field) parseValue(text string) (uint, error) {
-	if i := slices.Index(f.words, strings.ToLower(text)); i >= 0 {
+	if i := slices.Index(f.names, strings.ToLower(text)); i >= 0 {
 		return f.low + uint(i), nil
 	}
-	allowed := fmt.Sprintf("%d to %d", f.low, f.top)
-	if len(f.words) > 0 {
-		allowed += fmt.Sprintf(" or %s to %s", f.words[0], f.words[len(f.words)-1])
+	allowed := fmt.Sprintf("%d to %d", f.low, f.high)
+	if len(f.names) > 0 {
+		allowed += fmt.Sprintf(" or %s to %s", f.names[0], f.names[len(f.names)-1])
 	}
 	v, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || v < uint64(f.low) || v > uint64(f.top) {
+	if err != nil || v < uint64(f.low) || v > uint64(f.high) {
 		return 0, fmt.Errorf("%q must be %s", text, allowed)
 	}
 	return uint(v), nil
 }
 
-// hasDate says whether there is a year in which one of the months has one of the days.
+// hasDate says whether one of the months has one of the days, in a leap year at least.
 func (e Expression) hasDate() bool {
-	for month, length := range longest {
+	for month, length := range monthDays {
 		if e.months&(1<<month) != 0 && bits.TrailingZeros64(e.days) <= int(length) {
 			return true
 		}

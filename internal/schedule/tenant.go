@@ -5,24 +5,25 @@ import (
 )
 
 const (
-	// eastmost is how far ahead of UTC the first clock of the world is, that of Kiritimati.
-	eastmost = 14 * time.Hour
-	// AroundTheWorld is how long a civil time takes from there to the last clock, twelve hours behind UTC.
-	AroundTheWorld = 26 * time.Hour
+	// maxOffset is how far the easternmost clock is ahead of UTC: that of Kiritimati.
+	maxOffset = 14 * time.Hour
+	// MaxZoneDifference is how long after the easternmost clock the westernmost one, twelve hours behind UTC, shows the same
+	// civil time.
+	MaxZoneDifference = 26 * time.Hour
 )
 
-// world is the clock on which the ticks of a schedule with timeZoneFrom: Tenant are found.
-var world = time.FixedZone("UTC+14", int(eastmost/time.Second))
+// easternmost is the zone in which the ticks of a schedule with timeZoneFrom: Tenant are found.
+var easternmost = time.FixedZone("UTC+14", int(maxOffset/time.Second))
 
-// TenantTime returns when a tick of a schedule with timeZoneFrom: Tenant comes in a zone, UTC for none: the first instant
-// at which the clock there shows the tick's civil time, or the first after a gap that it falls into. It is not before the
-// tick, and at most 26 hours after it.
+// TenantTime returns when a tick of a schedule with timeZoneFrom: Tenant comes in a zone; nil means UTC. It is the first
+// instant at which the clock of the zone shows the tick's civil time, or the first one after the gap that contains this
+// civil time. It is not before the tick, and at most MaxZoneDifference after it.
 func TenantTime(tick time.Time, zone *time.Location) time.Time {
-	civil := unix(tick) + int64(eastmost/time.Second)
+	civil := unix(tick) + int64(maxOffset/time.Second)
 	for s := range spans(orUTC(zone), unix(tick), civil+secondsPerDay) {
 		if civil < s.to {
 			return time.Unix(max(civil, s.from)-s.offset, 0).UTC()
 		}
 	}
-	return tick // A clock that is more than a day behind UTC.
+	return tick // The clock is more than a day behind UTC. There is no such zone.
 }

@@ -4,7 +4,7 @@ import (
 	"time"
 )
 
-// Next returns the first tick after a time on the clock of a zone, UTC for none. It is zero only for the zero Expression.
+// Next returns the first tick after a time in a zone; nil means UTC. It is zero only for the zero Expression.
 func (e Expression) Next(after time.Time, zone *time.Location) time.Time {
 	from := unixAfter(after)
 	tick, ok := e.first(orUTC(zone), from, from+horizon)
@@ -14,24 +14,14 @@ func (e Expression) Next(after time.Time, zone *time.Location) time.Time {
 	return time.Unix(tick, 0).UTC()
 }
 
-// Count counts the ticks in (after, until], in time that grows with the months between and not with the ticks.
-func (e Expression) Count(after, until time.Time, zone *time.Location) int64 {
-	return e.count(orUTC(zone), unixAfter(after), unixAfter(until))
-}
-
-// Newest returns the last ticks in (after, until], at most n, oldest first.
-func (e Expression) Newest(n int, after, until time.Time, zone *time.Location) []time.Time {
-	return e.newest(orUTC(zone), n, unixAfter(after), unixAfter(until))
-}
-
-// count counts the ticks in [from, to).
+// count counts the ticks in [from, to). It takes time for each month in between, not for each tick.
 func (e Expression) count(zone *time.Location, from, to int64) int64 {
 	if from >= to {
 		return 0
 	}
 	var n int64
 	for s := range spans(zone, from, to) {
-		if from <= s.start && e.makesUp(s) {
+		if from <= s.start && e.firesAfterGap(s) {
 			n++
 		}
 		n += e.countMinutes(e.clip(s, from, to))
@@ -42,7 +32,7 @@ func (e Expression) count(zone *time.Location, from, to int64) int64 {
 // first returns the first tick in [from, to).
 func (e Expression) first(zone *time.Location, from, to int64) (int64, bool) {
 	for s := range spans(zone, from, to) {
-		if from <= s.start && e.makesUp(s) {
+		if from <= s.start && e.firesAfterGap(s) {
 			return s.start, true
 		}
 		if minute, ok := e.firstMinute(e.clip(s, from, to)); ok {
@@ -57,7 +47,7 @@ func (e Expression) newest(zone *time.Location, n int, from, to int64) []time.Ti
 	if n <= 0 {
 		return nil
 	}
-	// Look back ever further until there are as many, or no more to look at; then for the latest start with as many.
+	// Go back in steps that double until there are n ticks, or until from. Then find the latest start with n ticks.
 	start, end := to, to
 	for width := int64(3600); start > from && e.count(zone, start, to) < int64(n); width *= 2 {
 		start, end = max(from, to-width), start
@@ -81,8 +71,8 @@ func (e Expression) newest(zone *time.Location, n int, from, to int64) []time.Ti
 	}
 }
 
-// clip returns the civil minutes of a span whose instants are in [from, to) and that may be ticks: of a fixed expression
-// only those that the clock had not shown before.
+// clip returns the civil minutes of a span whose instants are in [from, to) and that may be ticks. For a fixed expression
+// these are only the ones that the clock has not shown before.
 func (e Expression) clip(s span, from, to int64) (fromMinute, toMinute int64) {
 	low, high := max(s.from, from+s.offset), min(s.to, to+s.offset)
 	if !e.interval {
@@ -91,8 +81,9 @@ func (e Expression) clip(s span, from, to int64) (fromMinute, toMinute int64) {
 	return minuteFrom(low), minuteFrom(high)
 }
 
-// makesUp says whether the first instant of a span is a tick for what fell into the gap before it, and not one by itself.
-func (e Expression) makesUp(s span) bool {
+// firesAfterGap says whether the first instant of a span is a tick because a matching civil time is in the gap before the
+// span. It is false when that instant is a tick anyway.
+func (e Expression) firesAfterGap(s span) bool {
 	if s.seen >= s.from {
 		return false
 	}
@@ -104,6 +95,7 @@ func (e Expression) makesUp(s span) bool {
 		e.countMinutes(minuteFrom(s.from), minuteFrom(anyway)) == 0
 }
 
+// orUTC returns a zone, or UTC for nil.
 func orUTC(zone *time.Location) *time.Location {
 	if zone == nil {
 		return time.UTC

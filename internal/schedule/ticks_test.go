@@ -15,7 +15,7 @@ func TestTicks(t *testing.T) {
 		after, till string
 		want        []string
 	}{
-		// Which days.
+		// Days.
 		"day of month or day of week": {"0 0 13 * 5", "UTC", "2026-02-01 00:00", "2026-03-01 00:00",
 			[]string{"2026-02-06 00:00", "2026-02-13 00:00", "2026-02-20 00:00", "2026-02-27 00:00"}},
 		"day of month and any day of week": {"0 0 13 * *", "UTC", "2026-02-01 00:00", "2026-04-01 00:00",
@@ -126,18 +126,18 @@ func TestTicks(t *testing.T) {
 			if diff := cmp.Diff(tc.want, texts(nexts)); diff != "" {
 				t.Errorf("Next (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(tc.want, texts(e.Newest(100, after, until, clock))); diff != "" {
-				t.Errorf("Newest (-want +got):\n%s", diff)
+			if diff := cmp.Diff(tc.want, texts(newestTicks(e, 100, after, until, clock))); diff != "" {
+				t.Errorf("newest (-want +got):\n%s", diff)
 			}
-			if got, want := e.Count(after, until, clock), int64(len(tc.want)); got != want {
-				t.Errorf("Count is %d, want %d", got, want)
+			if got, want := countTicks(e, after, until, clock), int64(len(tc.want)); got != want {
+				t.Errorf("count is %d, want %d", got, want)
 			}
 		})
 	}
 }
 
-// Clocks that change again before what an earlier change did is over.
-func TestTicksOfMadeUpZones(t *testing.T) {
+// Zones whose clock changes again while an earlier change still has an effect.
+func TestTicksOfInventedZones(t *testing.T) {
 	begin := at(t, "2030-05-03 00:00")
 	for name, tc := range map[string]struct {
 		expression string
@@ -153,16 +153,16 @@ func TestTicksOfMadeUpZones(t *testing.T) {
 			"30 2,3 * * *", 2 * time.Hour, []clockChange{{begin.Add(2 * time.Hour), time.Hour}, {begin.Add(150 * time.Minute), 0}},
 			[]string{"2030-05-03 00:30", "2030-05-03 01:30"},
 		},
-		"two hours on, and back again before a tick makes up for them": {
+		"two hours on, and back again before the next tick": {
 			"0/59 2,5 * * *", 0, []clockChange{{begin.Add(2 * time.Hour), 2 * time.Hour}, {begin.Add(150 * time.Minute), 0}},
 			[]string{"2030-05-03 02:00", "2030-05-03 02:59", "2030-05-03 05:00", "2030-05-03 05:59"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			clock := madeUpZone(t, tc.offset, tc.changes...)
-			got := mustParse(t, tc.expression).Newest(100, begin, begin.Add(12*time.Hour), clock)
+			clock := inventedZone(t, tc.offset, tc.changes...)
+			got := newestTicks(mustParse(t, tc.expression), 100, begin, begin.Add(12*time.Hour), clock)
 			if diff := cmp.Diff(tc.want, texts(got)); diff != "" {
-				t.Errorf("Newest (-want +got):\n%s", diff)
+				t.Errorf("newest (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -176,16 +176,16 @@ func TestNewest(t *testing.T) {
 		3: {"2026-01-01 01:00", "2026-01-01 02:00", "2026-01-01 03:00"},
 		4: {"2026-01-01 01:00", "2026-01-01 02:00", "2026-01-01 03:00"},
 	} {
-		if diff := cmp.Diff(want, texts(e.Newest(n, after, until, nil))); diff != "" {
+		if diff := cmp.Diff(want, texts(newestTicks(e, n, after, until, nil))); diff != "" {
 			t.Errorf("the newest %d (-want +got):\n%s", n, diff)
 		}
 	}
-	if got := e.Newest(3, until, after, nil); got != nil {
-		t.Errorf("from late to early there are %v", got)
+	if got := newestTicks(e, 3, until, after, nil); got != nil {
+		t.Errorf("in a time that ends before it begins there are %v", got)
 	}
 }
 
-// Whatever times come in, answers come out, and soon.
+// Extreme times and zones have results, too, and without delay.
 func TestExtremes(t *testing.T) {
 	never, far := time.Time{}, time.Unix(math.MaxInt64-1<<36, 0)
 	times := []time.Time{never, far, time.Unix(math.MinInt64, 0), at(t, "9999-12-31 23:59:59")}
@@ -195,14 +195,14 @@ func TestExtremes(t *testing.T) {
 				expression.Next(a, clock)
 				TenantTime(a, clock)
 				for _, b := range times {
-					if n, newest := expression.Count(a, b, clock), expression.Newest(3, a, b, clock); int64(len(newest)) != min(n, 3) {
+					if n, newest := countTicks(expression, a, b, clock), newestTicks(expression, 3, a, b, clock); int64(len(newest)) != min(n, 3) {
 						t.Errorf("from %s to %s there are %d ticks, the newest %v", a, b, n, newest)
 					}
 				}
 			}
 		}
 	}
-	if n := mustParse(t, "* * * * *").Count(never, far, zone(t, "America/New_York")); n < 9998*365*24*60 {
+	if n := countTicks(mustParse(t, "* * * * *"), never, far, zone(t, "America/New_York")); n < 9998*365*24*60 {
 		t.Errorf("in all time there are %d ticks", n)
 	}
 	if got := (Expression{}).Next(never, nil); !got.IsZero() {
@@ -210,15 +210,15 @@ func TestExtremes(t *testing.T) {
 	}
 }
 
-// One midnight a day for eighty years, in every kind of zone, and none for a day that was left out where the date line was
-// moved: it is the same instant as the next day's.
+// There is one midnight a day for eighty years in every zone. A day that was left out at the date line has none of its
+// own: it is the same instant as that of the next day.
 func TestEveryDayOnce(t *testing.T) {
 	leftOut := map[string]int64{"Pacific/Kwajalein": 1, "Pacific/Kiritimati": 1, "Pacific/Apia": 1}
 	from, until := at(t, "1975-01-01 12:00"), at(t, "2055-01-01 12:00")
 	for _, name := range zones {
 		clock := zone(t, name)
 		want := civilDay(until.In(clock)) - civilDay(from.In(clock)) - leftOut[name]
-		if got := mustParse(t, "0 0 * * *").Count(from, until, clock); got != want {
+		if got := countTicks(mustParse(t, "0 0 * * *"), from, until, clock); got != want {
 			t.Errorf("%s: %d midnights, want %d", name, got, want)
 		}
 	}

@@ -6,37 +6,37 @@ import (
 )
 
 const (
-	// lookBack is further than two clocks of the world can be apart: what a clock showed longer ago than that it does not
-	// show again.
-	lookBack = 2 * secondsPerDay
-	// horizon is how far the next tick is looked for. The longest way is from one 29 February to another over a year such
-	// as 2100.
+	// lookback is how many seconds before the first instant the spans begin. It is more than the offsets of two zones can
+	// differ: a clock shows no civil time again that it showed longer ago.
+	lookback = 2 * secondsPerDay
+	// horizon is how many seconds after an instant the next tick is at most. The longest distance is that from one
+	// 29 February to the next over a year such as 2100.
 	horizon = 9 * 366 * secondsPerDay
 )
 
-// The instants that can be asked about, in seconds: the years that an API object can hold.
+// The first and the last instant that callers can ask for, in seconds: those of the years that an API object can contain.
 var (
 	earliest = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 	latest   = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 )
 
-// span is a stretch of time during which a zone keeps its offset. All is in seconds, instants from 1970 UTC and what the
-// clock shows from 1970 on that clock.
+// span is a time during which the offset of a zone does not change. All fields are in seconds: instants since 1970 in UTC,
+// civil times since 1970 on the clock of the zone.
 type span struct {
 	// start is its first instant.
 	start int64
-	// offset is what the clock shows more than UTC.
+	// offset is how much the clock is ahead of UTC.
 	offset int64
-	// from and to are what the clock shows at its start and at its end, which is not in it any more.
+	// from is the civil time at the start of the span, and to the first civil time after it.
 	from, to int64
-	// seen is how far the clock had come before: less than from over a gap, more in a fold.
+	// seen is the first civil time that the clock has not shown before the span: less than from after a gap, more in a fold.
 	seen int64
 }
 
-// spans yields the spans of a zone that have an instant in [from, to), in order, and some before.
+// spans yields, in order, the spans of a zone that contain an instant in [from, to), and some before them.
 func spans(zone *time.Location, from, to int64) iter.Seq[span] {
 	return func(yield func(span) bool) {
-		start := from - lookBack
+		start := from - lookback
 		var seen int64
 		for first := true; start < to; first = false {
 			offset, end := offsetAt(zone, start)
@@ -53,7 +53,7 @@ func spans(zone *time.Location, from, to int64) iter.Seq[span] {
 	}
 }
 
-// offsetAt returns the offset of a zone at an instant, and until when it certainly stays.
+// offsetAt returns the offset of a zone at an instant, and a later instant until which the offset does not change.
 func offsetAt(zone *time.Location, instant int64) (offset, end int64) {
 	t := time.Unix(instant, 0).In(zone)
 	_, seconds := t.Zone()
@@ -63,8 +63,8 @@ func offsetAt(zone *time.Location, instant int64) (offset, end int64) {
 	case bound.IsZero():
 		end = max(latest, instant) + horizon
 	case end <= instant:
-		// Past the transitions that a zone lists, ZoneBounds takes every year for 365 days long: on the last of a leap
-		// year the end is over. Nothing changes until midnight.
+		// After the transitions that a zone lists, ZoneBounds counts 365 days for every year. So on the last day of a leap
+		// year the end that it returns has passed. The offset does not change before midnight.
 		end = (floorDiv(instant, secondsPerDay) + 1) * secondsPerDay
 	}
 	return int64(seconds), end

@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"sync"
 	"time"
-	_ "time/tzdata" // the image may have none
+	_ "time/tzdata" // The image may have no time zones.
 )
 
-// loadedZones by name. Reading one takes longer than everything else about a tick, and there are only so many.
+// loadedZones are the zones that were loaded, by name. Loading one takes longer than everything else about a tick. Their
+// number is bounded by that of the IANA time zones.
 var loadedZones sync.Map
 
-// LoadZone returns an IANA time zone. It refuses what the machine decides about: no name, and Local.
+// LoadZone returns an IANA time zone. The error is about the name: no such zone exists, or it is empty or Local, which
+// depend on the machine.
 func LoadZone(name string) (*time.Location, error) {
 	if zone, ok := loadedZones.Load(name); ok {
 		return zone.(*time.Location), nil

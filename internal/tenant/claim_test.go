@@ -14,7 +14,7 @@ func inNamespace(name string) func(*v1alpha1.Tenant) {
 	return func(t *v1alpha1.Tenant) { t.Spec.Namespace = &v1alpha1.TenantNamespace{Name: name} }
 }
 
-func TestClaimOn(t *testing.T) {
+func TestClaimOf(t *testing.T) {
 	namespace := func(label, uid, adoptBy string) *metav1.PartialObjectMetadata {
 		n := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 			Name: "tenant-acme", UID: "namespace-uid", Labels: map[string]string{}, Annotations: map[string]string{},
@@ -45,11 +45,11 @@ func TestClaimOn(t *testing.T) {
 		message   string
 	}{
 		"none":                                {nil, acme(), "", Missing, ""},
-		"its own":                             {namespace("acme", "acme-uid", ""), acme(), "", Ours, ""},
-		"its own, terminating":                {going(namespace("acme", "acme-uid", "")), acme(), "", Ours, ""},
-		"its own, the label taken off":        {namespace("", "acme-uid", ""), acme(), "", Ours, ""},
-		"its own, another's label put on":     {namespace("globex", "acme-uid", ""), acme(), "globex", Ours, ""},
-		"its own, everything taken off":       {namespace("", "", ""), acme(knows), "", Ours, ""},
+		"its own":                             {namespace("acme", "acme-uid", ""), acme(), "", Owned, ""},
+		"its own, terminating":                {going(namespace("acme", "acme-uid", "")), acme(), "", Owned, ""},
+		"its own, the label taken off":        {namespace("", "acme-uid", ""), acme(), "", Owned, ""},
+		"its own, another's label put on":     {namespace("globex", "acme-uid", ""), acme(), "globex", Owned, ""},
+		"its own, everything taken off":       {namespace("", "", ""), acme(knows), "", Owned, ""},
 		"a stranger's":                        {namespace("", "", ""), acme(), "", Conflict, adopt},
 		"a stranger's, terminating":           {going(namespace("", "", "")), acme(), "", Terminating, "made again"},
 		"with our label forged":               {namespace("acme", "", ""), acme(), "", Conflict, adopt},
@@ -70,7 +70,7 @@ func TestClaimOn(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			got, message := ClaimOn(tc.namespace, tc.tenant, "tenantry-system", func(name string) bool { return name == tc.living })
+			got, message := ClaimOf(tc.tenant, tc.namespace, "tenantry-system", func(name string) bool { return name == tc.living })
 			if got != tc.want || !strings.Contains(message, tc.message) || (tc.message == "") != (message == "") {
 				t.Errorf("got %s %q, want %s %q", got, message, tc.want, tc.message)
 			}
@@ -101,7 +101,7 @@ func TestRetains(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			if got := Retains(tc.namespace, tc.tenant); got != tc.want {
+			if got := Retains(tc.tenant, tc.namespace); got != tc.want {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})

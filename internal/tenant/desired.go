@@ -14,14 +14,13 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// Names of what is in every tenant's namespace, beside v1alpha1.RunnerServiceAccount.
+// Names of the objects in a tenant's namespace, beside v1alpha1.RunnerServiceAccount.
 const (
 	NameQuota       = "tenant-quota"
 	NameLimits      = "tenant-limits"
@@ -32,36 +31,37 @@ const (
 	NameOperator    = "tenantry-operator"
 )
 
-// ClusterRoles that are bound in a tenant's namespace. The operator may bind these and no others.
+// ClusterRoles that are bound in a tenant's namespace. The operator has the right to bind these and no others.
 const (
 	ClusterRoleViewer     = "tenantry-tenant-viewer"
 	ClusterRoleDispatcher = "tenantry-tenant-dispatcher"
 	ClusterRoleOperator   = "tenantry-tenant-operator"
 )
 
-// OperatorServiceAccount is the operator's own, in the operator's namespace.
+// OperatorServiceAccount is the operator's service account, in the operator's namespace.
 const OperatorServiceAccount = "tenantry"
 
-// Settings are what shapes a tenant's namespace beside its Tenant.
+// Settings are what a tenant's namespace depends on beside its Tenant.
 type Settings struct {
 	OperatorNamespace  string
 	DefaultEnforcement v1alpha1.Enforcement
-	// Adopted says that the namespace was there before and is only lent.
+	// Adopted says that the namespace existed before the operator took it over.
 	Adopted bool
 	// MemberTemplates are the templates that the tenant's members may dispatch, sorted.
 	MemberTemplates []string
 }
 
-// Object is what every Kubernetes object is.
+// Object is a Kubernetes object.
 type Object interface {
 	metav1.Object
 	runtime.Object
 }
 
-// Child is an object in a tenant's namespace.
-type Child struct {
+// Content is an object that the operator keeps in a tenant's namespace.
+type Content struct {
 	Object
-	// Field of the Tenant that it is built from, to be named when the API server refuses it. Empty when there is none.
+	// Field of the Tenant that it is built from. The status names it when the API server refuses the object. Empty when it is
+	// built from none.
 	Field string
 }
 
@@ -69,15 +69,15 @@ type Child struct {
 type Desired struct {
 	// Labels and Annotations of the namespace, without the hash.
 	Labels, Annotations map[string]string
-	// Children are everything in the namespace.
-	Children []Child
-	// Hash of the children and of the labels but the state. The other labels and annotations that are wanted are seen on
-	// the namespace itself; what is no longer wanted is not.
+	// Contents are the objects in the namespace.
+	Contents []Content
+	// Hash of the contents and of the labels but the state. It shows that a label or an object is no longer desired, which
+	// nobody can see on the namespace itself.
 	Hash string
 }
 
-// Desire returns what the operator makes and keeps for a Tenant.
-func Desire(t *v1alpha1.Tenant, s Settings) Desired {
+// DesiredOf returns what the operator makes and keeps for a Tenant.
+func DesiredOf(t *v1alpha1.Tenant, s Settings) Desired {
 	d := Desired{Labels: namespaceLabels(t, s), Annotations: map[string]string{v1alpha1.AnnotationTenantUID: string(t.UID)}}
 	if s.Adopted {
 		d.Annotations[v1alpha1.AnnotationAdopted] = "true"
@@ -91,7 +91,8 @@ func Desire(t *v1alpha1.Tenant, s Settings) Desired {
 		AutomountServiceAccountToken: new(false),
 	})
 	d.addQuota(t, enforced)
-	// An allowance isolates what it selects as much as a denial does, so both wait for Enforce.
+	// A NetworkPolicy that allows some traffic denies all other traffic of the pods that it selects. So both kinds are left out
+	// until the phase is Enforce.
 	if enforced {
 		d.addNetworkPolicies(t)
 	}
@@ -100,45 +101,14 @@ func Desire(t *v1alpha1.Tenant, s Settings) Desired {
 	return d
 }
 
-// State is what the label tenantry.dev/state of the Tenant's namespace has to say.
-func State(t *v1alpha1.Tenant) string {
-	switch {
-	case t.DeletionTimestamp != nil:
-		return v1alpha1.StateDeleting
-	case t.Suspended():
-		return v1alpha1.StateSuspended
-	}
-	return v1alpha1.StateActive
+// WrittenTo says whether the namespace's contents were written as desired: its hash says so.
+func (d *Desired) WrittenTo(namespace metav1.Object) bool {
+	return namespace.GetAnnotations()[v1alpha1.AnnotationDesiredHash] == d.Hash
 }
 
-// EnforcementOf returns the Tenant's phase, the operator's default applied.
-func EnforcementOf(t *v1alpha1.Tenant, otherwise v1alpha1.Enforcement) v1alpha1.Enforcement {
-	if t.Spec.Enforcement != "" {
-		return t.Spec.Enforcement
-	}
-	return otherwise
-}
-
-// MemberTemplates returns the names of the templates that the members of this Tenant may dispatch, sorted. A selector
-// that can't be read selects nobody.
-func MemberTemplates(t *v1alpha1.Tenant, templates []v1alpha1.TenantJobTemplate) []string {
-	var names []string
-	for i := range templates {
-		dispatch := templates[i].Spec.MemberDispatch
-		if dispatch == nil {
-			continue
-		}
-		selector, err := metav1.LabelSelectorAsSelector(dispatch.TenantSelector)
-		if err == nil && selector.Matches(labels.Set(t.Labels)) {
-			names = append(names, templates[i].Name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
-// ShownOn says whether a namespace's metadata is as desired, as far as that can be seen on it: the hash tells the rest.
-func (d *Desired) ShownOn(namespace metav1.Object) bool {
+// Matches says whether a namespace has the desired labels and annotations, as far as can be seen on it. A label that is no
+// longer desired can't be told from somebody else's: the hash differs then.
+func (d *Desired) Matches(namespace metav1.Object) bool {
 	_, listed := namespace.GetAnnotations()[v1alpha1.AnnotationMemberTemplates]
 	_, wanted := d.Annotations[v1alpha1.AnnotationMemberTemplates]
 	return listed == wanted && contains(namespace.GetLabels(), d.Labels) && contains(namespace.GetAnnotations(), d.Annotations)
@@ -179,7 +149,8 @@ func namespaceLabels(t *v1alpha1.Tenant, s Settings) map[string]string {
 	return all
 }
 
-// addQuota adds what the Tenant spells out, and the defaults only where they can break nothing that worked.
+// addQuota adds the quota and the limits of the Tenant's spec. Defaults are added only in the phase Enforce, because before that
+// they could break what works in the namespace.
 func (d *Desired) addQuota(t *v1alpha1.Tenant, enforced bool) {
 	quota := v1alpha1.TenantQuota{}
 	if t.Spec.Quota != nil {
@@ -223,7 +194,7 @@ func (d *Desired) addNetworkPolicies(t *v1alpha1.Tenant) {
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 		},
 	})
-	// Where a cluster's DNS is can't be said in general: pods, the node's own address or one of its network.
+	// The rule names no peer, because clusters differ in where their DNS is: in pods, or at an address of the node.
 	dns := networkingv1.NetworkPolicyEgressRule{Ports: []networkingv1.NetworkPolicyPort{
 		{Protocol: new(corev1.ProtocolUDP), Port: new(intstr.FromInt32(53))},
 		{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(53))},
@@ -234,7 +205,7 @@ func (d *Desired) addNetworkPolicies(t *v1alpha1.Tenant) {
 	}
 	for _, rule := range egress {
 		for i := range rule.Ports {
-			if rule.Ports[i].Protocol == nil { // As the API server fills it in: else what is there would look changed.
+			if rule.Ports[i].Protocol == nil { // The API server sets this default, and the object would differ from ours.
 				rule.Ports[i].Protocol = new(corev1.ProtocolTCP)
 			}
 		}
@@ -243,12 +214,12 @@ func (d *Desired) addNetworkPolicies(t *v1alpha1.Tenant) {
 		ObjectMeta: named(t, NameEgress),
 		Spec: networkingv1.NetworkPolicySpec{
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress},
-			Egress:      append(egress, dns), // Last, so that a refusal counts the rules as the Tenant does.
+			Egress:      append(egress, dns), // Last, so that indexes in a refusal are those of the Tenant's spec.
 		},
 	})
 }
 
-// addRoleBindings adds one for each role that somebody has.
+// addRoleBindings adds a RoleBinding for the operator and one for each role that a member has.
 func (d *Desired) addRoleBindings(t *v1alpha1.Tenant, s Settings) {
 	d.bind(t, "", NameOperator, ClusterRoleOperator, []rbacv1.Subject{
 		{Kind: rbacv1.ServiceAccountKind, Namespace: s.OperatorNamespace, Name: OperatorServiceAccount},
@@ -279,13 +250,13 @@ func (d *Desired) bind(t *v1alpha1.Tenant, field, name, clusterRole string, subj
 }
 
 func (d *Desired) add(field string, obj Object) {
-	d.Children = append(d.Children, Child{Object: obj, Field: field})
+	d.Contents = append(d.Contents, Content{Object: obj, Field: field})
 }
 
 func (d *Desired) hash() string {
 	static := maps.Clone(d.Labels)
 	delete(static, v1alpha1.LabelState)
-	data, err := json.Marshal([]any{static, d.Children})
+	data, err := json.Marshal([]any{static, d.Contents})
 	if err != nil {
 		panic(fmt.Sprintf("encoding objects of Kubernetes' own types: %v", err))
 	}
@@ -297,7 +268,7 @@ func named(t *v1alpha1.Tenant, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: t.NamespaceName(), Name: name, Labels: managed(t)}
 }
 
-// managed are the labels of everything that the operator makes and keeps for a Tenant.
+// managed returns the labels of everything that the operator makes and keeps for a Tenant.
 func managed(t *v1alpha1.Tenant) map[string]string {
 	return map[string]string{v1alpha1.LabelManaged: "true", v1alpha1.LabelTenant: t.Name}
 }

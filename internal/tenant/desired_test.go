@@ -115,7 +115,7 @@ func TestNamespaceMetadata(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := settings()
 			s.Adopted, s.MemberTemplates = tc.adopted, tc.templates
-			d := Desire(tc.tenant, s)
+			d := DesiredOf(tc.tenant, s)
 			if diff := cmp.Diff(tc.wantLabels, d.Labels); diff != "" {
 				t.Errorf("labels (-want +got):\n%s", diff)
 			}
@@ -126,7 +126,7 @@ func TestNamespaceMetadata(t *testing.T) {
 	}
 }
 
-func TestChildren(t *testing.T) {
+func TestContents(t *testing.T) {
 	meta := func(name string) metav1.ObjectMeta {
 		return metav1.ObjectMeta{Namespace: "tenant-acme", Name: name, Labels: map[string]string{
 			"tenantry.dev/managed": "true", "tenantry.dev/tenant": "acme",
@@ -139,16 +139,16 @@ func TestChildren(t *testing.T) {
 		}
 		return list
 	}
-	runner := Child{&corev1.ServiceAccount{ObjectMeta: meta("tenant-runner"), AutomountServiceAccountToken: new(false)}, ""}
-	quota := func(hard corev1.ResourceList) Child {
-		return Child{&corev1.ResourceQuota{ObjectMeta: meta("tenant-quota"), Spec: corev1.ResourceQuotaSpec{Hard: hard}}, "spec.quota.hard"}
+	runner := Content{&corev1.ServiceAccount{ObjectMeta: meta("tenant-runner"), AutomountServiceAccountToken: new(false)}, ""}
+	quota := func(hard corev1.ResourceList) Content {
+		return Content{&corev1.ResourceQuota{ObjectMeta: meta("tenant-quota"), Spec: corev1.ResourceQuotaSpec{Hard: hard}}, "spec.quota.hard"}
 	}
-	limits := func(requests, limits corev1.ResourceList) Child {
-		return Child{&corev1.LimitRange{ObjectMeta: meta("tenant-limits"), Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{
+	limits := func(requests, limits corev1.ResourceList) Content {
+		return Content{&corev1.LimitRange{ObjectMeta: meta("tenant-limits"), Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{
 			{Type: corev1.LimitTypeContainer, DefaultRequest: requests, Default: limits},
 		}}}, "spec.quota.containerDefaults"}
 	}
-	denyAll := Child{&networkingv1.NetworkPolicy{ObjectMeta: meta("tenant-deny-all"), Spec: networkingv1.NetworkPolicySpec{
+	denyAll := Content{&networkingv1.NetworkPolicy{ObjectMeta: meta("tenant-deny-all"), Spec: networkingv1.NetworkPolicySpec{
 		PolicyTypes: []networkingv1.PolicyType{"Ingress", "Egress"},
 	}}, ""}
 	dns := networkingv1.NetworkPolicyEgressRule{Ports: []networkingv1.NetworkPolicyPort{
@@ -157,13 +157,13 @@ func TestChildren(t *testing.T) {
 	}}
 	web := networkingv1.NetworkPolicyEgressRule{Ports: []networkingv1.NetworkPolicyPort{{Port: new(intstr.FromInt32(443))}}}
 	webTCP := networkingv1.NetworkPolicyEgressRule{Ports: []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(443))}}}
-	egress := func(rules ...networkingv1.NetworkPolicyEgressRule) Child {
-		return Child{&networkingv1.NetworkPolicy{ObjectMeta: meta("tenant-egress"), Spec: networkingv1.NetworkPolicySpec{
+	egress := func(rules ...networkingv1.NetworkPolicyEgressRule) Content {
+		return Content{&networkingv1.NetworkPolicy{ObjectMeta: meta("tenant-egress"), Spec: networkingv1.NetworkPolicySpec{
 			PolicyTypes: []networkingv1.PolicyType{"Egress"}, Egress: rules,
 		}}, "spec.isolation.egress"}
 	}
-	bound := func(field, name, role string, subjects ...rbacv1.Subject) Child {
-		return Child{&rbacv1.RoleBinding{
+	bound := func(field, name, role string, subjects ...rbacv1.Subject) Content {
+		return Content{&rbacv1.RoleBinding{
 			ObjectMeta: meta(name),
 			RoleRef:    rbacv1.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "ClusterRole", Name: role},
 			Subjects:   subjects,
@@ -176,25 +176,25 @@ func TestChildren(t *testing.T) {
 
 	cases := map[string]struct {
 		tenant *v1alpha1.Tenant
-		want   []Child
+		want   []Content
 	}{
-		"what every tenant gets": {acme(), []Child{runner, noServices, modest, denyAll, egress(dns), operator}},
+		"what every tenant gets": {acme(), []Content{runner, noServices, modest, denyAll, egress(dns), operator}},
 		"audit: nothing that could break what is there": {
-			acme(enforcement(v1alpha1.EnforcementAudit)), []Child{runner, operator},
+			acme(enforcement(v1alpha1.EnforcementAudit)), []Content{runner, operator},
 		},
 		"warn: what is spelled out": {
 			acme(enforcement(v1alpha1.EnforcementWarn), func(t *v1alpha1.Tenant) {
 				t.Spec.Quota = &v1alpha1.TenantQuota{Hard: quantities("pods", "5"), ContainerDefaults: &v1alpha1.ContainerDefaults{Limits: quantities("cpu", "1")}}
 				t.Spec.Isolation = &v1alpha1.TenantIsolation{Egress: []networkingv1.NetworkPolicyEgressRule{web}}
 			}),
-			[]Child{runner, quota(quantities("pods", "5")), limits(nil, quantities("cpu", "1")), operator},
+			[]Content{runner, quota(quantities("pods", "5")), limits(nil, quantities("cpu", "1")), operator},
 		},
 		"quota, defaults and egress of its own": {
 			acme(func(t *v1alpha1.Tenant) {
 				t.Spec.Quota = &v1alpha1.TenantQuota{Hard: quantities("pods", "5"), ContainerDefaults: &v1alpha1.ContainerDefaults{Limits: quantities("cpu", "1")}}
 				t.Spec.Isolation = &v1alpha1.TenantIsolation{Egress: []networkingv1.NetworkPolicyEgressRule{web}}
 			}),
-			[]Child{runner, quota(quantities("pods", "5")), limits(nil, quantities("cpu", "1")), denyAll, egress(webTCP, dns), operator},
+			[]Content{runner, quota(quantities("pods", "5")), limits(nil, quantities("cpu", "1")), denyAll, egress(webTCP, dns), operator},
 		},
 		"members, one binding for each role": {
 			acme(members(
@@ -203,7 +203,7 @@ func TestChildren(t *testing.T) {
 				member(v1alpha1.RoleViewer, v1alpha1.SubjectGroup, "", "staff"),
 				member(v1alpha1.RoleViewer, v1alpha1.SubjectUser, "", "ann"),
 			)),
-			[]Child{
+			[]Content{
 				runner, noServices, modest, denyAll, egress(dns), operator,
 				bound("spec.members", "tenant-viewers", "tenantry-tenant-viewer",
 					rbacv1.Subject{Kind: "User", APIGroup: "rbac.authorization.k8s.io", Name: "ann"},
@@ -215,7 +215,7 @@ func TestChildren(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, Desire(tc.tenant, settings()).Children); diff != "" {
+			if diff := cmp.Diff(tc.want, DesiredOf(tc.tenant, settings()).Contents); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -243,14 +243,14 @@ func TestHash(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			if same := Desire(tc.tenant, tc.settings).Hash == Desire(acme(), settings()).Hash; same != tc.same {
+			if same := DesiredOf(tc.tenant, tc.settings).Hash == DesiredOf(acme(), settings()).Hash; same != tc.same {
 				t.Errorf("same hash: %v, want %v", same, tc.same)
 			}
 		})
 	}
 }
 
-func TestShownOn(t *testing.T) {
+func TestMatches(t *testing.T) {
 	cases := map[string]struct {
 		change func(*metav1.ObjectMeta)
 		want   bool
@@ -264,11 +264,11 @@ func TestShownOn(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			d := Desire(acme(), settings())
-			shown := Desire(acme(), settings())
+			d := DesiredOf(acme(), settings())
+			shown := DesiredOf(acme(), settings())
 			namespace := &metav1.ObjectMeta{Labels: shown.Labels, Annotations: shown.Annotations}
 			tc.change(namespace)
-			if got := d.ShownOn(namespace); got != tc.want {
+			if got := d.Matches(namespace); got != tc.want {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})

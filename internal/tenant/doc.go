@@ -1,3 +1,3 @@
-// Package tenant says, from values alone, what a Tenant's namespace holds, whether a namespace is the Tenant's, and what
-// a suspension or a deletion waits for.
+// Package tenant decides about Tenants, from values alone: whether a Tenant may have its namespace, what is in the namespace,
+// what to do next, and what the status says. Decide and the lists of steps in steps.go are where to start reading.
 package tenant

@@ -6,24 +6,25 @@ import (
 	"testing"
 )
 
-// round is what was measured once in each way, one after the other.
+// round has the figures of one round, in which each part is measured once.
 type round struct {
-	// before and after the others are bare pairs. Of cronJobs there are only some with some numbers of tenants.
+	// before and after are the bare pairs before and after the other parts. cronJobs is set only for some numbers of
+	// tenants.
 	before, cronJobs, fanOut, queue, after, jobs figures
-	// facts about the fan-out that are no rates.
+	// facts are rows about the fan-out that are not rates.
 	facts [][]string
 }
 
-// comparison is of rounds.
+// comparison compares the parts over all rounds.
 type comparison struct {
 	rounds []round
-	// rest is what was measured beside them.
+	// rest has the figures that were measured only once.
 	rest []figures
 }
 
 func (c *comparison) add(r round) { c.rounds = append(c.rounds, r) }
 
-// median over the rounds of the ratio of two rates. Zero when one was not measured.
+// median returns the median of the ratio of two rates over the rounds. It is zero if one was not measured.
 func (c *comparison) median(ours, theirs func(round) float64) float64 {
 	ratios := make([]float64, 0, len(c.rounds))
 	for _, r := range c.rounds {
@@ -36,13 +37,13 @@ func (c *comparison) median(ours, theirs func(round) float64) float64 {
 	return ratios[len(ratios)/2]
 }
 
-// pairsOf is the rate of bare pairs at the time of the others of a round.
+// pairsOf returns the mean rate of the bare pairs of a round.
 func pairsOf(r round) float64    { return (r.before.overall + r.after.overall) / 2 }
 func cronJobsOf(r round) float64 { return r.cronJobs.overall }
 func fanOutOf(r round) float64   { return r.fanOut.overall }
 func queueOf(r round) float64    { return r.queue.overall }
 
-// print what was measured, with the ratios of each round, and their medians.
+// print prints the figures, the ratios of each round, and their medians.
 func (c *comparison) print(n int) {
 	var rows [][]string
 	for i, r := range c.rounds {
@@ -66,7 +67,7 @@ func (c *comparison) print(n int) {
 	table([]string{fmt.Sprintf("fan-out over %d tenants, last round", n), ""}, c.rounds[len(c.rounds)-1].facts)
 }
 
-// report the medians as the benchmark's own figures.
+// report reports the medians as metrics of the benchmark.
 func (c *comparison) report(b *testing.B) {
 	b.Helper()
 	last := c.rounds[len(c.rounds)-1].fanOut
@@ -77,7 +78,7 @@ func (c *comparison) report(b *testing.B) {
 	b.ReportMetric(writes(last.whole)/float64(last.n), "writes/run")
 }
 
-// row of a table, compared with others of the same round.
+// row returns a row of the table, with ratios to other parts of the same round.
 func (f figures) row(name string, r round) []string {
 	return []string{
 		name, seconds(f.first), seconds(f.median), seconds(f.last), rate(f.overall),

@@ -47,10 +47,10 @@ func startControlPlane(b *testing.B) (string, client.WithWatch, endpoint) {
 	return kubeconfig, c, apiServer(b, config)
 }
 
-// clients is how many requests the benchmarks themselves have in flight.
+// clients is how many requests the benchmarks themselves send at once.
 const clients = 32
 
-// inParallel does something for the numbers from..to-1, with all clients.
+// inParallel calls do for the numbers from..to-1, with all clients.
 func inParallel(b *testing.B, from, to int, do func(i int) error) {
 	b.Helper()
 	numbers := make(chan int)
@@ -74,7 +74,8 @@ func inParallel(b *testing.B, from, to int, do func(i int) error) {
 	}
 }
 
-// insist does something again when there was no answer. If it had been done, it is there already.
+// insist calls do again if the API server did not answer. If the first call has created the object, the second fails with
+// AlreadyExists, which is no error.
 func insist(do func() error) error {
 	err := do()
 	for range 2 {
@@ -87,7 +88,7 @@ func insist(do func() error) error {
 	return err
 }
 
-// remove deletes all objects of a kind. There is no garbage collector, so nothing goes with them.
+// remove deletes all objects of a kind. There is no garbage collector, so their dependents stay.
 func remove(b *testing.B, c client.Client, kind client.ObjectList, opts ...client.ListOption) {
 	b.Helper()
 	items := metadata(b, c, kind, opts...)
@@ -101,7 +102,7 @@ func remove(b *testing.B, c client.Client, kind client.ObjectList, opts ...clien
 	waitFor(b, "what was deleted to be gone", func() bool { return len(metadata(b, c, kind, opts...)) == 0 })
 }
 
-// metadata of all objects of a kind, a page at a time.
+// metadata returns the metadata of all objects of a kind, page by page.
 func metadata(b *testing.B, c client.Client, kind client.ObjectList, opts ...client.ListOption) []metav1.PartialObjectMetadata {
 	b.Helper()
 	gvk, err := c.GroupVersionKindFor(kind)

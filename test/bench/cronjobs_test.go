@@ -13,16 +13,16 @@ import (
 	"github.com/tenantry/tenantry/internal/job"
 )
 
-// unlimited lifts the limits of the built-in controller as far as ours are lifted.
+// unlimited lifts the limits of the built-in controller as far as those of the operator.
 var unlimited = []string{"--concurrent-cron-job-syncs=50", "--kube-api-qps=5000", "--kube-api-burst=10000"}
 
-// benchCronJobs measures the built-in CronJob controller: one CronJob in each of n tenants' namespaces, all on one tick,
-// with Jobs like those of a fan-out.
+// benchCronJobs measures the built-in CronJob controller: one CronJob in each of n tenants' namespaces, all with the same
+// tick, and with Jobs like those of a fan-out.
 func benchCronJobs(b *testing.B, name string, e *environment, n int, flags ...string) figures {
 	b.Helper()
 	k := startCronJobs(b, e.kubeconfig, flags...)
 	defer k.stop()
-	// Late enough for them all to be there, and one that does not come again.
+	// Late enough for all of them to exist, and a date that does not come again.
 	tick := time.Now().UTC().Add(15*time.Second + time.Duration(n)*5*time.Millisecond).Truncate(time.Minute).Add(time.Minute)
 	inParallel(b, 0, n, func(i int) error {
 		cronJob, err := newCronJob(e.template, i, tick)
@@ -46,7 +46,7 @@ func benchCronJobs(b *testing.B, name string, e *environment, n int, flags ...st
 	f := figures{name: name, n: n, starts: seen.after(tick), cpu: e.spent(b, k).since(cpu)}
 	k.quiet(b)
 	f.starting = since(before, k.requests(b))
-	// The calls are the same whatever the limits, and with the default ones they take minutes.
+	// The requests are the same with all limits, and with the default ones they take minutes.
 	if len(flags) > 0 {
 		seen.completeAll(b, e.c)
 		k.quiet(b)

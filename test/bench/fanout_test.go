@@ -19,34 +19,35 @@ import (
 	"github.com/tenantry/tenantry/internal/job"
 )
 
-// environment is what the parts of BenchmarkFanOut share.
+// environment is shared by the parts of BenchmarkFanOut.
 type environment struct {
 	kubeconfig, binary string
 	c                  client.WithWatch
 	apiServer          endpoint
-	// template of all runs but those of the flood. Its queue has no limits.
+	// template of all runs except those of the flood. Its queue has no limits.
 	template *v1alpha1.TenantJobTemplate
-	// tenants is how many there are.
+	// tenants is how many tenants exist.
 	tenants int
 }
 
-// figures are what a part measured.
+// figures are the results of a part.
 type figures struct {
 	name string
 	n    int
 	starts
-	// cpu is what was spent from the beginning to the last start.
+	// cpu is the CPU time from the beginning to the last start.
 	cpu spent
-	// starting are the requests until all n runs had started and all about it was written down, whole those until they
-	// were over, too.
+	// starting are the requests until all n runs had started and all status about that was written, whole those until the
+	// runs had ended, too.
 	starting, whole map[string]float64
 }
 
-// BenchmarkFanOut starts a run for each of many tenants in every way there is, on one API server: bare creations by 32
-// clients, which nothing can beat; the built-in CronJob controller; a TenantFanOut; a TenantQueue that is let go. There is
-// no Job controller, which would be the slowest and so be measured: Jobs are completed by the benchmark. Machines are not
-// equally fast all the time, so all of it is measured in rounds, the bare creations before and after the others, and what
-// counts is the median of their ratios.
+// BenchmarkFanOut compares several ways to start a run for each of many tenants, on one API server: creations by 32 clients
+// without any controller, which nothing that creates both objects can beat; the built-in CronJob controller; a
+// TenantFanOut; a TenantQueue that is resumed. There is no Job controller, since it would be the slowest part and the
+// benchmark would measure it; the benchmark itself completes the Jobs. The speed of a machine changes over time, so
+// everything is measured in rounds, with the bare creations before and after the other parts. The result is the median of
+// the rounds' ratios.
 //
 // The numbers of tenants are TENANTRY_BENCH_FANOUT_TENANTS, by default 2000,10000, in ascending order. CronJobs and the
 // flood are measured with the first of them. There are TENANTRY_BENCH_ROUNDS, by default five.
@@ -79,7 +80,7 @@ func BenchmarkFanOut(b *testing.B) {
 	b.Run("flood", func(b *testing.B) { benchFlood(b, e) })
 }
 
-// benchRound measures each way once.
+// benchRound measures each part once.
 func benchRound(b *testing.B, e *environment, n int, withCronJobs bool) round {
 	b.Helper()
 	var r round
@@ -96,13 +97,13 @@ func benchRound(b *testing.B, e *environment, n int, withCronJobs bool) round {
 	return r
 }
 
-// told is a part, of which it tells whoever waits for the table, an hour perhaps.
+// told prints the rate of a part at once, since the table may take an hour, and returns the part.
 func told(f figures) figures {
 	fmt.Printf("%s: %d runs, %s\n", f.name, f.n, rate(f.overall))
 	return f
 }
 
-// startManager starts the operator with as many workers, and as much leave to ask, as the CronJob controller gets.
+// startManager starts the operator with as many workers, and the same request limits, as the CronJob controller.
 func (e *environment) startManager(b *testing.B) *process {
 	b.Helper()
 	m := startManager(b, e.binary, e.kubeconfig, "--kube-api-qps=5000", "--kube-api-burst=10000", "--max-concurrent-reconciles=50")
@@ -110,7 +111,7 @@ func (e *environment) startManager(b *testing.B) *process {
 	return m
 }
 
-// growTo makes tenants until there are so many, and waits until all are ready.
+// growTo creates tenants until there are n, and waits until all are ready.
 func (e *environment) growTo(b *testing.B, n int) {
 	b.Helper()
 	m := e.startManager(b)
@@ -122,19 +123,19 @@ func (e *environment) growTo(b *testing.B, n int) {
 	m.settle(b)
 }
 
-// benchPairs makes the TenantJobs and Jobs of a fan-out with nobody around who would look at them.
+// benchPairs creates the TenantJobs and Jobs of a fan-out while no controller runs.
 func benchPairs(b *testing.B, e *environment, n int) figures {
 	b.Helper()
 	return benchBare(b, e, n, "bare pair, 32 clients", "")
 }
 
-// benchJobs makes the Jobs alone.
+// benchJobs creates only the Jobs.
 func benchJobs(b *testing.B, e *environment, n int) figures {
 	b.Helper()
 	return benchBare(b, e, n, "bare Job, 32 clients", "00000000-0000-4000-8000-000000000000")
 }
 
-// benchBare makes the Jobs of TenantJobs with a UID, and the TenantJobs before if it is empty.
+// benchBare creates the Jobs of TenantJobs that have the UID. If the UID is empty, it first creates the TenantJobs.
 func benchBare(b *testing.B, e *environment, n int, name string, uid types.UID) figures {
 	b.Helper()
 	runs := make([]job.Run, n)
@@ -256,7 +257,7 @@ func completedChildren(b *testing.B, c client.Client, n int) int {
 	return size
 }
 
-// storedSizes are those of the ConfigMaps of a fan-out, as they are stored.
+// storedSizes returns the sizes of the ConfigMaps of a fan-out.
 func storedSizes(b *testing.B, c client.Client, fanOut *v1alpha1.TenantFanOut) [][]string {
 	b.Helper()
 	var stored corev1.ConfigMapList
@@ -265,7 +266,7 @@ func storedSizes(b *testing.B, c client.Client, fanOut *v1alpha1.TenantFanOut) [
 	}
 	var rows [][]string
 	for i := range stored.Items {
-		// Nobody collects those of the rounds before.
+		// Skip the ConfigMaps of earlier rounds, since there is no garbage collector.
 		if !metav1.IsControlledBy(&stored.Items[i], fanOut) {
 			continue
 		}
@@ -287,7 +288,7 @@ func sizeAsJSON(b *testing.B, v any) int {
 	return len(text)
 }
 
-// benchQueue measures how fast TenantJobs start that wait in a queue when nothing holds them any more.
+// benchQueue measures how fast the waiting TenantJobs of a suspended queue start when it is resumed.
 func benchQueue(b *testing.B, e *environment, m *process, n int) figures {
 	b.Helper()
 	e.suspend(b, true)
@@ -305,7 +306,7 @@ func benchQueue(b *testing.B, e *environment, m *process, n int) figures {
 	return f
 }
 
-// suspend the queue of the template, or let it go.
+// suspend suspends or resumes the queue of the template.
 func (e *environment) suspend(b *testing.B, suspend bool) {
 	b.Helper()
 	queue := &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: e.template.QueueName()}}
@@ -315,7 +316,7 @@ func (e *environment) suspend(b *testing.B, suspend bool) {
 	}
 }
 
-// clear takes all runs away. TenantJobs first: one that loses its Job has something to say about that.
+// clear deletes all runs. TenantJobs first: the operator would write the status of a TenantJob whose Job is deleted.
 func (e *environment) clear(b *testing.B) {
 	b.Helper()
 	remove(b, e.c, &v1alpha1.TenantJobList{})

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// numbers are those of an environment variable, comma separated, or else the defaults.
+// numbers returns the comma-separated numbers of an environment variable, or else the defaults.
 func numbers(b *testing.B, variable string, defaults ...int) []int {
 	b.Helper()
 	text := os.Getenv(variable)
@@ -56,7 +56,7 @@ func list(requests map[string]float64) string {
 	return strings.Join(parts, ", ")
 }
 
-// per lists requests for each of n, but for those that are next to none.
+// per lists the requests per run for n runs, except those that are almost none.
 func per(requests map[string]float64, n int) string {
 	var parts []string
 	for _, method := range slices.Sorted(maps.Keys(requests)) {
@@ -75,7 +75,7 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds())
 
 func rate(perSecond float64) string { return fmt.Sprintf("%.0f/s", perSecond) }
 
-// ratio of two rates. There is none where one was not measured.
+// ratio formats the ratio of two rates. It is a dash if one was not measured.
 func ratio(ours, theirs float64) string {
 	if ours == 0 || theirs == 0 {
 		return "–"
@@ -83,7 +83,7 @@ func ratio(ours, theirs float64) string {
 	return times(ours / theirs)
 }
 
-// times is a ratio. There is none where something was not measured.
+// times formats a ratio. It is a dash if something was not measured.
 func times(ratio float64) string {
 	if ratio == 0 {
 		return "–"
@@ -91,13 +91,13 @@ func times(ratio float64) string {
 	return fmt.Sprintf("%.2f", ratio)
 }
 
-// table prints figures as the docs have them, with a row's first cell as its name.
+// table prints a table in the format of the docs. The first cell of a row is its name.
 func table(head []string, rows [][]string) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "\n| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
 	for _, row := range rows {
 		fmt.Fprintf(&text, "| %s |\n", strings.Join(row, " | "))
 	}
-	// Not b.Log, which cuts what is long.
+	// Not b.Log, which cuts long output.
 	fmt.Println(text.String())
 }

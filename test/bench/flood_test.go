@@ -19,16 +19,16 @@ import (
 const (
 	// floodTenants share the queue. The first of them floods it.
 	floodTenants = 50
-	// floodJobs is how many TenantJobs the one makes, singleJobs how many each of the others does.
+	// floodJobs is how many TenantJobs the first tenant has, singleJobs how many each of the others has.
 	floodJobs, singleJobs = 2000, 4
 	// floodSlots is how many Jobs the queue lets run at once, for runTime each.
 	floodSlots, runTime = 20, 200 * time.Millisecond
-	// singleEvery is the time from one single job to the next: a fifth of what the queue can do.
+	// singleEvery is the time from one single job to the next. Their rate is a fifth of what the queue allows.
 	singleEvery = 50 * time.Millisecond
 )
 
-// benchFlood measures how long single jobs of many tenants wait in a full queue behind one tenant's thousands, and how
-// long without those.
+// benchFlood measures how long single jobs of many tenants wait in a queue that one tenant floods with thousands of jobs,
+// and how long without the flood.
 func benchFlood(b *testing.B, e *environment) {
 	if e.tenants < floodTenants {
 		b.Skipf("there are less than %d tenants", floodTenants)
@@ -45,7 +45,7 @@ func benchFlood(b *testing.B, e *environment) {
 
 	alone := singles(b, &flooded, m, "alone", runJobs(b, e.c, false))
 
-	// They all say that the queue is full before anything moves.
+	// The status messages of the whole flood say that the queue is full before any Job completes.
 	world := runJobs(b, e.c, true)
 	flooded.flood(b)
 	m.quiet(b)
@@ -78,7 +78,7 @@ func benchFlood(b *testing.B, e *environment) {
 	})
 }
 
-// flood makes the TenantJobs of the one tenant.
+// flood creates the TenantJobs of the first tenant.
 func (e *environment) flood(b *testing.B) {
 	b.Helper()
 	inParallel(b, 0, floodJobs, func(i int) error {
@@ -90,13 +90,13 @@ func (e *environment) flood(b *testing.B) {
 type waits struct {
 	sorted    []time.Duration
 	perSecond float64
-	// most is how many Jobs ran at most at once.
+	// most is how many Jobs ran at once, at most.
 	most int
 }
 
 func (w waits) median() time.Duration { return w.sorted[len(w.sorted)/2] }
 
-// singles lets each tenant but the first make single jobs, evenly, and says how long they waited.
+// singles creates single jobs for all tenants but the first, at a steady rate, and returns how long they waited.
 func singles(b *testing.B, e *environment, m *process, name string, world *running) waits {
 	b.Helper()
 	const n = (floodTenants - 1) * singleJobs
@@ -130,19 +130,19 @@ func singles(b *testing.B, e *environment, m *process, name string, world *runni
 	return w
 }
 
-// running is a world in which each Job completes after a while.
+// running completes each Job after a while.
 type running struct {
 	seen *arrivals
-	// stop lets no more Jobs complete.
+	// stop means that no more Jobs are completed.
 	stop func()
-	// going is closed unless the world pauses.
+	// going is a channel that is closed unless the completions are paused.
 	going chan struct{}
 
 	mu         sync.Mutex
 	live, most int
 }
 
-// runJobs lets Jobs run and completes them. While it pauses, they run on.
+// runJobs completes each Job when its time is over. While it is paused, it completes none.
 func runJobs(b *testing.B, c client.WithWatch, paused bool) *running {
 	b.Helper()
 	ctx, cancel := context.WithCancel(b.Context())
@@ -158,7 +158,7 @@ func runJobs(b *testing.B, c client.WithWatch, paused bool) *running {
 			if !r.runs(ctx) {
 				return
 			}
-			// Not after it: the operator may hear of the end before the answer comes.
+			// Before the request, since the operator may start the next Job before the response arrives.
 			r.count(-1)
 			if err := insist(func() error { return complete(ctx, c, key) }); err != nil && ctx.Err() == nil {
 				b.Error(err)
@@ -177,7 +177,7 @@ func runJobs(b *testing.B, c client.WithWatch, paused bool) *running {
 
 func (r *running) resume() { close(r.going) }
 
-// runs returns when a Job's time is up, and false if that never comes.
+// runs returns true when a Job is to be completed, and false when the context ends before that.
 func (r *running) runs(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():

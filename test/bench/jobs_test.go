@@ -23,10 +23,10 @@ import (
 	"github.com/tenantry/tenantry/internal/job"
 )
 
-// note is a parameter that brings a TenantJob to about one kB.
+// note is a parameter that makes a TenantJob about one kB large.
 var note = map[string]v1alpha1.ParameterValue{"note": v1alpha1.ParameterValue(strings.Repeat("note ", 8))}
 
-// makeTemplate makes a TenantJobTemplate of a usual size.
+// makeTemplate creates a TenantJobTemplate of a usual size.
 func makeTemplate(b *testing.B, c client.Client, name, queue string) *v1alpha1.TenantJobTemplate {
 	b.Helper()
 	template := &v1alpha1.TenantJobTemplate{
@@ -71,7 +71,7 @@ func awaitTemplate(b *testing.B, c client.Client, template *v1alpha1.TenantJobTe
 	})
 }
 
-// newTenantJob is one made by hand.
+// newTenantJob returns a TenantJob as a person would create it.
 func newTenantJob(template *v1alpha1.TenantJobTemplate, tenant int, name string) *v1alpha1.TenantJob {
 	return &v1alpha1.TenantJob{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "tenant-" + tenantName(tenant), Name: name},
@@ -83,7 +83,7 @@ func newTenantJob(template *v1alpha1.TenantJobTemplate, tenant int, name string)
 	}
 }
 
-// newRun is a TenantJob like a fan-out's child, and what its Job is built from.
+// newRun returns a TenantJob like a fan-out's child, and the values from which its Job is built.
 func newRun(template *v1alpha1.TenantJobTemplate, tenant int, name string) (job.Run, job.Values, error) {
 	tj := newTenantJob(template, tenant, name)
 	tj.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(
@@ -103,15 +103,15 @@ func newRun(template *v1alpha1.TenantJobTemplate, tenant int, name string) (job.
 	return run, values, err
 }
 
-// arrivals are the times at which Jobs were seen to be made. Their creationTimestamp has whole seconds.
+// arrivals are the times at which the watch showed new Jobs. Their creationTimestamp has only whole seconds.
 type arrivals struct {
 	mu sync.Mutex
 	at map[types.NamespacedName]time.Time
-	// tell of each.
+	// tell is called for each Job.
 	tell []func(*batchv1.Job)
 }
 
-// watchJobs notes from now on when Jobs are made, and tells of each. Stop ends it.
+// watchJobs records when Jobs are created, and calls made for each, until stop is called.
 func watchJobs(b *testing.B, c client.WithWatch, made ...func(*batchv1.Job)) (seen *arrivals, stop func()) {
 	b.Helper()
 	var jobs batchv1.JobList
@@ -123,7 +123,7 @@ func watchJobs(b *testing.B, c client.WithWatch, made ...func(*batchv1.Job)) (se
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// The API server closes a watch whose client is slow for a moment.
+		// The API server closes the watch if its client is slow for a moment.
 		for version, err := jobs.ResourceVersion, error(nil); ctx.Err() == nil; {
 			if version, err = seen.watch(ctx, c, version); err != nil && ctx.Err() == nil {
 				b.Errorf("watching Jobs: %v", err)
@@ -139,7 +139,7 @@ func watchJobs(b *testing.B, c client.WithWatch, made ...func(*batchv1.Job)) (se
 	return seen, stop
 }
 
-// watch notes what happens after a version until the watch is closed, and returns the version it came to.
+// watch records the events after a resource version until the watch is closed, and returns the last resource version.
 func (a *arrivals) watch(ctx context.Context, c client.WithWatch, version string) (string, error) {
 	w, err := c.Watch(ctx, &batchv1.JobList{}, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: version}})
 	if err != nil {
@@ -181,7 +181,7 @@ func (a *arrivals) count() int {
 	return len(a.at)
 }
 
-// await waits until so many Jobs were made.
+// await waits until n Jobs were created.
 func (a *arrivals) await(b *testing.B, n int) {
 	b.Helper()
 	waitFor(b, fmt.Sprintf("%d Jobs", n), func() bool {
@@ -192,14 +192,14 @@ func (a *arrivals) await(b *testing.B, n int) {
 	})
 }
 
-// starts is how a number of Jobs were made.
+// starts are figures about the creation of a number of Jobs.
 type starts struct {
 	first, median, last time.Duration
 	// between the first and the last, and overall, are Jobs a second.
 	between, overall float64
 }
 
-// after sums up what has been seen by the time that has passed since the beginning.
+// after returns the figures of all recorded Jobs, as times since the beginning.
 func (a *arrivals) after(began time.Time) starts {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -217,7 +217,7 @@ func (a *arrivals) after(began time.Time) starts {
 	return s
 }
 
-// complete says of a Job what the Job controller would at its end.
+// complete writes the status that the Job controller writes when a Job has completed.
 func complete(ctx context.Context, c client.Client, key types.NamespacedName) error {
 	now := metav1.Now()
 	var conditions []batchv1.JobCondition
@@ -237,7 +237,7 @@ func complete(ctx context.Context, c client.Client, key types.NamespacedName) er
 	return nil
 }
 
-// completeAll completes all Jobs that were seen.
+// completeAll completes all recorded Jobs.
 func (a *arrivals) completeAll(b *testing.B, c client.Client) {
 	b.Helper()
 	a.mu.Lock()

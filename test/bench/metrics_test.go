@@ -15,10 +15,10 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// scraper trusts anybody's certificate: the built-in controllers make one for themselves.
+// scraper accepts every certificate, since those of the built-in controllers are self-signed.
 var scraper = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 
-// endpoint is where somebody's metrics are.
+// endpoint is the address of a process's metrics, and a client for it.
 type endpoint struct {
 	client *http.Client
 	url    string
@@ -67,7 +67,7 @@ func label(series, name string) string {
 	return value
 }
 
-// apiServer is where the metrics of an API server are.
+// apiServer returns the endpoint of an API server's metrics.
 func apiServer(b *testing.B, config *rest.Config) endpoint {
 	b.Helper()
 	c, err := rest.HTTPClientFor(config)
@@ -77,7 +77,7 @@ func apiServer(b *testing.B, config *rest.Config) endpoint {
 	return endpoint{c, strings.TrimSuffix(config.Host, "/") + "/metrics"}
 }
 
-// served counts the writes that an API server has got, whoever's, by verb and resource.
+// served counts the writes of all clients that an API server has handled, by verb and resource.
 func (e endpoint) served(b *testing.B) map[string]float64 {
 	b.Helper()
 	counts := map[string]float64{}
@@ -97,10 +97,11 @@ func (e endpoint) served(b *testing.B) map[string]float64 {
 	return counts
 }
 
-// spent is CPU time, in seconds. Etcd's is not in it.
+// spent is CPU time, in seconds, without etcd's.
 type spent struct{ apiServer, controller, benchmark float64 }
 
-// spent by the API server, a controller if there is one, and this process, since they were started.
+// spent returns the CPU time of the API server, of a controller if there is one, and of this process, since they were
+// started.
 func (e *environment) spent(b *testing.B, controller *process) spent {
 	b.Helper()
 	const series = "process_cpu_seconds_total"
@@ -120,7 +121,7 @@ func (s spent) since(before spent) spent {
 	return spent{s.apiServer - before.apiServer, s.controller - before.controller, s.benchmark - before.benchmark}
 }
 
-// per run of n, in milliseconds.
+// per formats the CPU time per run for n runs, in milliseconds.
 func (s spent) per(n int) string {
 	ms := func(seconds float64) float64 { return seconds * 1000 / float64(n) }
 	return fmt.Sprintf("%.2f + %.2f + %.2f ms", ms(s.apiServer), ms(s.controller), ms(s.benchmark))

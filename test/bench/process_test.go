@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// process is a controller as a process of its own, so that its memory and its requests are its own.
+// process is a controller in a process of its own, so that its memory and its requests can be measured.
 type process struct {
 	command *exec.Cmd
 	metrics endpoint
@@ -30,7 +30,7 @@ func buildManager(b *testing.B) string {
 	return path
 }
 
-// startManager runs the operator until stop. Flags are added to those that all benchmarks have.
+// startManager runs the operator until stop is called. The flags are added to those of all benchmarks.
 func startManager(b *testing.B, binary, kubeconfig string, flags ...string) *process {
 	b.Helper()
 	address := freeAddress(b)
@@ -40,7 +40,8 @@ func startManager(b *testing.B, binary, kubeconfig string, flags ...string) *pro
 	return start(b, command, "http://"+address+"/metrics")
 }
 
-// startCronJobs runs the built-in CronJob controller and no other, until stop. A Job controller would measure itself.
+// startCronJobs runs only the built-in CronJob controller, until stop is called. A Job controller would be slower than
+// everything else, and so the benchmark would measure that.
 func startCronJobs(b *testing.B, kubeconfig string, flags ...string) *process {
 	b.Helper()
 	address := freeAddress(b)
@@ -77,7 +78,7 @@ func start(b *testing.B, command *exec.Cmd, metrics string) *process {
 	return p
 }
 
-// complaints are the last lines of a log, without the built-in controllers' information and warnings.
+// complaints returns the last lines of a log, without the information and warnings of the built-in controllers.
 func complaints(log string) string {
 	text, _ := os.ReadFile(log)
 	lines := slices.Collect(strings.Lines(string(text)))
@@ -98,12 +99,12 @@ func (p *process) residentMiB(b *testing.B) float64 {
 	return p.sum(b, "process_resident_memory_bytes") / (1 << 20)
 }
 
-// heapMiB is what is live on the process's heap.
+// heapMiB is the size of the process's heap in use.
 func (p *process) heapMiB(b *testing.B) float64 {
 	return p.sum(b, "go_memstats_heap_inuse_bytes") / (1 << 20)
 }
 
-// forgetPeak lets peakMiB begin anew.
+// forgetPeak resets peakMiB.
 func (p *process) forgetPeak(b *testing.B) {
 	b.Helper()
 	if err := os.WriteFile(p.proc("clear_refs"), []byte("5"), 0o200); err != nil {
@@ -130,7 +131,7 @@ func (p *process) proc(file string) string {
 	return fmt.Sprintf("/proc/%d/%s", p.command.Process.Pid, file)
 }
 
-// requests counts what the process has asked of the API server, by method.
+// requests counts the requests of the process to the API server, by method.
 func (p *process) requests(b *testing.B) map[string]float64 {
 	byMethod := map[string]float64{}
 	for series, value := range p.metrics.scrape(b) {
@@ -141,12 +142,12 @@ func (p *process) requests(b *testing.B) map[string]float64 {
 	return byMethod
 }
 
-// idle says whether nothing is waiting and nothing is being worked on.
+// idle returns true if no request waits in a work queue and no worker is active.
 func (p *process) idle(b *testing.B) bool {
 	return p.sum(b, "workqueue_depth") == 0 && p.sum(b, "controller_runtime_active_workers") == 0
 }
 
-// settle waits until the operator has nothing to do, ten times in a row.
+// settle waits until the operator is idle ten times in a row.
 func (p *process) settle(b *testing.B) {
 	b.Helper()
 	inARow := 0
@@ -160,9 +161,8 @@ func (p *process) settle(b *testing.B) {
 	})
 }
 
-// quiet waits until the process has written next to nothing for as long as it may put a write off. Reads go on all the
-// time, since the operator verifies a tenant a second, and while jobs run it brings ten tenants' counts up to date a
-// second.
+// quiet waits until the process has written almost nothing for as long as it may defer a write. Reads never stop, since the
+// operator verifies a tenant every second. While jobs run it also updates the counts of ten tenants a second.
 func (p *process) quiet(b *testing.B) {
 	b.Helper()
 	const pause, trickle = 5 * time.Second, 60
@@ -198,7 +198,7 @@ func freeAddress(b *testing.B) string {
 	return listener.Addr().String()
 }
 
-// waitFor polls until the state is there. The deadline is only there so that a broken run ends.
+// waitFor polls until the state is reached. The deadline only ends a run that is broken.
 func waitFor(b *testing.B, what string, there func() bool) {
 	b.Helper()
 	for deadline := time.Now().Add(30 * time.Minute); !there(); {

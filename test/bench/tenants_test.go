@@ -15,8 +15,8 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// BenchmarkTenants makes tenants, restarts the operator, and reports what that costs: requests, memory, time. Their number
-// is TENANTRY_BENCH_TENANTS, by default 10000.
+// BenchmarkTenants creates tenants, restarts the operator, and reports what that costs: requests, memory, time. The number
+// of tenants is TENANTRY_BENCH_TENANTS, by default 10000.
 func BenchmarkTenants(b *testing.B) {
 	n := numbers(b, "TENANTRY_BENCH_TENANTS", 10000)[0]
 	kubeconfig, c, _ := startControlPlane(b)
@@ -63,7 +63,7 @@ func BenchmarkTenants(b *testing.B) {
 // tenantName is the name of the i-th tenant.
 func tenantName(i int) string { return fmt.Sprintf("t%05d", i) }
 
-// makeTenants makes the tenants from..to-1.
+// makeTenants creates the tenants from..to-1.
 func makeTenants(b *testing.B, c client.Client, from, to int) {
 	b.Helper()
 	inParallel(b, from, to, func(i int) error {
@@ -82,7 +82,7 @@ func makeTenants(b *testing.B, c client.Client, from, to int) {
 	})
 }
 
-// ready counts the tenants that are Ready, a page at a time.
+// ready counts the tenants that are Ready, page by page.
 func ready(b *testing.B, c client.Client) int {
 	count := 0
 	list := v1alpha1.TenantList{}

@@ -107,7 +107,8 @@ var _ = Describe("Deleting a tenant", func() {
 	})
 })
 
-// givenRetained makes a Tenant whose namespace outlives it, until the spec ends.
+// givenRetained creates a Tenant whose namespace is retained when it is deleted. The namespace is deleted when the spec
+// ends.
 func givenRetained(ctx context.Context) *v1alpha1.Tenant {
 	GinkgoHelper()
 	tenant := givenTenant(ctx, "acme", v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{DeletionPolicy: v1alpha1.NamespaceRetain}})
@@ -126,21 +127,21 @@ func expectGone(ctx context.Context, tenant *v1alpha1.Tenant) {
 	}).Should(MatchError(isNotFound, "IsNotFound"), "%s", deferred(ctx, tenant))
 }
 
-// expectThought waits until the operator has thought again about what has just happened: when it has made one more tenant
-// it has. What it does on second thoughts, with a cache that is behind, is to be seen too.
+// expectThought waits until the operator has reconciled again after the last event: it creates one more tenant and waits
+// until that is Ready. So the spec also sees what the operator does with a cache that is behind.
 func expectThought(ctx context.Context) {
 	GinkgoHelper()
 	givenTenant(ctx, "another", v1alpha1.TenantSpec{})
 }
 
-// expectReleased holds a namespace against what one is that is no tenant's any more.
+// expectReleased checks that a namespace has nothing of a tenant any more.
 func expectReleased(ctx context.Context, namespace *corev1.Namespace) {
 	GinkgoHelper()
 	Expect(kube.Get(ctx, client.ObjectKeyFromObject(namespace), namespace)).To(Succeed())
 	Expect(namespace.DeletionTimestamp).To(BeNil())
 	for _, keys := range []map[string]string{namespace.Labels, namespace.Annotations} {
 		for key := range keys {
-			// The consent to adopt it was put there by the platform, and stays.
+			// This annotation was set by the platform, so it stays.
 			if key != v1alpha1.AnnotationAdoptBy {
 				Expect(key).NotTo(HavePrefix("tenantry.dev/"))
 			}

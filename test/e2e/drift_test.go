@@ -54,13 +54,13 @@ var _ = Describe("What the operator keeps for a tenant", func() {
 	})
 })
 
-// expectDone accepts that an admission policy prevents what else is put back.
+// expectDone accepts that an admission policy refuses a change that the operator would otherwise revert.
 func expectDone(err error) {
 	GinkgoHelper()
 	Expect(err).To(Or(Succeed(), MatchError(isForbidden, "IsForbidden")))
 }
 
-// objectsKeptFor lists the namespace of a tenant and all that the operator keeps in it.
+// objectsKeptFor lists the namespace of a tenant and all objects that the operator keeps in it.
 func objectsKeptFor(ctx context.Context, tenant *v1alpha1.Tenant) []client.Object {
 	GinkgoHelper()
 	namespace := &corev1.Namespace{}
@@ -95,7 +95,7 @@ func appendAll[T any, P interface {
 	return objects
 }
 
-// keptFor returns what each object that the operator keeps for a tenant says, by kind and name.
+// keptFor returns the part of each object that the operator keeps for a tenant, by kind and name.
 func keptFor(ctx context.Context, tenant *v1alpha1.Tenant) map[string]any {
 	GinkgoHelper()
 	kept := map[string]any{}

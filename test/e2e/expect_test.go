@@ -24,8 +24,8 @@ var (
 	isForbidden = apierrors.IsForbidden
 )
 
-// succeeded returns the condition Succeeded of a TenantJob as it is now. It is Unknown and without a reason when nobody
-// has written it yet.
+// succeeded returns the condition Succeeded of a TenantJob as it is now. If it is not set yet, it is Unknown and without a
+// reason.
 func succeeded(ctx context.Context, tj *v1alpha1.TenantJob) (metav1.Condition, error) {
 	if err := kube.Get(ctx, client.ObjectKeyFromObject(tj), tj); err != nil {
 		return metav1.Condition{}, err
@@ -36,8 +36,8 @@ func succeeded(ctx context.Context, tj *v1alpha1.TenantJob) (metav1.Condition, e
 	return metav1.Condition{Status: metav1.ConditionUnknown}, nil
 }
 
-// expectReason waits until the condition Succeeded of a TenantJob has a reason, and returns the condition. It gives up
-// when the TenantJob has ended for another one.
+// expectReason waits until the condition Succeeded of a TenantJob has a reason, and returns the condition. It fails at once
+// if the TenantJob has ended with another reason.
 func expectReason(ctx context.Context, tj *v1alpha1.TenantJob, reason string) metav1.Condition {
 	GinkgoHelper()
 	return expectMessage(ctx, tj, reason, BeAssignableToTypeOf(""))
@@ -144,7 +144,7 @@ func logOf(ctx context.Context, pod *corev1.Pod) string {
 	return string(text)
 }
 
-// deferred describes an object when that is asked for, as it is then.
+// deferred describes an object as it is when its String method is called.
 func deferred(ctx context.Context, obj client.Object) fmt.Stringer { return description{ctx, obj} }
 
 type description struct {
@@ -169,7 +169,7 @@ func asYAML(obj client.Object) string {
 	return string(text)
 }
 
-// reportOperator adds to the report of a spec that failed what the operator said lately.
+// reportOperator adds the operator's last log lines to the report of a spec that failed.
 func reportOperator(ctx context.Context) {
 	var pods corev1.PodList
 	if err := kube.List(ctx, &pods, client.InNamespace(operatorNamespace), operatorPods); err != nil {
@@ -186,7 +186,7 @@ func reportOperator(ctx context.Context) {
 	}
 }
 
-// reportTenant adds to the report of a spec that failed what there is of a tenant.
+// reportTenant adds the objects of a tenant to the report of a spec that failed.
 func reportTenant(ctx context.Context, tenant *v1alpha1.Tenant) {
 	AddReportEntry("Tenant "+tenant.Name, deferred(ctx, tenant).String())
 	var tenantJobs v1alpha1.TenantJobList

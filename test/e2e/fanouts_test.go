@@ -107,7 +107,7 @@ var _ = Describe("A schedule", func() {
 		Expect(kube.Create(ctx, ts)).To(Succeed())
 		DeferCleanup(func(ctx SpecContext) { Expect(client.IgnoreNotFound(kube.Delete(ctx, ts))).To(Succeed()) })
 
-		// Two ticks: what the first has made is there when the second comes.
+		// Two ticks: the fan-out of the first one still exists when the second one comes.
 		Eventually(ctx, func(g Gomega, ctx context.Context) {
 			g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(ts), ts)).To(Succeed())
 			g.Expect(fanOutsOf(ctx, ts)).To(HaveLen(2))
@@ -165,7 +165,7 @@ var _ = Describe("A queue", func() {
 				first++
 			}
 		}
-		// Those that had started when it was made, and one round of the queue.
+		// Those that had started when it was created, and then one start of each other tenant.
 		Expect(first).To(BeNumerically("<=", 4), "so many of the flood went before the single job")
 	})
 })
@@ -173,7 +173,7 @@ var _ = Describe("A queue", func() {
 // inMaintenance makes the sample application fail for a tenant.
 var inMaintenance = map[string]v1alpha1.AttributeValue{"maintenance": "true"}
 
-// givenFanOut makes a fan-out, which goes when the spec ends.
+// givenFanOut creates a fan-out, which is deleted when the spec ends.
 func givenFanOut(
 	ctx context.Context, template *v1alpha1.TenantJobTemplate, tenants v1alpha1.TenantSelection,
 	edits ...func(*v1alpha1.TenantFanOutSpec),
@@ -209,8 +209,8 @@ func fanOutCondition(ctx context.Context, fanOut *v1alpha1.TenantFanOut, conditi
 	return metav1.Condition{Status: metav1.ConditionUnknown}, nil
 }
 
-// expectFanOut waits until a fan-out has ended with a reason, and returns the condition. It gives up when it has ended
-// for another one.
+// expectFanOut waits until a fan-out has ended with a reason, and returns the condition. It fails at once if the fan-out
+// has ended with another reason.
 func expectFanOut(ctx context.Context, fanOut *v1alpha1.TenantFanOut, reason string) metav1.Condition {
 	GinkgoHelper()
 	var now metav1.Condition
@@ -246,7 +246,7 @@ func childOf(ctx context.Context, fanOut *v1alpha1.TenantFanOut, tenant *v1alpha
 	return child
 }
 
-// fanOutsOf returns those that a schedule has made.
+// fanOutsOf returns the fan-outs that a schedule has created.
 func fanOutsOf(ctx context.Context, ts *v1alpha1.TenantSchedule) []v1alpha1.TenantFanOut {
 	GinkgoHelper()
 	var list v1alpha1.TenantFanOutList

@@ -17,16 +17,16 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// sampleImage is the sample application's, which the nodes have.
+// sampleImage is the image of the sample application. The nodes have it.
 const sampleImage = "tenantry.dev/hotspot:dev"
 
-// newTenant returns a Tenant that the API server does not know yet. Its name starts with what is given, and is new.
+// newTenant returns a Tenant that is not created yet. Its name starts with the given name and is unique.
 func newTenant(name string, spec v1alpha1.TenantSpec) *v1alpha1.Tenant {
 	name += "-" + rand.String(5)
 	return &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"e2e": name}}, Spec: spec}
 }
 
-// givenTenant makes a Tenant and waits until it is Ready. It goes when the spec ends.
+// givenTenant creates a Tenant and waits until it is Ready. It is deleted when the spec ends.
 func givenTenant(ctx context.Context, name string, spec v1alpha1.TenantSpec) *v1alpha1.Tenant {
 	GinkgoHelper()
 	tenant := newTenant(name, spec)
@@ -35,7 +35,7 @@ func givenTenant(ctx context.Context, name string, spec v1alpha1.TenantSpec) *v1
 	return tenant
 }
 
-// create a Tenant, which goes when the spec ends.
+// create creates a Tenant, which is deleted when the spec ends.
 func create(ctx context.Context, tenant *v1alpha1.Tenant) {
 	GinkgoHelper()
 	Expect(kube.Create(ctx, tenant)).To(Succeed())
@@ -56,7 +56,7 @@ func expectReady(ctx context.Context, tenant *v1alpha1.Tenant) {
 	}).Should(Succeed(), "Tenant %s should become Ready", tenant.Name)
 }
 
-// change patches an object the way that a person does who edits it.
+// change patches an object as a person does who edits it.
 func change[T client.Object](ctx context.Context, obj T, edit func(T)) {
 	GinkgoHelper()
 	before := obj.DeepCopyObject().(client.Object)
@@ -67,8 +67,8 @@ func change[T client.Object](ctx context.Context, obj T, edit func(T)) {
 func suspend(t *v1alpha1.Tenant) { t.Spec.Suspend = new(true) }
 func resume(t *v1alpha1.Tenant)  { t.Spec.Suspend = nil }
 
-// givenTemplate makes a template that runs a subcommand of the sample application, and that goes when the spec ends.
-// Every parameter is there that the subcommands know.
+// givenTemplate creates a template that runs a subcommand of the sample application. It is deleted when the spec ends. It
+// has all parameters of all subcommands.
 func givenTemplate(ctx context.Context, command string, edits ...func(*v1alpha1.TenantJobTemplateSpec)) *v1alpha1.TenantJobTemplate {
 	GinkgoHelper()
 	template := &v1alpha1.TenantJobTemplate{
@@ -122,7 +122,7 @@ func samplePod(command string) corev1.PodSpec {
 	}
 }
 
-// toEndSlowly makes the pods take some seconds to end when they are deleted, time in which they can be seen to be left.
+// toEndSlowly makes the pods take some seconds to end when they are deleted, so that a spec can see them.
 func toEndSlowly(spec *v1alpha1.TenantJobTemplateSpec) {
 	spec.JobTemplate.Spec.Template.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{
 		PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 3}},
@@ -133,13 +133,13 @@ func toEndSlowly(spec *v1alpha1.TenantJobTemplateSpec) {
 type parameters map[string]v1alpha1.ParameterValue
 
 var (
-	// none are given.
+	// none sets no parameters.
 	none parameters
 	// endless is a run that does not end by itself.
 	endless = parameters{"runSeconds": forever}
 )
 
-// newTenantJob returns a TenantJob in the tenant's namespace that the API server does not know yet.
+// newTenantJob returns a TenantJob in the tenant's namespace that is not created yet.
 func newTenantJob(tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate, name string, given parameters) *v1alpha1.TenantJob {
 	return &v1alpha1.TenantJob{
 		ObjectMeta: metav1.ObjectMeta{Namespace: tenant.NamespaceName(), Name: name},
@@ -151,7 +151,7 @@ func newTenantJob(tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate,
 	}
 }
 
-// dispatch creates a TenantJob. It goes with its tenant.
+// dispatch creates a TenantJob. It is deleted with its tenant.
 func dispatch(ctx context.Context, tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate, name string, given parameters) *v1alpha1.TenantJob {
 	GinkgoHelper()
 	tj := newTenantJob(tenant, template, name, given)

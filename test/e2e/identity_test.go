@@ -53,7 +53,7 @@ var _ = Describe("The jobs of two tenants", func() {
 	})
 })
 
-// expectIdentity holds a pod against what every pod of a tenant is.
+// expectIdentity checks what every pod of a tenant has.
 func expectIdentity(pod *corev1.Pod, tenant *v1alpha1.Tenant) {
 	GinkgoHelper()
 	Expect(pod.Labels).To(HaveKeyWithValue(v1alpha1.LabelTenant, tenant.Name))

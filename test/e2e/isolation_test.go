@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	// dns is the cluster's, by name, so that to reach it is to have asked it.
+	// dns is the address of the cluster's DNS, by name, so that a connection to it also proves a DNS query.
 	dns = "kube-dns.kube-system.svc:53"
-	// metadata is where clouds hand out credentials to whoever asks.
+	// metadata is the address at which clouds give credentials to every client.
 	metadata = "169.254.169.254:80"
 )
 
@@ -56,7 +56,7 @@ var _ = Describe("A tenant's pod", func() {
 			}}
 		})
 		expectReady(ctx, acme)
-		// The network takes its time to follow the policies, so the first may come too early.
+		// The network takes a moment to enforce the policies, so the first attempt may be too early.
 		attempt := 0
 		Eventually(ctx, func(ctx context.Context) []string {
 			attempt++
@@ -75,7 +75,7 @@ var _ = Describe("A tenant's pod", func() {
 		Expect(as.Create(ctx, review)).To(Succeed())
 		Expect(review.Status.Incomplete).To(BeFalse())
 		for _, rule := range review.Status.ResourceRules {
-			// Whoever has logged in may ask what he may do, and what the cluster trusts.
+			// All authenticated users may ask for their own rights, and for the trust bundles of the cluster.
 			Expect(rule.APIGroups).To(HaveEach(BeElementOf("authorization.k8s.io", "authentication.k8s.io", "certificates.k8s.io")), "%v", rule)
 			Expect(rule.Resources).To(HaveEach(Or(HavePrefix("selfsubject"), Equal("clustertrustbundles"))), "%v", rule)
 		}
@@ -84,7 +84,7 @@ var _ = Describe("A tenant's pod", func() {
 	})
 })
 
-// probed is what the subcommand probe reports.
+// probed is the report of the subcommand probe.
 type probed struct {
 	Tenant       string
 	TokenMounted bool
@@ -125,7 +125,7 @@ func probeAs(ctx context.Context, tenant *v1alpha1.Tenant, template *v1alpha1.Te
 	return decodeProbed(logOf(ctx, &pod))
 }
 
-// probeFrom tries addresses from a pod in a namespace that is no tenant's.
+// probeFrom tries addresses from a pod in a namespace that does not belong to a tenant.
 func probeFrom(ctx context.Context, namespace, addresses string) probed {
 	GinkgoHelper()
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "probe"}, Spec: samplePod("probe")}
@@ -143,7 +143,7 @@ func listening(ctx context.Context, tj *v1alpha1.TenantJob) string {
 	return pod.Status.PodIP + ":8080"
 }
 
-// givenListener makes a pod that listens in a namespace that is no tenant's.
+// givenListener creates a pod that listens in a namespace that does not belong to a tenant.
 func givenListener(ctx context.Context) (namespace, address string) {
 	GinkgoHelper()
 	namespace = "e2e-outside-" + rand.String(5)
@@ -155,7 +155,7 @@ func givenListener(ctx context.Context) (namespace, address string) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "listener", Labels: map[string]string{"app": "listener"}},
 		Spec:       samplePod("listen"),
 	}
-	// The namespace's default service account may not be there yet, and is not wanted.
+	// The namespace's default service account may not exist yet, and is not needed.
 	Eventually(ctx, func(ctx context.Context) error { return kube.Create(ctx, pod) }).Should(Succeed())
 	expectPhase(ctx, pod, corev1.PodRunning)
 	expectListening(ctx, pod)
@@ -169,7 +169,8 @@ func toListener(namespace string) networkingv1.NetworkPolicyEgressRule {
 	}}}
 }
 
-// apiServerPorts are those of its service and of what stands behind it: networks differ in which of them a policy sees.
+// apiServerPorts are the ports of the API server's service and of its endpoints. Networks differ in which of them a policy
+// applies to.
 func apiServerPorts(ctx context.Context) []networkingv1.NetworkPolicyPort {
 	GinkgoHelper()
 	ports := []networkingv1.NetworkPolicyPort{{Port: new(intstr.FromInt32(443))}}

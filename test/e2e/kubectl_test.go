@@ -47,7 +47,7 @@ var _ = Describe("A person with kubectl", func() {
 	})
 })
 
-// kubectl runs it on the cluster that is tested, and returns what it prints.
+// kubectl runs kubectl on the cluster that is tested, and returns its output.
 func kubectl(ctx context.Context, args ...string) string {
 	GinkgoHelper()
 	command := kubectlCommand(ctx, args...)
@@ -64,7 +64,7 @@ func kubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, path, args...)
 }
 
-// table splits what `kubectl get` prints into lines and words.
+// table splits the output of `kubectl get` into lines and cells.
 func table(printed string) [][]string {
 	var lines [][]string
 	for line := range strings.Lines(printed) {

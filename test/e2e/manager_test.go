@@ -34,7 +34,7 @@ var _ = Describe("The operator's pod", func() {
 			Expect(container.SecurityContext.Capabilities.Drop).To(ConsistOf(corev1.Capability("ALL")))
 		}
 		for _, status := range pod.Status.ContainerStatuses {
-			if status.User != nil && status.User.Linux != nil { // not every runtime tells
+			if status.User != nil && status.User.Linux != nil { // not every runtime reports it
 				Expect(status.User.Linux.UID).NotTo(BeZero())
 			}
 		}
@@ -132,7 +132,7 @@ func mayOperator(ctx context.Context, right authorizationv1.ResourceAttributes) 
 	return review.Status.Allowed
 }
 
-// givenAccount makes a service account without rights, which goes when the spec ends.
+// givenAccount creates a service account without rights, which is deleted when the spec ends.
 func givenAccount(ctx context.Context) *corev1.ServiceAccount {
 	GinkgoHelper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "e2e-" + rand.String(5)}}
@@ -149,7 +149,7 @@ func tokenOf(ctx context.Context, account *corev1.ServiceAccount) string {
 	return request.Status.Token
 }
 
-// forward makes a pod's port one of this machine's until the spec ends, and returns it.
+// forward forwards a port of this machine to a pod's port until the spec ends, and returns it.
 func forward(ctx context.Context, pod *corev1.Pod, port int) string {
 	GinkgoHelper()
 	session, err := gexec.Start(kubectlCommand(ctx, "port-forward", "--namespace", pod.Namespace, "pod/"+pod.Name, fmt.Sprintf(":%d", port)),
@@ -161,7 +161,7 @@ func forward(ctx context.Context, pod *corev1.Pod, port int) string {
 	return string(said.FindSubmatch(session.Out.Contents())[1])
 }
 
-// get asks a server whose certificate nobody has signed.
+// get sends a request to a server with a self-signed certificate.
 func get(ctx context.Context, url, token string) (status int, body string) {
 	GinkgoHelper()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -19,10 +19,10 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// attempts are what somebody tries, by what it would be.
+// attempts are requests that a user tries, by description.
 type attempts map[string]func(context.Context) error
 
-// expectRefused makes attempts, all of which the API server has to refuse.
+// expectRefused expects the API server to refuse all attempts.
 func expectRefused(ctx context.Context, all attempts) {
 	GinkgoHelper()
 	for what, attempt := range all {
@@ -45,7 +45,7 @@ var _ = Describe("A tenant's member", func() {
 
 		By("dispatching")
 		ours := newTenantJob(acme, template, "ours", none)
-		// Role bindings, and what members may dispatch, take effect in their own time.
+		// Role bindings, and the list of templates that members may dispatch, take a moment to be in effect.
 		Eventually(ctx, func(ctx context.Context) error { return dora.Create(ctx, ours) }).Should(Succeed())
 		expectReason(ctx, ours, v1alpha1.ReasonCompleted)
 		pod := podOf(ctx, ours)
@@ -162,7 +162,7 @@ var _ = Describe("A tenant's member", func() {
 
 var toCancel = client.RawPatch(types.MergePatchType, []byte(`{"spec":{"cancel":true}}`))
 
-// dispatchedByMembersOf lets a tenant's members dispatch a template, and nobody else's.
+// dispatchedByMembersOf lets only this tenant's members dispatch a template.
 func dispatchedByMembersOf(tenant *v1alpha1.Tenant) func(*v1alpha1.TenantJobTemplateSpec) {
 	return func(spec *v1alpha1.TenantJobTemplateSpec) {
 		spec.MemberDispatch = &v1alpha1.MemberDispatch{TenantSelector: &metav1.LabelSelector{MatchLabels: tenant.Labels}}

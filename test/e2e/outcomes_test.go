@@ -22,7 +22,7 @@ var _ = Describe("A TenantJob", func() {
 		globex := givenTenant(ctx, "globex", v1alpha1.TenantSpec{})
 		wrong := newTenantJob(globex, template, "wrong", none)
 		wrong.Namespace = acme.NamespaceName()
-		// An admission policy may be first.
+		// An admission policy may refuse it already.
 		if err := kube.Create(ctx, wrong); err != nil {
 			Expect(err).To(And(MatchError(isForbidden, "IsForbidden"), MatchError(ContainSubstring("tenantRef"))))
 		} else {
@@ -114,7 +114,7 @@ var _ = Describe("A TenantJob", func() {
 		expectMessage(ctx, never, v1alpha1.ReasonStarting, ContainSubstring("ErrImageNeverPull"))
 	})
 
-	// The long wait is the product's: two minutes, since a quota may well have room again.
+	// The operator waits for two minutes, since a quota may have room again by then.
 	It("whose pods are refused fails after two minutes", SpecPriority(1), func(ctx SpecContext) {
 		acme := givenTenant(ctx, "acme", v1alpha1.TenantSpec{Quota: &v1alpha1.TenantQuota{Hard: corev1.ResourceList{
 			corev1.ResourcePods: resource.MustParse("0"),

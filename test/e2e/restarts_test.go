@@ -20,7 +20,7 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// Serial, since no other spec is to wait for an operator that is away.
+// Serial, since the other specs need a running operator.
 var _ = Describe("The operator", Serial, func() {
 	It("makes exactly one Job of each TenantJob and exceeds no limit, whenever it is killed", func(ctx SpecContext) {
 		const limit = 3
@@ -28,7 +28,7 @@ var _ = Describe("The operator", Serial, func() {
 		template := givenTemplate(ctx, "check-expired-sessions")
 		made := watchJobs(ctx, acme.NamespaceName())
 
-		const before, after = 3, 2 // so many TenantJobs are there when it is killed, and so many come while it dies
+		const before, after = 3, 2 // how many TenantJobs exist when it is killed, and how many are created while it ends
 		var all []*v1alpha1.TenantJob
 		start := func(round int, when string, n int) (names []string) {
 			for i := range n {
@@ -39,9 +39,9 @@ var _ = Describe("The operator", Serial, func() {
 		}
 		for round, kill := range []struct {
 			moment string
-			// How many Jobs of those that were there before have been made, and are over.
+			// How many of the first Jobs are created, and how many of them have ended.
 			made, over int
-			// The kubelet gives it two seconds at least. With none the next one may start while it still dies.
+			// The kubelet gives it at least two seconds. With 0 the next operator may start before this one has ended.
 			grace int64
 		}{
 			{"as soon as the TenantJobs are there", 0, 0, 0},
@@ -101,7 +101,7 @@ func killOperator(ctx context.Context, grace int64) types.UID {
 	return pod.UID
 }
 
-// expectLeader waits until an operator leads that is not the one before.
+// expectLeader waits until another operator is the leader.
 func expectLeader(ctx context.Context, before types.UID) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega, ctx context.Context) {
@@ -113,7 +113,7 @@ func expectLeader(ctx context.Context, before types.UID) {
 	}).Should(Succeed())
 }
 
-// leader returns who holds the operator's lease: a pod's name, and something random.
+// leader returns the holder of the operator's lease: a pod's name and a random suffix.
 func leader(ctx context.Context, g Gomega) string {
 	var lease coordinationv1.Lease
 	g.Expect(kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: "tenantry.dev"}, &lease)).To(Succeed())
@@ -156,12 +156,12 @@ func overIn(ctx context.Context, namespace string, names []string) int {
 	return over
 }
 
-// madeJobs are all Jobs that were ever made in a namespace.
+// madeJobs are all Jobs that were ever created in a namespace.
 type madeJobs struct {
 	mu     sync.Mutex
 	byName map[string]map[types.UID]bool
 	live   map[types.UID]bool
-	most   int // so many were live at once
+	most   int // how many were live at once, at most
 	err    error
 }
 
@@ -181,7 +181,7 @@ func watchJobs(ctx context.Context, namespace string) *madeJobs {
 	return made
 }
 
-// add what a watch brought. An event without a Job is the end of the watch.
+// add handles an event of the watch. An event without a Job is the end of the watch.
 func (m *madeJobs) add(event watch.Event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -202,14 +202,14 @@ func (m *madeJobs) add(event watch.Event) {
 	m.most = max(m.most, len(m.live))
 }
 
-// peak is how many Jobs were live at once, at most.
+// peak returns how many Jobs were live at once, at most.
 func (m *madeJobs) peak() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.most
 }
 
-// seen counts the names of which there was a Job.
+// seen counts how many of the names have had a Job.
 func (m *madeJobs) seen(names []string) int {
 	n := 0
 	for _, name := range names {
@@ -220,7 +220,7 @@ func (m *madeJobs) seen(names []string) int {
 	return n
 }
 
-// uids are those of all Jobs of a name.
+// uids returns the UIDs of all Jobs of a name.
 func (m *madeJobs) uids(name string) []types.UID {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package e2e tries Tenantry on a real cluster, the one that the kubeconfig names, in which hack/test-e2e.sh has deployed
-// the operator. It is for what envtest can't show: the Job controller and the garbage collector, a kubelet and a network.
+// Package e2e tests Tenantry on the real cluster of the kubeconfig, in which hack/test-e2e.sh has deployed the operator. It
+// tests what needs more than envtest: the Job controller, the garbage collector, a kubelet, a network.
 package e2e
 
 import (
@@ -36,16 +36,16 @@ const (
 var operatorPods = client.MatchingLabels{"control-plane": "controller-manager"}
 
 const (
-	// patience is how long something may take that takes seconds on a machine with nothing else to do.
+	// patience is how long to wait for something that takes seconds on an idle machine.
 	patience = 2 * time.Minute
-	// longer than anybody waits: a run of so many seconds ends because something ends it.
+	// forever is a number of seconds that is longer than any spec waits: such a run ends only if something stops it.
 	forever = "3600"
 )
 
 var (
 	restConfig *rest.Config
 	scheme     = runtime.NewScheme()
-	// kube asks the API server, as the cluster's administrator.
+	// kube is a client for the cluster's administrator.
 	kube client.Client
 	// clientset is for what a client.Client can't do: logs, watches and the like.
 	clientset kubernetes.Interface
@@ -64,8 +64,8 @@ func TestE2E(t *testing.T) {
 var _ = BeforeSuite(func(ctx SpecContext) {
 	const how = "Run `make test-e2e`, which brings up a cluster with the operator in it, " +
 		"or let KUBECONFIG name a cluster and run hack/deploy.sh first."
-	// It has to be said: what `go test ./...` finds in a home directory may be a cluster that people work with, and one of
-	// the specs kills the operator.
+	// KUBECONFIG has to be set: the default kubeconfig may be that of a cluster that people work with, and one of the specs
+	// kills the operator.
 	Expect(os.Getenv(clientcmd.RecommendedConfigPathEnvVar)).NotTo(BeEmpty(), "There is no cluster to test on. "+how)
 	var err error
 	restConfig, err = ctrl.GetConfig()
@@ -86,8 +86,8 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	Expect(deployment.Status.ReadyReplicas).To(BeNumerically(">", 0), "The operator does not run in the cluster at "+restConfig.Host+". "+how)
 })
 
-// clientAs returns a client for a user who is not in any group but that of all who have logged in, or for the cluster's
-// administrator when no user is given. It validates strictly, as kubectl does.
+// clientAs returns a client for a user who is in these groups and in system:authenticated, or for the cluster's
+// administrator if no user is given. It validates strictly, as kubectl does.
 func clientAs(user string, groups ...string) client.Client {
 	GinkgoHelper()
 	made, err := client.New(configAs(user, groups...), client.Options{Scheme: scheme})
@@ -103,7 +103,7 @@ func configAs(user string, groups ...string) *rest.Config {
 	return config
 }
 
-// The Tenants of the spec that runs, for a report about it, and of all specs of this process.
+// The Tenants of the current spec, for the report if it fails, and of all specs of this process.
 var tenantsOfSpec, tenantsOfSuite []*v1alpha1.Tenant
 
 var _ = BeforeEach(func() { tenantsOfSpec = nil })
@@ -117,8 +117,8 @@ var _ = JustAfterEach(func(ctx SpecContext) {
 	}
 })
 
-// Every spec lets go of its tenants without waiting for them, so that they go while the next ones run. That none of them
-// hangs is a test of its own.
+// Each spec deletes its tenants and does not wait for that, so that the next spec can start. This checks at the end that
+// all of them are gone.
 var _ = AfterSuite(func(ctx SpecContext) {
 	for _, tenant := range tenantsOfSuite {
 		Eventually(ctx, func(ctx context.Context) error {

@@ -42,7 +42,7 @@ var _ = Describe("Suspending a tenant", func() {
 		change(ctx, acme, resume)
 		expectSuspended(ctx, acme, metav1.ConditionFalse)
 		expectReason(ctx, held, v1alpha1.ReasonCompleted)
-		expectReason(ctx, stopped, v1alpha1.ReasonStoppedBySuspension) // what has ended is not run again
+		expectReason(ctx, stopped, v1alpha1.ReasonStoppedBySuspension) // a run that has ended is not started again
 		Expect(jobsIn(ctx, acme.NamespaceName())).NotTo(ContainElement(stopped.Name))
 		expectReason(ctx, spared, v1alpha1.ReasonRunning)
 	})

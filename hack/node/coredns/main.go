@@ -1,5 +1,5 @@
-// Command coredns is CoreDNS with the plugins that a cluster of one node needs. The whole of it, with the libraries of
-// every cloud, takes longer to build than Kubernetes' own programs.
+// Command coredns is CoreDNS with only the plugins that a cluster of one node needs. CoreDNS with all plugins, and the
+// libraries of all clouds, takes longer to build than Kubernetes' own programs.
 package main
 
 import (

@@ -101,7 +101,7 @@ func (r *Reconciler) readChild(
 	case err != nil:
 		return err
 	case tj == nil:
-		a.setChild(tenant, fanout.Child{Presence: fanout.Gone}, now)
+		a.setChild(tenant, fanout.Child{Presence: fanout.NotFound}, now)
 	case isOfEarlierFanOut(tj, fanOut):
 		message := fmt.Sprintf("that of an earlier fan-out %s is still being deleted", fanOut.Name)
 		a.setDelayed(tenant, message, now.Add(retryTakenAfter))
@@ -129,7 +129,7 @@ func (r *Reconciler) readTenant(ctx context.Context, a *activeFanOut, name strin
 	case err != nil:
 		return nil, err
 	case tenant == nil:
-		a.setChild(name, fanout.Child{Presence: fanout.Gone}, now)
+		a.setChild(name, fanout.Child{Presence: fanout.NotFound}, now)
 	default:
 		a.setTenant(tenant)
 	}

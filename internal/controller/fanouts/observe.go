@@ -49,7 +49,7 @@ func (r *Reconciler) observe(ctx context.Context, fanOut *v1alpha1.TenantFanOut,
 		}
 	}
 	a.addLiveChildren(o.Children, now)
-	o.PutOff = a.delayMessages()
+	o.Delayed = a.delayMessages()
 	var err error
 	o.End, o.endsAt, err = r.end(ctx, fanOut, now)
 	return o, err
@@ -95,7 +95,7 @@ func (r *Reconciler) end(ctx context.Context, fanOut *v1alpha1.TenantFanOut, now
 	}
 	if fanout.OnTenantsClock(fanOut) {
 		spread := time.Duration(ptr.Deref(fanOut.Spec.SpreadSeconds, 0)) * time.Second
-		if endsAt := tick.Add(schedule.AroundTheWorld + spread); now.Before(endsAt) {
+		if endsAt := tick.Add(schedule.MaxZoneDifference + spread); now.Before(endsAt) {
 			return "", endsAt, nil
 		}
 	}

@@ -159,7 +159,7 @@ func (r *Reconciler) pass(
 	if err != nil {
 		return false, err
 	}
-	p.requeueAt = earlier(earlier(p.decision.Wake, o.endsAt), a.requeueAt(now))
+	p.requeueAt = earlier(earlier(p.decision.RequeueAt, o.endsAt), a.requeueAt(now))
 	if !p.stored {
 		p.requeueBy(a.writes.next(now))
 	}

@@ -118,7 +118,7 @@ func (r *Reconciler) pods(ctx context.Context, j *batchv1.Job) (*job.Pods, error
 	if err := r.Live.List(ctx, &list, client.InNamespace(j.Namespace), client.MatchingLabels{batchv1.ControllerUidLabel: string(j.UID)}); err != nil {
 		return nil, fmt.Errorf("listing the pods of Job %s: %w", kube.KeyOf(j), err)
 	}
-	pods := job.LookAt(list.Items)
+	pods := job.PodsOf(list.Items)
 	if j.Status.Active > 0 || job.Ended(j) {
 		return &pods, nil
 	}
@@ -127,6 +127,6 @@ func (r *Reconciler) pods(ctx context.Context, j *batchv1.Job) (*job.Pods, error
 	if err := r.Live.List(ctx, &refusals, client.InNamespace(j.Namespace), about); err != nil {
 		return nil, fmt.Errorf("listing the events of Job %s: %w", kube.KeyOf(j), err)
 	}
-	job.LookAtRefusals(&pods, list.Items, refusals.Items)
+	pods.AddRefusals(list.Items, refusals.Items)
 	return &pods, nil
 }

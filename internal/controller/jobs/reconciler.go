@@ -76,7 +76,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return kube.RetryConflict(err)
 	}
 	r.announce(ctx, &base, p.Observed, decision)
-	return reconcile.Result{RequeueAfter: decision.After, Priority: new(dispatch.PriorityStarted)}, nil
+	return reconcile.Result{RequeueAfter: decision.RequeueAfter, Priority: new(dispatch.PriorityStarted)}, nil
 }
 
 // goesOn says whether a decision is to do nothing and to wait.

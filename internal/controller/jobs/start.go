@@ -75,7 +75,7 @@ func (r *Reconciler) wait(ctx context.Context, a dispatch.Answer, tj *v1alpha1.T
 	case a.End != nil:
 		return job.EndWith(a.End.Reason, a.End.Message), nil
 	case a.Hold.Kind == "":
-		return job.Decision{After: a.Again}, nil
+		return job.Decision{RequeueAfter: a.Again}, nil
 	}
 	if labelled, err := r.label(ctx, tj, labels); err != nil || labelled {
 		return job.Decision{}, err // The watch brings it back, and then its status is written.

@@ -34,7 +34,7 @@ func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TenantSchedule) (
 	if o.Runs, err = r.listRuns(ctx, ts); err != nil {
 		return o, err
 	}
-	if !schedule.Look(o.Observed).IsNews(ts.Status, ts.Generation) {
+	if !schedule.Decide(o.Observed).NeedsConfirmation(ts.Status, ts.Generation) {
 		return o, nil
 	}
 	if o.Schedule, err = kube.Find(ctx, r.Live, kube.KeyOf(ts), &v1alpha1.TenantSchedule{}); err != nil || o.Schedule == nil {

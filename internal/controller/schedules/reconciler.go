@@ -69,17 +69,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule)
 	}
 	ts = o.Schedule
 	base := ts.DeepCopy()
-	plan := schedule.Look(o.Observed)
-	created, conflicts, createErr := r.createFanOuts(ctx, ts, plan.Due)
+	decision := schedule.Decide(o.Observed)
+	created, conflicts, createErr := r.createFanOuts(ctx, ts, decision.Due)
 	o.Runs = append(o.Runs, created...)
-	plan.Missed = plan.Missed.And(conflicts)
+	decision.Missed = decision.Missed.Add(conflicts)
 
-	setStatus(o, plan)
+	setStatus(o, decision)
 	if err := r.PatchStatus(ctx, ts, base); err != nil {
 		return kube.RetryConflict(errors.Join(err, createErr))
 	}
-	r.emitEvents(ctx, base, ts, plan.Missed)
-	after, deleteErr := r.deleteSurplus(ctx, o, plan.After)
+	r.emitEvents(ctx, base, ts, decision.Missed)
+	after, deleteErr := r.deleteSurplus(ctx, o, decision.RequeueAfter)
 	if err := errors.Join(createErr, deleteErr); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -97,7 +97,7 @@ func (r *Reconciler) createFanOuts(ctx context.Context, ts *v1alpha1.TenantSched
 			return runs, conflicts, err
 		}
 		if !metav1.IsControlledBy(fanOut, ts) {
-			conflicts = conflicts.And(schedule.Missed{Count: 1, Last: tick, Reason: schedule.MissedNameConflict})
+			conflicts = conflicts.Add(schedule.Missed{Count: 1, Last: tick, Reason: schedule.MissedNameConflict})
 			continue
 		}
 		if isNew {
@@ -145,7 +145,7 @@ func (r *Reconciler) deleteSurplus(ctx context.Context, o observed, after time.D
 			return after, err
 		}
 		if len(retries) > 0 {
-			after = schedule.LookAgainAfter
+			after = schedule.MaxRequeueAfter
 			continue
 		}
 		fanOut := &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: run.Name, UID: run.UID}}

@@ -12,70 +12,76 @@ import (
 )
 
 const (
-	// countAfter is how far status.running may be behind, so that jobs that are over by then cost no write. In a rush of
-	// starts those come first, and it is countAfterInRush.
-	countAfter       = 15 * time.Second
-	countAfterInRush = time.Minute
-	// countEvery and countsAtOnce bound how many of them are brought up to date, so that a fan-out over thousands of
-	// tenants does not cost each of them a write: it may be over by then. In a rush they are countsAtOnceInRush.
-	countEvery         = time.Second
-	countsAtOnce       = 10
-	countsAtOnceInRush = 2
+	// countDelay is how long a Tenant waits in the countQueue. A Job that starts and ends in that time costs no write.
+	countDelay = 15 * time.Second
+	// countDelayInRush is countDelay while the dispatcher is rushing, because the starts are more urgent.
+	countDelayInRush = time.Minute
+	// countInterval is the time between two batches of Tenants. Together with the size of a batch it bounds how many writes a
+	// fan-out over thousands of tenants causes. Most of its Jobs have ended when it is their tenant's turn, and cost no write.
+	countInterval = time.Second
+	// countBatch is how many Tenants are reconciled at once for their count.
+	countBatch = 10
+	// countBatchInRush is countBatch while the dispatcher is rushing.
+	countBatchInRush = 2
 )
 
-// countLine are the Tenants that have had a Job begin or end since their running jobs were counted, in this order.
-type countLine struct {
-	mu    sync.Mutex
-	line  []countDue
-	known map[string]struct{}
+// countQueue has the Tenants that had a Job start or end since their running Jobs were counted, in this order.
+type countQueue struct {
+	mu      sync.Mutex
+	entries []countEntry
+	queued  map[string]struct{}
 }
 
-// countDue is a Tenant, and since when its count may be wrong.
-type countDue struct {
+// countEntry is a Tenant, and the time since which its count may be out of date.
+type countEntry struct {
 	tenant string
 	since  time.Time
 }
 
-// add a Tenant, if it is not in line.
-func (l *countLine) add(tenant string, now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if _, known := l.known[tenant]; known {
+// add adds a Tenant, if it is not in the queue.
+func (q *countQueue) add(tenant string, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if _, queued := q.queued[tenant]; queued {
 		return
 	}
-	if l.known == nil {
-		l.known = map[string]struct{}{}
+	if q.queued == nil {
+		q.queued = map[string]struct{}{}
 	}
-	l.known[tenant] = struct{}{}
-	l.line = append(l.line, countDue{tenant, now})
+	q.queued[tenant] = struct{}{}
+	q.entries = append(q.entries, countEntry{tenant, now})
 }
 
-// take out those that have waited for long enough, until there are enough of those whose count is wrong, which are returned.
-func (l *countLine) take(now time.Time, rush bool, wrong func(tenant string) bool) []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	before, most := now.Add(-countAfter), countsAtOnce
-	if rush {
-		before, most = now.Add(-countAfterInRush), countsAtOnceInRush
+// next takes the Tenants that have waited long enough out of the queue, until it has found a batch of Tenants whose count is
+// outdated. It returns the batch.
+func (q *countQueue) next(now time.Time, rushing bool, isOutdated func(tenant string) bool) []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delay, size := countDelay, countBatch
+	if rushing {
+		delay, size = countDelayInRush, countBatchInRush
 	}
-	var found []string
-	next := 0
-	for ; next < len(l.line) && len(found) < most && !l.line[next].since.After(before); next++ {
-		tenant := l.line[next].tenant
-		delete(l.known, tenant)
-		if wrong(tenant) {
-			found = append(found, tenant)
+	var batch []string
+	removed := 0
+	for _, entry := range q.entries {
+		if len(batch) == size || now.Sub(entry.since) < delay {
+			break
+		}
+		delete(q.queued, entry.tenant)
+		removed++
+		if isOutdated(entry.tenant) {
+			batch = append(batch, entry.tenant)
 		}
 	}
-	if l.line = l.line[next:]; len(l.line) == 0 {
-		l.line = nil
+	if q.entries = q.entries[removed:]; len(q.entries) == 0 {
+		q.entries = nil // It releases the memory.
 	}
-	return found
+	return batch
 }
 
-// keepCounts has Tenants looked at whose status.running has been wrong for a while, until the context is done.
-func (r *Reconciler) keepCounts(ctx context.Context) error {
-	ticker := time.NewTicker(countEvery)
+// refreshCounts requests Tenants whose status.running is out of date, until the context is done.
+func (r *Reconciler) refreshCounts(ctx context.Context) error {
+	ticker := time.NewTicker(countInterval)
 	defer ticker.Stop()
 	for {
 		select {
@@ -83,18 +89,18 @@ func (r *Reconciler) keepCounts(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		for _, name := range r.counts.take(r.Clock.Now(), r.Dispatcher.Rushing(), r.isMiscounted) {
-			r.look(ctx, &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		for _, name := range r.counts.next(r.Clock.Now(), r.Dispatcher.Rushing(), r.isCountOutdated) {
+			r.request(ctx, &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: name}})
 		}
 	}
 }
 
-// isMiscounted says whether the status of a Tenant has another number of running jobs than the cache.
-func (r *Reconciler) isMiscounted(tenant string) bool {
-	t, exists := r.tenants.Get(types.NamespacedName{Name: tenant})
+// isCountOutdated says whether a Tenant's status.running differs from the number of its running Jobs in the cache.
+func (r *Reconciler) isCountOutdated(name string) bool {
+	t, exists := r.tenants.Get(types.NamespacedName{Name: name})
 	if !exists {
 		return false
 	}
-	live := liveJobsOf(r.jobs.In(t.NamespaceName()), t)
-	return t.Status.Running == nil || int(*t.Status.Running) != len(live)
+	running := unfinishedJobs(r.jobs.In(t.NamespaceName()), t)
+	return t.Status.Running == nil || int(*t.Status.Running) != len(running)
 }

@@ -1,5 +1,5 @@
-// Command netpol-cni is a CNI plugin, chained behind the one that makes a pod's network. It holds the pod back until the
-// rules that its NetworkPolicies ask for are in the kernel; without it a pod has about a second of free traffic.
+// Command netpol-cni is a CNI plugin, chained after the one that creates a pod's network. It delays the pod until the rules
+// of its NetworkPolicies are in the kernel. Without it a pod's traffic is not filtered for about a second.
 package main
 
 import (

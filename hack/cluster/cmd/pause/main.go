@@ -1,4 +1,4 @@
-// Command pause is the container that holds a pod's namespaces while its other containers come and go.
+// Command pause runs in the container that keeps a pod's namespaces while its other containers start and end.
 package main
 
 import (

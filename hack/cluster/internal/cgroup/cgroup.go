@@ -1,5 +1,5 @@
-// Package cgroup gives a cluster a cgroup of its own, below the one that it is started from, in every hierarchy that the
-// machine has: several of version 1, or the one of version 2. Version 2 is untried.
+// Package cgroup gives a cluster a cgroup of its own in every hierarchy of the machine: several with version 1, below the
+// cgroup that it is started from, or one with version 2, below the root. Version 2 is not tested.
 package cgroup
 
 import (
@@ -17,26 +17,26 @@ import (
 
 const root = "/sys/fs/cgroup"
 
-// Hierarchies are those of the machine: one without controllers, if it is of version 2.
+// Hierarchies are the cgroup hierarchies of the machine. With version 2 it is one, without controllers.
 type Hierarchies []hierarchy
 
 // hierarchy is one line of /proc/self/cgroup.
 type hierarchy struct {
 	controllers string // "cpu,cpuacct", or "name=systemd"; empty for version 2
-	path        string // of this process
+	path        string // the cgroup of this process
 }
 
-// v2Controllers are those that the kubelet needs.
+// v2Controllers are the controllers that the kubelet needs.
 var v2Controllers = []string{"cpuset", "cpu", "io", "memory", "pids"}
 
 // Group is the cluster's cgroup.
 type Group struct {
 	unified bool
-	homes   []string // where this process came from, in the order of dirs
+	homes   []string // the cgroups of this process before Join, in the order of dirs
 	dirs    []string
 }
 
-// Find finds the hierarchies that are mounted, which on a machine of version 1 leaves out the empty one of version 2.
+// Find returns the hierarchies that are mounted. On a machine with version 1 it omits the empty hierarchy of version 2.
 func Find() (Hierarchies, error) {
 	data, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -70,14 +70,14 @@ func (h hierarchy) mountPoint() string {
 	return filepath.Join(root, strings.TrimPrefix(h.controllers, "name="))
 }
 
-// Group says where the group of that name would be.
+// Group returns the group of that name. It does not create it.
 func (hs Hierarchies) Group(name string) *Group {
 	group := &Group{unified: hs.unified()}
 	for _, h := range hs {
 		home := filepath.Join(h.mountPoint(), h.path)
 		group.homes = append(group.homes, home)
 		if group.unified {
-			// A cgroup with processes in it can't hand its controllers down, unless it is the root.
+			// A cgroup with processes can't delegate its controllers, unless it is the root.
 			home = root
 		}
 		group.dirs = append(group.dirs, filepath.Join(home, name))
@@ -88,7 +88,7 @@ func (hs Hierarchies) Group(name string) *Group {
 // Dirs are the group's folders.
 func (g *Group) Dirs() []string { return g.dirs }
 
-// Create makes the group.
+// Create creates the group's folders.
 func (g *Group) Create() error {
 	for _, dir := range g.dirs {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -104,12 +104,13 @@ func (g *Group) Create() error {
 	return nil
 }
 
-// fillCPUSet gives a group of version 1 its parent's processors: it starts with none, and nothing could be put in it.
+// fillCPUSet gives a group of version 1 the processors of its parent. A new group has none, and then no process can join
+// it.
 func fillCPUSet(dir string) error {
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 		value, err := os.ReadFile(filepath.Join(filepath.Dir(dir), file))
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // it is no cpuset
+			return nil // the hierarchy has no cpuset controller
 		}
 		if err != nil {
 			return err
@@ -121,13 +122,14 @@ func fillCPUSet(dir string) error {
 	return nil
 }
 
-// Join moves this process into the group, and with it what it starts from now on.
+// Join moves this process into the group. Processes that it starts from now on are in the group, too.
 func (g *Group) Join() error { return move(g.dirs) }
 
-// Leave moves this process, and no other, back to where it was.
+// Leave moves only this process back to the cgroups that it came from.
 func (g *Group) Leave() error { return move(g.homes) }
 
-// Remove removes a group's folders, which must have no process left; those who died need a moment to be gone.
+// Remove removes a group's folders. The group must have no processes. Processes that have just ended count for a moment, so
+// Remove tries again.
 func Remove(dirs []string) error {
 	deadline := time.Now().Add(10 * time.Second)
 	var failed error
@@ -163,13 +165,13 @@ func removeOne(dir string, deadline time.Time) error {
 	}
 }
 
-// Mount mounts the hierarchies anew, in a private mount and cgroup namespace: the group of this process is their root.
+// Mount mounts the hierarchies again, in a private mount and cgroup namespace, with the group of this process as root.
 func (hs Hierarchies) Mount() error {
 	if hs.unified() {
 		if err := unix.Mount("cgroup2", root, "cgroup2", 0, ""); err != nil {
 			return fmt.Errorf("mounting cgroup2: %w", err)
 		}
-		// The root as it is seen here is none: it must be empty to hand its controllers down.
+		// What looks like the root here is no root, so it must have no processes to delegate its controllers.
 		first := filepath.Join(root, "init")
 		if err := os.Mkdir(first, 0o755); err != nil {
 			return err

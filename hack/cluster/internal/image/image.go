@@ -1,4 +1,4 @@
-// Package image makes a container image from one static binary, with no base image, registry or engine.
+// Package image builds a container image from one static binary, without a base image, a registry or a container engine.
 package image
 
 import (
@@ -22,7 +22,7 @@ type Image struct {
 	User   string // numeric uid:gid, since runAsNonRoot can't be checked for a name
 }
 
-// Nonroot is the user that distroless images have, too.
+// Nonroot is the same user as in distroless images.
 const Nonroot = "65532:65532"
 
 // Write writes the image in the format of `docker save`, which `ctr images import`, `docker load` and

@@ -67,7 +67,7 @@ func TestWriteRefusesARelativePath(t *testing.T) {
 	}
 }
 
-// read gives what is in an archive, by name.
+// read returns the files of an archive, by name.
 func read(t *testing.T, r io.Reader) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{}

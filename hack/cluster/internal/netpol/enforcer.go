@@ -27,7 +27,7 @@ import (
 	"github.com/tenantry/tenantry/hack/cluster/internal/netpol/gate"
 )
 
-// Enforcer keeps the kernel's rules at what the cluster's policies ask for.
+// Enforcer keeps the kernel's rules in accordance with the cluster's policies.
 type Enforcer struct {
 	client     kubernetes.Interface
 	factories  []informers.SharedInformerFactory
@@ -38,13 +38,13 @@ type Enforcer struct {
 	log        io.Writer
 	changed    chan struct{}
 
-	mu    sync.Mutex // of what follows
+	mu    sync.Mutex // protects the fields below
 	early map[types.UID]netip.Addr
 	last  string
 }
 
-// NewEnforcer makes one for the pods of a node. Others, which a simulated node has by the thousand, are not there to be
-// reached.
+// NewEnforcer returns an Enforcer for the pods of a node. Pods of a simulated node, which can have thousands, have no
+// network.
 func NewEnforcer(client kubernetes.Interface, node string, log io.Writer) *Enforcer {
 	factory := informers.NewSharedInformerFactory(client, 0)
 	podFactory := informers.NewSharedInformerFactoryWithOptions(client, 0,
@@ -68,7 +68,7 @@ func NewEnforcer(client kubernetes.Interface, node string, log io.Writer) *Enfor
 	}
 }
 
-// Run enforces until it can't any more.
+// Run enforces the policies until the context ends or the CNI plugin can't be served any more.
 func (e *Enforcer) Run(ctx context.Context) error {
 	mark := cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(any) { e.mark() },
@@ -110,8 +110,8 @@ func (e *Enforcer) mark() {
 	}
 }
 
-// admit returns when the rules of a pod, which has an address and no process yet, are in: those of all policies that there
-// are by now, though they may be news to this process.
+// admit returns when the rules of a pod are in the kernel. The pod has an address and no process yet. The rules are those
+// of all policies that exist now, even if the informers have not delivered them yet.
 func (e *Enforcer) admit(ctx context.Context, pod gate.Pod) error {
 	uid := types.UID(pod.UID)
 	if err := until(ctx, func() bool {
@@ -145,7 +145,7 @@ func until(ctx context.Context, done func() bool) error {
 	})
 }
 
-// apply replaces the table, if it has to be another one.
+// apply replaces the table if the rules have changed.
 func (e *Enforcer) apply() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -177,7 +177,7 @@ func (e *Enforcer) observe() (Snapshot, error) {
 	return Snapshot{Pods: pods, Namespaces: namespaces, Policies: policies, Early: e.early}, nil
 }
 
-// forget drops the early addresses of pods that show theirs by now, or are gone.
+// forget removes the early addresses of pods whose status has an address by now, or that are gone.
 func (e *Enforcer) forget(pods []*corev1.Pod) {
 	waiting := map[types.UID]bool{}
 	for _, pod := range pods {

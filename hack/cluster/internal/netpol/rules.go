@@ -1,5 +1,5 @@
-// Package netpol enforces networking.k8s.io/v1 NetworkPolicy on one node with nftables. It knows pod and namespace
-// selectors, address blocks, ranges of ports and named ports, of IPv4.
+// Package netpol enforces networking.k8s.io/v1 NetworkPolicy on one node with nftables, for IPv4. It supports pod and
+// namespace selectors, address blocks, port ranges and named ports.
 package netpol
 
 import (
@@ -18,33 +18,33 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Snapshot is what the rules follow from.
+// Snapshot has everything that the rules depend on.
 type Snapshot struct {
 	Pods       []*corev1.Pod
 	Namespaces []*corev1.Namespace
 	Policies   []*netv1.NetworkPolicy
-	// Early has the addresses of pods that were just given one and do not show it yet.
+	// Early has the addresses of pods whose status does not have the address yet.
 	Early map[types.UID]netip.Addr
 }
 
-// cluster is a snapshot, prepared for being asked.
+// cluster is a snapshot with indexes.
 type cluster struct {
 	endpoints  []endpoint
 	namespaces map[string]labels.Set
 	policies   map[string][]*netv1.NetworkPolicy // by namespace
 }
 
-// endpoint is a pod that sends and receives.
+// endpoint is a pod with its address.
 type endpoint struct {
 	*corev1.Pod
 	address netip.Addr
 }
 
-// direction is that of the traffic, seen from the pod that a policy is about.
+// direction is the direction of the traffic, as seen from the pod that a policy selects.
 type direction struct {
 	policyType netv1.PolicyType
 	chain      string // the prefix of the pod's chain
-	self, peer string // which address in a packet is whose
+	self, peer string // which address of a packet is the pod's, and which its peer's
 }
 
 var (
@@ -58,11 +58,12 @@ type rule struct {
 	ports []netv1.NetworkPolicyPort
 }
 
-// Rules gives the table, in the language of nft, which replaces the one before. Equal snapshots give equal rules.
+// Rules returns the nft script that replaces the table. Equal snapshots have equal rules.
 //
-// A pod that a policy selects has a chain for that direction, which returns what is allowed and drops the rest. A packet
-// between two pods passes the sender's chain and then the receiver's. What a pod sends to the node itself, where the API
-// server is, is input and not forwarded; what the node sends to a pod, probes say, is always allowed.
+// A pod that a policy selects has a chain for that direction. The chain returns for packets that are allowed and drops all
+// others. A packet between two pods passes the sender's chain and then the receiver's. A packet from a pod to the node
+// itself, where the API server is, passes the input hook, not the forward hook. Packets from the node to a pod, such as
+// probes, are always allowed.
 func (s Snapshot) Rules() string {
 	c := s.prepare()
 	var chains strings.Builder
@@ -75,7 +76,7 @@ func (s Snapshot) Rules() string {
 			}
 			name := dir.chain + "_" + strings.ReplaceAll(string(pod.UID), "-", "")
 			fmt.Fprintf(&chains, "  chain %s { # %s/%s\n", name, pod.Namespace, pod.Name)
-			// Its own service may lead a pod back to itself.
+			// A pod may reach itself through a service.
 			fmt.Fprintf(&chains, "    ip %s %s return\n", dir.peer, pod.address)
 			for _, line := range rules {
 				fmt.Fprintf(&chains, "    %s\n", line)
@@ -121,8 +122,8 @@ func (s Snapshot) prepare() cluster {
 	return c
 }
 
-// endpoints are sorted by age. An address is its youngest pod's, since it is given away again while the status of the
-// one before is still behind.
+// endpoints returns the endpoints, sorted by age. An address belongs to the youngest pod that has it: it may be in use
+// again while the status of the previous pod still has it.
 func (s Snapshot) endpoints() []endpoint {
 	owner := map[netip.Addr]endpoint{}
 	byAge := func(a, b *corev1.Pod) int {
@@ -143,7 +144,7 @@ func (s Snapshot) endpoints() []endpoint {
 	return slices.SortedFunc(maps.Values(owner), func(a, b endpoint) int { return byAge(a.Pod, b.Pod) })
 }
 
-// rulesFor gives the lines that allow something, and whether any policy is about the pod in that direction.
+// rulesFor returns the lines that allow traffic, and whether any policy selects the pod for that direction.
 func (c cluster) rulesFor(pod endpoint, dir direction) (lines []string, selected bool) {
 	for _, policy := range c.policies[pod.Namespace] {
 		if !matches(&policy.Spec.PodSelector, pod.Labels) || !slices.Contains(policy.Spec.PolicyTypes, dir.policyType) {
@@ -171,7 +172,7 @@ func rulesOf(policy *netv1.NetworkPolicy, dir direction) []rule {
 	return rules
 }
 
-// allow gives the lines for one rule about a pod.
+// allow returns the lines of one rule for a pod.
 func (c cluster) allow(r rule, pod endpoint, dir direction) []string {
 	var lines []string
 	for _, peer := range orAny(r.peers) {
@@ -182,7 +183,7 @@ func (c cluster) allow(r rule, pod endpoint, dir direction) []string {
 	return lines
 }
 
-// orAny makes an empty list, which means anything, one of a single nil.
+// orAny returns a list of one nil, which means anything, for an empty list.
 func orAny[T any](list []T) []*T {
 	if len(list) == 0 {
 		return []*T{nil}
@@ -199,7 +200,7 @@ func (c cluster) allowOne(
 ) []string {
 	named := port != nil && port.Port != nil && port.Port.Type == intstr.String
 	if named && dir == egress {
-		// Each receiver has its own idea of what the name stands for.
+		// The name can stand for another port in each receiver.
 		var lines []string
 		for _, receiver := range c.peers(peer, pod.Namespace) {
 			if match, ok := portMatch(port, receiver); ok {
@@ -236,7 +237,7 @@ func line(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(append(parts, "return"), func(s string) bool { return s == "" }), " ")
 }
 
-// peers are the pods that a policy of that namespace means.
+// peers returns the pods that a peer of a policy in that namespace selects.
 func (c cluster) peers(peer *netv1.NetworkPolicyPeer, namespace string) []endpoint {
 	var found []endpoint
 	for _, pod := range c.endpoints {
@@ -258,7 +259,7 @@ func (c cluster) means(peer *netv1.NetworkPolicyPeer, namespace string, pod endp
 	return known && matches(peer.NamespaceSelector, set)
 }
 
-// blockMatch is not ok for a block of IPv6, which no packet here comes from.
+// blockMatch returns false for a block of IPv6 addresses, since all packets here are IPv4.
 func blockMatch(block *netv1.IPBlock, dir direction) (string, bool) {
 	prefix, err := netip.ParsePrefix(block.CIDR)
 	if err != nil || !prefix.Addr().Is4() {
@@ -273,7 +274,7 @@ func blockMatch(block *netv1.IPBlock, dir direction) (string, bool) {
 	return strings.Join(matches, " "), true
 }
 
-// portMatch is not ok when the receiver has no port of that name.
+// portMatch returns false if the receiver has no port of that name.
 func portMatch(port *netv1.NetworkPolicyPort, receiver endpoint) (string, bool) {
 	if port == nil {
 		return "", true

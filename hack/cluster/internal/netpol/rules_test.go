@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// pod makes a running one, whose UID is namespace-name.
+// pod returns a running pod, whose UID is namespace-name.
 func pod(namespace, name, address string, ports ...corev1.ContainerPort) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -29,7 +29,7 @@ func namespace(name string) *corev1.Namespace {
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"name": name}}}
 }
 
-// policy is one of namespace shop.
+// policy returns a policy of namespace shop.
 func policy(t *testing.T, spec string) *netv1.NetworkPolicy {
 	t.Helper()
 	parsed := &netv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "policy"}}
@@ -39,7 +39,7 @@ func policy(t *testing.T, spec string) *netv1.NetworkPolicy {
 	return parsed
 }
 
-// chain gives the lines of a chain, or nil when there is none.
+// chain returns the lines of a chain, or nil if there is none.
 func chain(rules, name string) []string {
 	_, rest, found := strings.Cut(rules, "chain "+name+" {")
 	if !found {
@@ -157,7 +157,7 @@ func frame(first string, lines []string) []string {
 	return slices.Concat([]string{first}, lines, []string{"drop"})
 }
 
-// checkSyntax has nft read the rules, where there is one that may.
+// checkSyntax has nft check the rules, on machines where that is possible.
 func checkSyntax(t *testing.T, rules string) {
 	t.Helper()
 	nft := exec.Command("nft", "--check", "--file", "-")

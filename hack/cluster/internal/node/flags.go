@@ -2,7 +2,7 @@ package node
 
 import "strconv"
 
-// How each component is started. What is not here is the component's default.
+// The flags of each component. All other flags have the component's defaults.
 
 func etcdFlags(n *Node) []string {
 	return []string{
@@ -10,7 +10,7 @@ func etcdFlags(n *Node) []string {
 		"--listen-client-urls", etcdURL,
 		"--advertise-client-urls", etcdURL,
 		"--listen-peer-urls", "http://127.0.0.1:2380",
-		"--unsafe-no-fsync", // nothing of it outlives the cluster
+		"--unsafe-no-fsync", // the data is not needed after the cluster's end
 		"--log-level", "warn",
 	}
 }
@@ -52,10 +52,10 @@ func controllerManagerFlags(n *Node) []string {
 		"--root-ca-file=" + n.config("ca.crt"),
 		"--leader-elect=false",
 		"--bind-address=127.0.0.1",
-		// Its default of 20 a second makes a cluster slow to start, and a benchmark one of this limit.
+		// With its default of 20 a second a cluster starts slowly, and a benchmark would measure only this limit.
 		"--kube-api-qps=300",
 		"--kube-api-burst=600",
-		"--flex-volume-plugin-dir=/var/lib/kubelet/volumeplugins", // the default is made on the machine, under /usr
+		"--flex-volume-plugin-dir=/var/lib/kubelet/volumeplugins", // the default would be created on the machine, under /usr
 	}
 }
 

@@ -14,7 +14,8 @@ import (
 	"github.com/tenantry/tenantry/hack/cluster/internal/cgroup"
 )
 
-// sysctls are the machine's, and the kubelet sets them unless they have these values. It is shown files that do.
+// sysctls are settings of the whole machine, which the kubelet sets unless they have these values. Files with these values
+// are mounted over them, so that the kubelet does not change the machine's.
 var sysctls = map[string]string{
 	"vm/overcommit_memory":      "1",
 	"vm/panic_on_oom":           "0",
@@ -33,7 +34,7 @@ func (n *Node) mount() error {
 	if err != nil {
 		return err
 	}
-	// /sys shows the network namespace of who mounts it. What was mounted in it is hidden.
+	// /sys shows the network namespace of the process that mounts it. The new mount hides the mounts below the old one.
 	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
 		return fmt.Errorf("mounting /sys: %w", err)
 	}
@@ -82,8 +83,8 @@ func (n *Node) bindSysctls() error {
 	return nil
 }
 
-// bindLibraries makes the dynamic linker find the libraries of the unpacked packages. LD_LIBRARY_PATH would not do, since
-// runc starts itself again without it.
+// bindLibraries makes the dynamic linker find the libraries of the unpacked packages. LD_LIBRARY_PATH does not work, since
+// runc executes itself again without it.
 func (n *Node) bindLibraries() error {
 	var dirs []string
 	for _, pattern := range []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*"} {
@@ -111,8 +112,8 @@ func bind(source, target string) error {
 	return nil
 }
 
-// setUpNetwork gives the node its address. Each pod hangs on a cable of its own, so that everything it sends is routed
-// and passes the rules; on a bridge that would depend on a kernel module.
+// setUpNetwork gives the node its address. Each pod has a veth pair of its own, so that all its packets are routed and pass
+// the rules. On a bridge that would need a kernel module.
 func setUpNetwork() error {
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -137,7 +138,7 @@ func setAddress(socket int, name, address string) error {
 		address net.IP
 	}{
 		{unix.SIOCSIFADDR, net.ParseIP(address)},
-		{unix.SIOCSIFNETMASK, net.IPv4bcast}, // else the class of the address has it be a /8
+		{unix.SIOCSIFNETMASK, net.IPv4bcast}, // without it the kernel takes a /8, by the class of the address
 	} {
 		ifreq, err := unix.NewIfreq(name)
 		if err != nil {
@@ -165,7 +166,8 @@ func setUp(socket int, name string) error {
 	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, ifreq)
 }
 
-// reservePort keeps the kernel from giving the API server's port, which is any free one of the machine, to a connection.
+// reservePort keeps the kernel from using the API server's port for an outgoing connection. The port is any free port of
+// the machine.
 func (n *Node) reservePort() error {
 	return os.WriteFile("/proc/sys/net/ipv4/ip_local_reserved_ports", []byte(strconv.Itoa(n.Port)), 0o644)
 }

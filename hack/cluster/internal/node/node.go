@@ -22,11 +22,11 @@ import (
 
 const (
 	nodeName = "node1"
-	// nodeAddress is the node's and, on the other end of each pod's cable, the pod's gateway.
+	// nodeAddress is the node's address. It is also the gateway of each pod, at the other end of the pod's veth pair.
 	nodeAddress    = "10.244.0.1"
 	podCIDR        = "10.244.0.0/24"
 	serviceCIDR    = "10.96.0.0/16"
-	serviceAddress = "10.96.0.1" // of the API server, by convention the first of the range
+	serviceAddress = "10.96.0.1" // of the API server; by convention the first address of the range
 	dnsAddress     = "10.96.0.10"
 
 	pauseImage   = "tenantry.local/pause:1"
@@ -35,14 +35,14 @@ const (
 	startTimeout = 2 * time.Minute
 )
 
-// Folders are those that the cluster's programs have been built into.
+// Folders are the folders with the cluster's programs.
 type Folders struct {
 	ControlPlane string // etcd, kube-apiserver, …
 	Node         string // kubelet, containerd, …
 	Tools        string // this program, and others of this module
 }
 
-// Path is where programs are looked for: in the folders first, then on the machine.
+// Path is the search path for programs: first the folders, then the machine's.
 func (f Folders) Path() string {
 	return strings.Join([]string{
 		f.ControlPlane, filepath.Join(f.Node, "bin"), f.Tools,
@@ -51,7 +51,7 @@ func (f Folders) Path() string {
 	}, ":")
 }
 
-// debian has what was unpacked, and not installed, from the distribution's packages. It may be absent.
+// debian is the folder into which the distribution's packages were unpacked. It may not exist.
 func (f Folders) debian() string { return filepath.Join(f.Node, "debian") }
 
 // Node is the one node of a cluster.
@@ -61,14 +61,14 @@ type Node struct {
 	Port    int
 	// Listener listens on Port outside of the cluster's namespaces, where it was made.
 	Listener net.Listener
-	// Progress is told what has been reached.
+	// Progress gets a line for each step that is done.
 	Progress io.Writer
 
 	began  time.Time
 	client kubernetes.Interface
 }
 
-// Run brings the node up, says so by calling ready, and runs for as long as it is let.
+// Run starts the node, calls ready when it is up, and then blocks for ever.
 func (n *Node) Run(ready func() error) error {
 	n.began = time.Now()
 	if err := os.Setenv("PATH", n.Folders.Path()); err != nil {
@@ -117,7 +117,7 @@ func (n *Node) start() error {
 		return err
 	}
 
-	// The kubelet comes after the images, since it starts pods at once and backs off from an image that is not there.
+	// The kubelet starts after the images are imported, since it starts pods at once and backs off from a missing image.
 	n.runForever("kubelet", kubeletFlags(n)...)
 	return n.waitUntilUsable(ctx)
 }
@@ -143,7 +143,7 @@ func (n *Node) importImages(ctx context.Context) error {
 	}
 	for _, img := range []image.Image{
 		{Binary: filepath.Join(n.Folders.Tools, "pause"), Path: "/pause", Tag: pauseImage, User: "65535:65535"},
-		// The cluster's DNS listens on port 53, and policies allow that port; hence root.
+		// It runs as root, since it listens on port 53, the port that network policies allow.
 		{Binary: filepath.Join(n.Folders.Node, "bin/coredns"), Path: "/coredns", Tag: corednsImage, User: "0:0"},
 	} {
 		reader, writer := io.Pipe()
@@ -156,7 +156,7 @@ func (n *Node) importImages(ctx context.Context) error {
 	return nil
 }
 
-// ImportArgs make ctr import the image that it gets on its standard input, where the kubelet finds it.
+// ImportArgs make ctr import the image on its standard input into the namespace that the kubelet uses.
 var ImportArgs = []string{"--namespace", "k8s.io", "images", "import", "-"}
 
 func (n *Node) enforcePolicies() {
@@ -167,7 +167,7 @@ func (n *Node) enforcePolicies() {
 	}
 	err = netpol.NewEnforcer(n.client, nodeName, log).Run(context.Background())
 	fmt.Fprintln(log, err)
-	// Pods are not let in without it, so nobody runs unprotected; but nobody runs.
+	// Without the enforcer no pod starts, so no pod runs without its policies.
 	n.reached(fmt.Sprintf("network policies are no longer enforced: %v", err))
 }
 

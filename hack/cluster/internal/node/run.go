@@ -19,7 +19,7 @@ import (
 
 func (n *Node) logFile(name string) string { return filepath.Join(n.Cluster.Logs(), name+".log") }
 
-// runForever starts a component, and starts it again when it ends.
+// runForever starts a component, and restarts it when it ends.
 func (n *Node) runForever(name string, args ...string) {
 	run := func() error {
 		log, err := os.OpenFile(n.logFile(name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
@@ -39,7 +39,7 @@ func (n *Node) runForever(name string, args ...string) {
 	}()
 }
 
-// output runs a command to its end. What it says is part of the error.
+// output runs a command until it ends. The command's output is part of the error.
 func (n *Node) output(ctx context.Context, stdin io.Reader, name string, args ...string) error {
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)
@@ -50,8 +50,8 @@ func (n *Node) output(ctx context.Context, stdin io.Reader, name string, args ..
 	return nil
 }
 
-// forward hands connections from outside to the API server. The listener belongs to the network namespace that it was
-// made in, and this process dials in the cluster's.
+// forward forwards connections from outside to the API server. The listener belongs to the network namespace in which it
+// was created, outside; this process dials in the cluster's namespace.
 func (n *Node) forward() {
 	for {
 		outside, err := n.Listener.Accept()
@@ -119,7 +119,7 @@ func (n *Node) nodeReady(ctx context.Context) error {
 	return fmt.Errorf("%s is not ready: %v", nodeName, node.Status.Conditions)
 }
 
-// waitFor tries until it succeeds, and in the end tells why it never did.
+// waitFor calls try until it succeeds. If it never does, the error contains the last error of try.
 func (n *Node) waitFor(ctx context.Context, what string, try func(context.Context) error) error {
 	var last error
 	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {

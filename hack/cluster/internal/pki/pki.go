@@ -1,4 +1,4 @@
-// Package pki makes the certificates of one cluster. They live as long as the cluster does, at most a year.
+// Package pki creates the certificates of one cluster. They are valid for a year, the longest that a cluster can run.
 package pki
 
 import (
@@ -27,7 +27,7 @@ type Authority struct {
 	PEM []byte
 }
 
-// Identity is whom a certificate is about: a user and its group for a client, names and addresses for a server.
+// Identity is the subject of a certificate: a user and its group for a client, names and addresses for a server.
 type Identity struct {
 	User      string
 	Group     string
@@ -40,7 +40,7 @@ type Pair struct {
 	Cert, Key []byte
 }
 
-// NewAuthority makes a self-signed authority.
+// NewAuthority creates a self-signed authority.
 func NewAuthority(name string) (*Authority, error) {
 	key, err := newKey()
 	if err != nil {
@@ -63,7 +63,7 @@ func NewAuthority(name string) (*Authority, error) {
 	return &Authority{key: key, cert: cert, PEM: encode("CERTIFICATE", der)}, nil
 }
 
-// Issue makes a certificate for a client or, when there are names or addresses, for a server.
+// Issue creates a certificate for a client or, if the identity has names or addresses, for a server.
 func (a *Authority) Issue(id Identity) (Pair, error) {
 	key, err := newKey()
 	if err != nil {
@@ -121,7 +121,7 @@ func WriteTokenKeys(dir, name string) error {
 	return os.WriteFile(filepath.Join(dir, name+".key"), private, 0o600)
 }
 
-// Kubeconfig gives one with everything inside, so that it can be copied anywhere.
+// Kubeconfig returns a kubeconfig that contains the certificates, so that it can be copied anywhere.
 func (a *Authority) Kubeconfig(cluster, server, user string, pair Pair) []byte {
 	b64 := base64.StdEncoding.EncodeToString
 	return fmt.Appendf(nil, `apiVersion: v1
@@ -157,7 +157,7 @@ func sign(template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) ([]
 		return nil, fmt.Errorf("choosing a serial number: %w", err)
 	}
 	template.SerialNumber = serial
-	template.NotBefore = time.Now().Add(-time.Hour) // clocks are corrected backwards, too
+	template.NotBefore = time.Now().Add(-time.Hour) // a clock may be set back
 	template.NotAfter = time.Now().Add(lifetime)
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package state is what a cluster leaves on the machine's disk while it runs: one folder, and a lock beside it that is
-// held by the cluster's supervisor. The lock and no process id says whether a cluster is up, since the kernel lets go of
-// it however the supervisor dies.
+// Package state is what a cluster has on the machine's disk while it runs: one folder, and beside it a lock that the
+// cluster's supervisor holds. The lock, not a process id, says whether a cluster is up, since the kernel always releases it
+// when the supervisor ends.
 package state
 
 import (
@@ -20,29 +20,29 @@ var ErrUp = errors.New("the cluster is up, coming up or going down")
 
 var validName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
-// Cluster names a cluster and the folder that it keeps its state in.
+// Cluster is the name of a cluster and the folder with its state.
 type Cluster struct {
 	Name string
 	Dir  string
 }
 
-// Info is what others may know about a cluster that is up.
+// Info is what is stored about a cluster that is up.
 type Info struct {
-	// Supervisor is the process that ends the cluster when it is ended.
+	// Supervisor is the process id of the supervisor. To end it ends the cluster.
 	Supervisor int
 	// Init is pid 1 of the cluster's namespaces, as seen from outside of them.
 	Init int `json:",omitempty"`
 	// Ready is set when the cluster can be used.
 	Ready bool
-	// Port is the API server's, on 127.0.0.1 inside and outside of the cluster's namespaces.
+	// Port is the API server's port, on 127.0.0.1 inside and outside of the cluster's namespaces.
 	Port int
-	// Path is where the cluster's programs are looked for.
+	// Path is the search path for the cluster's programs.
 	Path string
-	// Cgroups are the folders to remove in the end.
+	// Cgroups are the cgroup folders to remove at the end.
 	Cgroups []string
 }
 
-// Find gives the cluster of that name.
+// Find returns the cluster of that name.
 func Find(parent, name string) (Cluster, error) {
 	if !validName.MatchString(name) {
 		return Cluster{}, fmt.Errorf("%q can't be a cluster's name: at most 32 lower case letters, digits and dashes", name)
@@ -63,8 +63,8 @@ func (c Cluster) Logs() string { return filepath.Join(c.Dir, "logs") }
 func (c Cluster) infoFile() string { return filepath.Join(c.Dir, "cluster.json") }
 func (c Cluster) lockFile() string { return c.Dir + ".lock" }
 
-// Lock takes the cluster's lock, or returns ErrUp. Unlock removes the file, so what was locked may be a file that is no
-// longer there for others to find: then it is tried again.
+// Lock takes the cluster's lock, or returns ErrUp. Unlock removes the lock's file. So Lock may have locked a file that was
+// just removed; then it tries again.
 func (c Cluster) Lock() (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(c.Dir), 0o755); err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func (c Cluster) Lock() (*os.File, error) {
 	}
 }
 
-// Unlock gives the lock back and leaves no file behind.
+// Unlock removes the lock's file and releases the lock.
 func (c Cluster) Unlock(lock *os.File) {
 	os.Remove(c.lockFile())
 	lock.Close()
@@ -115,7 +115,7 @@ func (c Cluster) Up() (bool, error) {
 	return false, nil
 }
 
-// Load returns what is known; nothing is no error.
+// Load returns what is stored. It is no error if nothing is.
 func (c Cluster) Load() (Info, error) {
 	var info Info
 	data, err := os.ReadFile(c.infoFile())
@@ -131,7 +131,7 @@ func (c Cluster) Load() (Info, error) {
 	return info, nil
 }
 
-// Save replaces what is known, all at once.
+// Save replaces what is stored, atomically.
 func (c Cluster) Save(info Info) error {
 	data, err := json.MarshalIndent(info, "", "  ")
 	if err != nil {
@@ -143,8 +143,8 @@ func (c Cluster) Save(info Info) error {
 	return os.Rename(c.infoFile()+".new", c.infoFile())
 }
 
-// Create makes the folder, where the lock's holder knows that no cluster runs. Whatever is there goes, but nothing that
-// a cluster did not put there.
+// Create creates the folder. The caller holds the lock, so no cluster runs. Create removes an old cluster's folder, and
+// fails if the folder has other content.
 func (c Cluster) Create() error {
 	if err := c.Remove(); err != nil {
 		return err
@@ -161,7 +161,7 @@ func (c Cluster) Remove() error {
 		return nil
 	}
 	if _, err := os.Stat(c.Logs()); err == nil {
-		// Create was interrupted. os.Remove refuses a folder that has something in it.
+		// Create was interrupted. os.Remove refuses a folder that is not empty.
 		if err := os.Remove(c.Logs()); err != nil {
 			return fmt.Errorf("%s has something that is no cluster's: %w", c.Dir, err)
 		}

@@ -14,10 +14,10 @@ import (
 	"github.com/tenantry/tenantry/hack/cluster/internal/state"
 )
 
-// Init is the first process of the cluster's namespaces. It starts the node as a process of its own, since only somebody
-// who waits for no child in particular can bury the orphans that containerd leaves to it. The arguments are the node's.
+// Init is the first process of the cluster's namespaces. It starts the node as a separate process and waits for any child,
+// so that it also reaps the orphans that containerd leaves. The arguments are the node's.
 func Init(command Command, args []string) error {
-	// Nothing that is mounted from here on shows outside.
+	// From here on no mount is visible outside.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making the mounts private: %w", err)
 	}

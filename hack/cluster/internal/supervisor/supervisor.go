@@ -1,6 +1,7 @@
-// Package supervisor starts and ends clusters. Three processes are in it: `up`, which a person waits for; the supervisor,
-// which stays; and the init process of the cluster's namespaces, which the kernel kills when the supervisor dies. Whoever
-// of them is killed, and however, the kernel takes the cluster's processes, mounts and networks away with its init.
+// Package supervisor starts and ends clusters. There are three processes: `up`, which runs until the cluster is ready; the
+// supervisor, which stays; and the init process of the cluster's namespaces, which the kernel kills when the supervisor
+// ends. Whichever of them is killed, the kernel ends the cluster's processes and removes its mounts and networks with its
+// init.
 package supervisor
 
 import (
@@ -23,25 +24,25 @@ import (
 	"github.com/tenantry/tenantry/hack/cluster/internal/state"
 )
 
-// What the processes inherit from each other.
+// File descriptors that the processes inherit from each other.
 const (
-	supervisorProgress = 3 // the supervisor writes what a person should see
-	supervisorLeash    = 4 // reads the end when `up` is gone
+	supervisorProgress = 3 // the supervisor writes lines for the user to it
+	supervisorLeash    = 4 // a read returns end of file when `up` has ended
 
 	initListener = 3 // listens outside of the namespaces
-	initProgress = 4 // the node writes what a person should see, and readyLine
+	initProgress = 4 // the node writes lines for the user to it, and readyLine
 )
 
 const readyLine = "READY"
 
-// errNoStart is returned when the reason has been printed.
+// errNoStart is returned when the reason is printed already.
 var errNoStart = errors.New("the cluster did not come up")
 
-// Command makes the command line of this program's verbs that are not for people.
+// Command builds the command for one of this program's internal verbs.
 type Command func(verb string) *exec.Cmd
 
-// Up starts a cluster and returns when it can be used, or state.ErrUp when there is nothing to start. When this process
-// dies first, the cluster does, too.
+// Up starts a cluster and returns when it is ready. It returns state.ErrUp if the cluster is up already. If this process
+// ends first, the cluster ends, too.
 func Up(cluster state.Cluster, command Command) error {
 	up, err := cluster.Up()
 	if err != nil {
@@ -74,7 +75,7 @@ func Up(cluster state.Cluster, command Command) error {
 		leash.Close()
 	}()
 
-	// It ends when the supervisor has nothing more to say: the cluster is up, or nothing is left of it.
+	// The copy ends when the supervisor closes its end: the cluster is up, or has ended.
 	if _, err := io.Copy(os.Stdout, progress); err != nil {
 		return fmt.Errorf("following the start: %w", err)
 	}
@@ -88,7 +89,7 @@ func Up(cluster state.Cluster, command Command) error {
 	return nil
 }
 
-// Supervise runs a cluster until it is told to stop, and removes what it left.
+// Supervise runs a cluster until a signal stops it, and then removes its state.
 func Supervise(cluster state.Cluster, folders node.Folders, command Command) error {
 	progress := os.NewFile(supervisorProgress, "progress")
 	leash := os.NewFile(supervisorLeash, "leash")
@@ -111,7 +112,7 @@ func Supervise(cluster state.Cluster, folders node.Folders, command Command) err
 	signal.Notify(stopped, unix.SIGINT, unix.SIGTERM)
 
 	if err := s.run(released, stopped); err != nil {
-		// What is needed to find out why stays until the next up or down.
+		// The logs stay until the next up or down.
 		err = fmt.Errorf("%w; its logs are in %s", err, cluster.Logs())
 		return tell(progress, errors.Join(err, cgroup.Remove(s.info.Cgroups)))
 	}
@@ -124,10 +125,10 @@ type supervisor struct {
 	command  Command
 	progress *os.File
 	info     state.Info
-	log      *os.File // what the node had to say
+	log      *os.File // the node's output
 }
 
-// run returns when the cluster has ended: without an error, if it was told to.
+// run returns when the cluster has ended. If a signal or the end of `up` ended it, the error is nil.
 func (s *supervisor) run(released <-chan struct{}, stopped <-chan os.Signal) error {
 	if err := s.cluster.Create(); err != nil {
 		return err
@@ -146,7 +147,7 @@ func (s *supervisor) run(released <-chan struct{}, stopped <-chan os.Signal) err
 	if err != nil {
 		return err
 	}
-	// The name alone may be that of another cluster, which keeps its state elsewhere.
+	// A cluster of the same name may keep its state in another folder, so the name alone is not enough.
 	group := hierarchies.Group(fmt.Sprintf("tenantry-%s-%d", s.cluster.Name, os.Getpid()))
 	s.info = state.Info{
 		Supervisor: os.Getpid(),
@@ -154,7 +155,7 @@ func (s *supervisor) run(released <-chan struct{}, stopped <-chan os.Signal) err
 		Path:       s.folders.Path(),
 		Cgroups:    group.Dirs(),
 	}
-	// Before the cgroups are made, so that a later down finds them however this goes on.
+	// Saved before the cgroups are created, so that a later `down` finds them in any case.
 	if err := s.cluster.Save(s.info); err != nil {
 		return err
 	}
@@ -169,7 +170,7 @@ func (s *supervisor) run(released <-chan struct{}, stopped <-chan os.Signal) err
 	}()
 	defer func() {
 		_ = init.Process.Kill()
-		<-ended // init is gone when all that it was the first of is
+		<-ended // when init has ended, so have all processes of its namespaces
 	}()
 
 	s.info.Init = init.Process.Pid
@@ -179,14 +180,14 @@ func (s *supervisor) run(released <-chan struct{}, stopped <-chan os.Signal) err
 	return s.follow(lines, released, stopped)
 }
 
-// follow listens to the node until there is a reason to end.
+// follow reads the node's lines until the cluster is to end.
 func (s *supervisor) follow(lines <-chan string, released <-chan struct{}, stopped <-chan os.Signal) error {
 	for {
 		select {
 		case line, open := <-lines:
 			switch {
 			case !open:
-				// Nobody is left to write any.
+				// All processes that could write lines have ended.
 				return errors.New("the cluster ended by itself")
 			case line == readyLine:
 				if err := s.ready(); err != nil {
@@ -205,7 +206,7 @@ func (s *supervisor) follow(lines <-chan string, released <-chan struct{}, stopp
 	}
 }
 
-// note hands on what the node says, as long as somebody listens.
+// note writes a line of the node to the log and, until the cluster is ready, to the user.
 func (s *supervisor) note(line string) {
 	fmt.Fprintln(s.log, line)
 	if !s.info.Ready {
@@ -243,8 +244,8 @@ func (s *supervisor) startInit(listener net.Listener, group *cgroup.Group) (*exe
 			unix.CLONE_NEWCGROUP,
 		Pdeathsig: unix.SIGKILL,
 	}
-	// A new cgroup namespace has the cgroup of the moment as its root. The supervisor does not stay in it, since a
-	// cgroup is removed only when it is empty.
+	// The root of a new cgroup namespace is the current cgroup of the process. The supervisor leaves that cgroup again,
+	// since only an empty cgroup can be removed.
 	if err := group.Create(); err != nil {
 		return nil, nil, err
 	}
@@ -266,7 +267,7 @@ func (s *supervisor) startInit(listener net.Listener, group *cgroup.Group) (*exe
 	return init, lines, nil
 }
 
-// Down ends a cluster, and removes what is left of one that ended otherwise.
+// Down ends a cluster. If it has ended otherwise, Down removes what is left of it.
 func Down(cluster state.Cluster) error {
 	signalled := 0
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
@@ -282,7 +283,7 @@ func Down(cluster state.Cluster) error {
 		if err != nil {
 			return err
 		}
-		// Who holds the lock has written its id, or is about to.
+		// The process that holds the lock has written its id, or will do so soon.
 		if info.Supervisor != 0 && info.Supervisor != signalled {
 			if err := unix.Kill(info.Supervisor, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
 				return fmt.Errorf("stopping the supervisor: %w", err)
@@ -295,7 +296,7 @@ func Down(cluster state.Cluster) error {
 	}
 }
 
-// sweep removes what a cluster that no longer runs left behind. The lock is held.
+// sweep removes what is left of a cluster that no longer runs. The caller holds the lock.
 func sweep(cluster state.Cluster) error {
 	info, err := cluster.Load()
 	if err != nil {

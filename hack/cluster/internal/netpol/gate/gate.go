@@ -1,5 +1,5 @@
-// Package gate is the line between the CNI plugin, which is about to let a pod start, and the enforcer, which says when
-// it may. It has no dependencies, so that the plugin starts quickly.
+// Package gate connects the CNI plugin, which delays the start of a pod, to the enforcer, which decides when it may start.
+// The package has no dependencies, so that the plugin starts quickly.
 package gate
 
 import (
@@ -19,10 +19,10 @@ import (
 
 const socket = "/run/netpol.sock"
 
-// Timeout is how long a pod is held back before its start fails. The kubelet tries again.
+// Timeout is how long a pod's start is delayed before it fails. The kubelet tries again.
 const Timeout = 10 * time.Second
 
-// Pod is one that has an address and no process yet.
+// Pod is a pod that has an address and no process yet.
 type Pod struct {
 	Namespace string
 	Name      string
@@ -30,7 +30,7 @@ type Pod struct {
 	IP        netip.Addr
 }
 
-// Pass returns when the pod's rules are in.
+// Pass returns when the pod's rules are in the kernel.
 func Pass(pod Pod) error {
 	body, err := json.Marshal(pod)
 	if err != nil {
@@ -49,7 +49,7 @@ func Pass(pod Pod) error {
 	return nil
 }
 
-// dial waits for the enforcer to be there, since the first pods of a cluster may be quicker.
+// dial waits until the enforcer listens, since the first pods of a cluster may start before it.
 func dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	for {
 		connection, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
@@ -64,7 +64,7 @@ func dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// Serve calls admit for every pod that wants to pass.
+// Serve calls admit for every pod whose plugin calls Pass.
 func Serve(admit func(context.Context, Pod) error) error {
 	if err := os.Remove(socket); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("removing the previous socket: %w", err)

@@ -7,7 +7,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -60,10 +59,10 @@ func TestWaitForPods(t *testing.T) {
 		return p
 	}
 	cases := map[string]struct {
-		pods           []corev1.Pod
-		drain          bool
-		want           Wait
-		wantStragglers []string
+		pods        []corev1.Pod
+		drain       bool
+		want        Wait
+		wantDeleted []string
 	}{
 		"none":                  {nil, false, Wait{}, nil},
 		"finished ones stay":    {[]corev1.Pod{pod("a", corev1.PodSucceeded), pod("b", corev1.PodFailed)}, false, Wait{}, nil},
@@ -74,16 +73,16 @@ func TestWaitForPods(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			wait, stragglers := WaitForPods(tc.pods, tc.drain)
+			wait, toDelete := WaitForPods(tc.pods, tc.drain)
 			var names []string
-			for _, p := range stragglers {
+			for _, p := range toDelete {
 				names = append(names, p.Name)
 			}
 			if diff := cmp.Diff(tc.want, wait); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(tc.wantStragglers, names); diff != "" {
-				t.Errorf("stragglers (-want +got):\n%s", diff)
+			if diff := cmp.Diff(tc.wantDeleted, names); diff != "" {
+				t.Errorf("toDelete (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -95,13 +94,10 @@ func TestWaitForTenantJobs(t *testing.T) {
 			Conditions: []metav1.Condition{{Type: v1alpha1.ConditionSucceeded, Status: over}},
 		}}
 	}
-	isOver := func(tj *v1alpha1.TenantJob) bool {
-		return !meta.IsStatusConditionPresentAndEqual(tj.Status.Conditions, v1alpha1.ConditionSucceeded, metav1.ConditionUnknown)
-	}
 	cases := map[string]struct {
 		tenantJobs []v1alpha1.TenantJob
 		want       Wait
-		wantDoomed bool
+		wantDelete bool
 	}{
 		"none": {nil, Wait{}, false},
 		"one has no outcome yet": {
@@ -119,9 +115,9 @@ func TestWaitForTenantJobs(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			wait, doomed := WaitForTenantJobs(tc.tenantJobs, isOver)
-			if diff := cmp.Diff(tc.want, wait); diff != "" || doomed != tc.wantDoomed {
-				t.Errorf("doomed: %v, want %v; (-want +got):\n%s", doomed, tc.wantDoomed, diff)
+			wait, toDelete := WaitForTenantJobs(tc.tenantJobs)
+			if diff := cmp.Diff(tc.want, wait); diff != "" || toDelete != tc.wantDelete {
+				t.Errorf("delete: %v, want %v; (-want +got):\n%s", toDelete, tc.wantDelete, diff)
 			}
 		})
 	}

@@ -9,15 +9,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
 )
 
-// Wait is what a suspension or a deletion waits for. The zero value means for nothing.
+// Wait is what a suspension or a deletion waits for. The zero value means that it waits for nothing.
 type Wait struct{ Reason, Message string }
 
-// Over says that there is nothing to wait for.
-func (w Wait) Over() bool { return w == Wait{} }
+// Done says that there is nothing to wait for.
+func (w Wait) Done() bool { return w == Wait{} }
 
-// WaitForJobs waits for a tenant's Jobs to end.
+// WaitForJobs waits until a tenant's Jobs have ended. Draining, they end by themselves.
 func WaitForJobs[T metav1.Object](jobs []T, drain bool) Wait {
 	switch {
 	case len(jobs) == 0:
@@ -28,9 +29,10 @@ func WaitForJobs[T metav1.Object](jobs []T, drain bool) Wait {
 	return Wait{v1alpha1.ReasonStoppingJobs, "waiting for Jobs to stop: " + Names(jobs)}
 }
 
-// WaitForPods waits for a tenant's pods to end, and returns those that have to be deleted for it. Draining, those that
-// run may end by themselves; one that does not run yet is refused its node and never would.
-func WaitForPods(pods []corev1.Pod, drain bool) (wait Wait, stragglers []*corev1.Pod) {
+// WaitForPods waits until a tenant's pods have ended, and returns the pods that must be deleted for that. Draining, a pod
+// that runs may end by itself. A pod that does not run yet is deleted also then, because admission refuses to bind it to a
+// node.
+func WaitForPods(pods []corev1.Pod, drain bool) (wait Wait, toDelete []*corev1.Pod) {
 	var left []*corev1.Pod
 	for i := range pods {
 		pod := &pods[i]
@@ -39,28 +41,28 @@ func WaitForPods(pods []corev1.Pod, drain bool) (wait Wait, stragglers []*corev1
 		}
 		left = append(left, pod)
 		if pod.DeletionTimestamp == nil && !(drain && pod.Status.Phase == corev1.PodRunning) {
-			stragglers = append(stragglers, pod)
+			toDelete = append(toDelete, pod)
 		}
 	}
 	switch {
 	case len(left) == 0:
 		return Wait{}, nil
-	case drain && len(stragglers) < len(left):
-		return Wait{v1alpha1.ReasonDrainingJobs, "waiting for running pods to finish: " + Names(left)}, stragglers
+	case drain && len(toDelete) < len(left):
+		return Wait{v1alpha1.ReasonDrainingJobs, "waiting for running pods to finish: " + Names(left)}, toDelete
 	}
-	return Wait{v1alpha1.ReasonDeletingPods, "waiting for pods to end: " + Names(left)}, stragglers
+	return Wait{v1alpha1.ReasonDeletingPods, "waiting for pods to end: " + Names(left)}, toDelete
 }
 
-// WaitForTenantJobs waits for the TenantJobs in the namespace of a Tenant that is being deleted: to have an outcome,
-// which whoever counts it sees before they are gone, and then to be gone. Doomed says that it is time to delete them.
-func WaitForTenantJobs(all []v1alpha1.TenantJob, over func(*v1alpha1.TenantJob) bool) (wait Wait, doomed bool) {
+// WaitForTenantJobs waits until the TenantJobs in the namespace of a Tenant that is being deleted are gone. First it waits
+// until each has its outcome, so that its fan-out can count it. ToDelete says that it is time to delete them.
+func WaitForTenantJobs(tenantJobs []v1alpha1.TenantJob) (wait Wait, toDelete bool) {
 	var running, left []*v1alpha1.TenantJob
-	for i := range all {
-		tj := &all[i]
+	for i := range tenantJobs {
+		tj := &tenantJobs[i]
 		left = append(left, tj)
 		if tj.DeletionTimestamp == nil {
-			doomed = true
-			if !over(tj) {
+			toDelete = true
+			if !job.IsOver(tj) {
 				running = append(running, tj)
 			}
 		}
@@ -69,28 +71,28 @@ func WaitForTenantJobs(all []v1alpha1.TenantJob, over func(*v1alpha1.TenantJob) 
 	case len(running) > 0:
 		return Wait{v1alpha1.ReasonStoppingJobs, "waiting for TenantJobs to stop: " + Names(running)}, false
 	case len(left) > 0:
-		return Wait{v1alpha1.ReasonDeletingNamespace, "waiting for TenantJobs to be deleted: " + Names(left)}, doomed
+		return Wait{v1alpha1.ReasonDeletingNamespace, "waiting for TenantJobs to be deleted: " + Names(left)}, toDelete
 	}
 	return Wait{}, false
 }
 
-// WaitForNamespace waits for a namespace to be gone, in the words of the namespace controller.
+// WaitForNamespace waits until a namespace is gone. The message quotes what the namespace controller says about it.
 func WaitForNamespace(namespace *corev1.Namespace) Wait {
-	var held []string
+	var causes []string
 	for _, c := range namespace.Status.Conditions {
 		if c.Status == corev1.ConditionTrue {
-			held = append(held, c.Message)
+			causes = append(causes, c.Message)
 		}
 	}
-	slices.Sort(held)
+	slices.Sort(causes)
 	message := fmt.Sprintf("waiting for namespace %s to be deleted", namespace.Name)
-	if len(held) > 0 {
-		message += ": " + strings.Join(held, "; ")
+	if len(causes) > 0 {
+		message += ": " + strings.Join(causes, "; ")
 	}
 	return Wait{v1alpha1.ReasonDeletingNamespace, message}
 }
 
-// Names lists up to three objects by name, and what holds those that can't go.
+// Names lists up to three objects by name, with the finalizers of those that are being deleted.
 func Names[T metav1.Object](objects []T) string {
 	const most = 3
 	names := make([]string, 0, len(objects))

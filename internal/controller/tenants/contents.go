@@ -1,0 +1,157 @@
+package tenants
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/kube"
+	"github.com/tenantry/tenantry/internal/tenant"
+)
+
+// The contents of the namespaces. They are not watched, but listed, compared and written.
+// +kubebuilder:rbac:groups="",resources=serviceaccounts;resourcequotas;limitranges,verbs=list;create;update;delete
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=list;create;update;delete
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=list;create;update;delete
+// The roles that it binds, by name: a right to bind any role would be a right to everything.
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=clusterroles,verbs=bind,resourceNames=tenantry-tenant-viewer;tenantry-tenant-dispatcher;tenantry-tenant-operator
+
+// writeContents writes everything in the namespace, and then the hash that says so. What fails becomes part of the result.
+func (r *Reconciler) writeContents(ctx context.Context, o *tenant.Observed) error {
+	o.Contents = r.writeObjects(ctx, o.Namespace.Name, o.Desired.Contents)
+	if o.Contents.Refused != nil || o.Contents.Err != nil || o.Desired.WrittenTo(o.Namespace) {
+		return nil
+	}
+	applied, err := r.applyMetadata(ctx, o.Namespace, o.Desired, true)
+	if err != nil {
+		o.Contents.Err = err
+		return nil
+	}
+	o.Namespace = applied
+	return nil
+}
+
+// writeObjects creates and updates the objects in a namespace, and deletes those of the operator's that are no longer desired.
+// If one fails, the others are still written.
+func (r *Reconciler) writeObjects(ctx context.Context, namespace string, desired []tenant.Content) (result tenant.ContentsResult) {
+	existing, err := r.listObjects(ctx, namespace)
+	if err != nil {
+		return tenant.ContentsResult{Err: err}
+	}
+	for _, content := range desired {
+		key := objectKey(content.Object)
+		err := r.writeObject(ctx, existing[key], content.Object)
+		delete(existing, key)
+		refusal := kube.RefusalOf(err)
+		if content.Field != "" && refusal.IsAboutObject() {
+			err = fmt.Errorf("change `%s`, because the API server refuses what it says: %w", content.Field, err)
+			result.Refused = errors.Join(result.Refused, err)
+			if refusal == kube.RefusalInvalid {
+				continue // To try again does not help until the Tenant is changed.
+			}
+		}
+		result.Err = errors.Join(result.Err, err)
+	}
+	for _, obj := range existing {
+		if isManaged(obj) && metav1.GetControllerOf(obj) == nil {
+			result.Err = errors.Join(result.Err, r.DeleteExact(ctx, obj, metav1.DeletePropagationBackground))
+		}
+	}
+	return result
+}
+
+// listObjects reads all objects in a namespace of the kinds that the operator keeps there, whoever created them.
+func (r *Reconciler) listObjects(ctx context.Context, namespace string) (map[string]client.Object, error) {
+	all := map[string]client.Object{}
+	for _, list := range []client.ObjectList{
+		&corev1.ServiceAccountList{}, &corev1.ResourceQuotaList{}, &corev1.LimitRangeList{},
+		&networkingv1.NetworkPolicyList{}, &rbacv1.RoleBindingList{},
+	} {
+		if err := r.Live.List(ctx, list, client.InNamespace(namespace)); err != nil {
+			return nil, fmt.Errorf("listing the contents of namespace %s: %w", namespace, err)
+		}
+		err := meta.EachListItem(list, func(obj runtime.Object) error {
+			all[objectKey(obj.(client.Object))] = obj.(client.Object)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func objectKey(obj tenant.Object) string { return kube.KindOf(obj) + " " + obj.GetName() }
+
+func isManaged(obj client.Object) bool { return obj.GetLabels()[v1alpha1.LabelManaged] == "true" }
+
+// writeObject creates or updates one object. It compares and updates, and does not apply, because an apply would keep what
+// others have added: a resource in a quota, for example.
+func (r *Reconciler) writeObject(ctx context.Context, existing client.Object, desired tenant.Object) error {
+	if existing != nil && !canUpdate(existing, desired) {
+		if err := r.DeleteExact(ctx, existing, metav1.DeletePropagationBackground); err != nil {
+			return err
+		}
+		existing = nil
+	}
+	if existing == nil {
+		if err := r.Create(ctx, desired, client.FieldOwner(kube.FieldManager)); err != nil {
+			return fmt.Errorf("creating %s: %w", objectKey(desired), err)
+		}
+		return nil
+	}
+	changed := existing.DeepCopyObject().(client.Object)
+	setDesired(changed, desired)
+	if equality.Semantic.DeepEqual(existing, changed) {
+		return nil
+	}
+	if err := r.Update(ctx, changed, client.FieldOwner(kube.FieldManager)); err != nil {
+		return fmt.Errorf("updating %s: %w", objectKey(desired), err)
+	}
+	return nil
+}
+
+// canUpdate says whether an update can make an object as desired. Some fields are immutable.
+func canUpdate(existing client.Object, desired tenant.Object) bool {
+	switch desired := desired.(type) {
+	case *rbacv1.RoleBinding:
+		return existing.(*rbacv1.RoleBinding).RoleRef == desired.RoleRef
+	case *corev1.ResourceQuota:
+		spec := existing.(*corev1.ResourceQuota).Spec
+		return len(spec.Scopes) == 0 && spec.ScopeSelector == nil
+	}
+	return true
+}
+
+// setDesired sets on an object what is desired. It keeps the labels and annotations that others have set.
+func setDesired(obj client.Object, desired tenant.Object) {
+	labels := obj.GetLabels()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, desired.GetLabels())
+	obj.SetLabels(labels)
+	switch desired := desired.(type) {
+	case *corev1.ServiceAccount:
+		obj.(*corev1.ServiceAccount).AutomountServiceAccountToken = desired.AutomountServiceAccountToken
+	case *corev1.ResourceQuota:
+		obj.(*corev1.ResourceQuota).Spec = desired.Spec
+	case *corev1.LimitRange:
+		obj.(*corev1.LimitRange).Spec = desired.Spec
+	case *networkingv1.NetworkPolicy:
+		obj.(*networkingv1.NetworkPolicy).Spec = desired.Spec
+	case *rbacv1.RoleBinding:
+		obj.(*rbacv1.RoleBinding).Subjects = desired.Subjects
+	}
+}

@@ -1,0 +1,142 @@
+package job
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
+)
+
+// fanOutEnded applies when the TenantJob is a child of a fan-out that ends it before it starts.
+func fanOutEnded(o Observed, _ time.Time) *Decision {
+	if o.FanOut == nil || o.FanOut.Reason == "" {
+		return nil
+	}
+	p := conditions.Stalled
+	if o.FanOut.Status == metav1.ConditionTrue || o.FanOut.Skipped {
+		p = conditions.Current
+	}
+	return &Decision{Status: o.FanOut.Status, Reason: o.FanOut.Reason, Message: o.FanOut.Message, Progress: p}
+}
+
+// fanOutUnread applies when the TenantJob is a child of a fan-out whose plan was not read yet.
+func fanOutUnread(o Observed, now time.Time) *Decision {
+	switch {
+	case o.FanOut == nil || o.Template != nil:
+		return nil
+	case tenantSuspends(o):
+		return tenantSuspended(o, now)
+	}
+	return &Decision{Action: ActionWait}
+}
+
+// badTemplate applies when there is no template.
+func badTemplate(o Observed, _ time.Time) *Decision {
+	if o.Template != nil {
+		return nil
+	}
+	d := waitsFor(v1alpha1.ReasonTemplateNotFound, fmt.Sprintf("there is no TenantJobTemplate %s: create it, or delete this TenantJob", o.TenantJob.Spec.TemplateRef.Name))
+	d.Progress = conditions.Stalled
+	return &d
+}
+
+// badParameters applies when the template is Ready and does not accept the parameters. What a template accepts that is not
+// Ready may still change.
+func badParameters(o Observed, _ time.Time) *Decision {
+	ready := conditions.Ready(o.Template.Status.Conditions)
+	if ready.Status != metav1.ConditionTrue || ready.ObservedGeneration != o.Template.Generation {
+		return nil
+	}
+	if _, err := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters); err != nil {
+		return endsWith(v1alpha1.ReasonInvalidParameters, conditions.Stalled, err.Error())
+	}
+	return nil
+}
+
+// notYetDue applies before spec.notBeforeTime.
+func notYetDue(o Observed, now time.Time) *Decision {
+	due := o.TenantJob.Spec.NotBeforeTime
+	if due == nil || !now.Before(due.Time) {
+		return nil
+	}
+	d := waitsFor(v1alpha1.ReasonNotYetDue, "waits for `spec.notBeforeTime`")
+	d.RequeueAfter = due.Sub(now)
+	return &d
+}
+
+// templateNotReady applies when the template is not Ready, or needs what this version can't provide.
+func templateNotReady(o Observed, _ time.Time) *Decision {
+	ready := meta.FindStatusCondition(o.Template.Status.Conditions, v1alpha1.ConditionReady)
+	switch {
+	case ready != nil && ready.ObservedGeneration != o.Template.Generation && len(o.TenantJob.Status.Conditions) > 0:
+		// The template is being checked again. The message that the TenantJob has will be right again in a moment.
+		return &Decision{}
+	case ready == nil || ready.ObservedGeneration != o.Template.Generation || ready.Status == metav1.ConditionUnknown:
+		d := waitsFor(v1alpha1.ReasonTemplateNotReady, fmt.Sprintf("TenantJobTemplate %s is being checked", o.Template.Name))
+		return &d
+	case ready.Status == metav1.ConditionFalse:
+		d := waitsFor(v1alpha1.ReasonTemplateNotReady, fmt.Sprintf("TenantJobTemplate %s can't run: %s", o.Template.Name, ready.Message))
+		d.Progress = conditions.Stalled
+		return &d
+	case len(o.Template.Spec.Credentials) > 0:
+		return endsWith(v1alpha1.ReasonCredentialsFailed, conditions.Stalled, fmt.Sprintf("TenantJobTemplate %s needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`", o.Template.Name))
+	}
+	return nil
+}
+
+// tenantSuspended applies when the tenant is suspended. It ends a fan-out's child, so that the fan-out can complete.
+func tenantSuspended(o Observed, _ time.Time) *Decision {
+	if !tenantSuspends(o) {
+		return nil
+	}
+	message := fmt.Sprintf("tenant %s is suspended", o.Tenant.Name)
+	if o.FanOut != nil && o.Tenant.Suspended() {
+		return endsWith(v1alpha1.ReasonTenantSuspended, conditions.Current, message)
+	}
+	d := waitsFor(v1alpha1.ReasonTenantSuspended, message+"; it starts when the tenant is resumed")
+	return &d
+}
+
+// tenantSuspends says whether the tenant is suspended, or its namespace still has the state of a suspended one.
+func tenantSuspends(o Observed) bool {
+	return o.Tenant != nil && (o.Tenant.Suspended() || o.Namespace != nil && o.Namespace.State == v1alpha1.StateSuspended)
+}
+
+// tenantNotReady applies when the tenant, or its namespace, does not exist or is not ready.
+func tenantNotReady(o Observed, _ time.Time) *Decision {
+	name := o.TenantJob.Spec.TenantRef.Name
+	message := ""
+	switch {
+	case o.Tenant == nil:
+		message = fmt.Sprintf("there is no Tenant %s", name)
+	case o.Namespace == nil, o.Namespace.TenantUID != o.Tenant.UID, o.Tenant.Status.Namespace == nil, o.Tenant.Status.Namespace.UID != o.Namespace.UID, o.Namespace.State != v1alpha1.StateActive:
+		message = fmt.Sprintf("the namespace of tenant %s is not ready", name)
+	case !meta.IsStatusConditionTrue(o.Tenant.Status.Conditions, v1alpha1.ConditionReady):
+		message = fmt.Sprintf("tenant %s is not ready", name)
+	default:
+		return nil
+	}
+	if o.Tenant != nil {
+		if ready := conditions.Ready(o.Tenant.Status.Conditions); ready.Status == metav1.ConditionFalse {
+			message += ": " + ready.Message
+		}
+	}
+	d := waitsFor(v1alpha1.ReasonTenantNotReady, message)
+	return &d
+}
+
+// MaxWait returns how long limits may hold a TenantJob: its own maxWaitSeconds, else that of its template. Zero means
+// without end.
+func MaxWait(tj *v1alpha1.TenantJob, t *v1alpha1.TenantJobTemplate) time.Duration {
+	switch {
+	case tj.Spec.MaxWaitSeconds != nil:
+		return seconds(*tj.Spec.MaxWaitSeconds)
+	case t.Spec.MaxWaitSeconds != nil:
+		return seconds(*t.Spec.MaxWaitSeconds)
+	}
+	return 0
+}

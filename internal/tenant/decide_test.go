@@ -1,0 +1,327 @@
+package tenant
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
+
+// The actions, for short.
+const (
+	create, apply, write, unlock, lock   = ActionCreateNamespace, ActionApplyNamespace, ActionWriteContents, ActionUnlock, ActionLock
+	listJobs, orphans, listPods, delPods = ActionListJobs, ActionDeleteOrphans, ActionListPods, ActionDeletePods
+	revoke, listTJs, delTJs              = ActionRevokeCredentials, ActionListTenantJobs, ActionDeleteTenantJobs
+	release, delNamespace, readDeleted   = ActionReleaseNamespace, ActionDeleteNamespace, ActionReadNamespace
+)
+
+var (
+	isReady     = reports(v1alpha1.ConditionReady, metav1.ConditionTrue)
+	isSuspended = reports(v1alpha1.ConditionSuspended, metav1.ConditionTrue)
+
+	stranger = &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: "tenant-acme"}}
+	aJob     = []*batchv1.Job{{ObjectMeta: called("a")}}
+)
+
+func drains(t *v1alpha1.Tenant) { t.Spec.SuspendPolicy = v1alpha1.SuspendPolicyDrain }
+
+func retains(t *v1alpha1.Tenant) {
+	t.Spec.Namespace = &v1alpha1.TenantNamespace{DeletionPolicy: v1alpha1.NamespaceRetain}
+}
+
+func podsOf(phase corev1.PodPhase) []corev1.Pod {
+	return []corev1.Pod{{ObjectMeta: called("a"), Status: corev1.PodStatus{Phase: phase}}}
+}
+
+func strangersTerminating() *metav1.PartialObjectMetadata {
+	n := terminatingNamespace(acme())
+	n.Annotations = nil
+	return n
+}
+
+func finishedTenantJob() v1alpha1.TenantJob {
+	return v1alpha1.TenantJob{ObjectMeta: called("a"), Status: v1alpha1.TenantJobStatus{
+		Conditions: []metav1.Condition{{Type: v1alpha1.ConditionSucceeded, Status: metav1.ConditionTrue}},
+	}}
+}
+
+// decideCase is a Tenant that is decided about until there is nothing to do.
+type decideCase struct {
+	tenant *v1alpha1.Tenant
+	// kept means that the namespace is as it should be for the Tenant before it was suspended or deleted.
+	kept   bool
+	change func(*world)
+	want   []Action
+	// ready and suspended are status and reason, progress is state and reason. Empty means that they are left as they are.
+	ready, suspended, progress string
+	after                      time.Duration
+	gone, err                  bool
+}
+
+func (tc decideCase) test(t *testing.T) {
+	w := &world{tenant: tc.tenant}
+	if tc.kept {
+		before := tc.tenant.DeepCopy()
+		before.DeletionTimestamp, before.Spec.Suspend = nil, nil
+		w.namespace = owned(before)
+	}
+	if tc.change != nil {
+		tc.change(w)
+	}
+	actions, d := w.run(t)
+	words := func(parts ...any) string { return strings.TrimSpace(fmt.Sprintln(parts...)) }
+	want := []any{tc.want, tc.ready, tc.suspended, tc.progress, tc.after, tc.gone, tc.err}
+	got := []any{
+		actions, words(d.Ready.Status, d.Ready.Reason), words(d.Suspended.Status, d.Suspended.Reason),
+		words(d.Progress.State, d.Progress.Reason), d.After, d.Gone, d.Err != nil,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("actions, ready, suspended, progress, after, gone, err (-want +got):\n%s", diff)
+	}
+}
+
+func TestDecideActive(t *testing.T) {
+	for name, tc := range map[string]decideCase{
+		"new": {
+			tenant: acme(), want: []Action{create, apply, write, unlock},
+			ready: "True Ready", suspended: "False Active", progress: "Current Ready",
+		},
+		"unchanged": {
+			tenant: acme(), kept: true, want: []Action{unlock},
+			ready: "True Ready", suspended: "False Active", progress: "Current Ready",
+		},
+		"verified": {
+			tenant: acme(), kept: true, change: func(w *world) { w.verify = true }, want: []Action{write, unlock},
+			ready: "True Ready", suspended: "False Active", progress: "Current Ready",
+		},
+		"a label was changed by somebody": {
+			tenant: acme(), kept: true, change: func(w *world) { w.namespace.Labels[v1alpha1.LabelState] = "suspended" }, want: []Action{apply, unlock},
+			ready: "True Ready", suspended: "False Active", progress: "Current Ready",
+		},
+		"resumed": {
+			tenant: acme(isSuspended), kept: true, change: func(w *world) { w.namespace.Labels[v1alpha1.LabelState] = "suspended" },
+			want: []Action{apply, unlock}, ready: "True Ready", suspended: "False Active", progress: "Current Ready",
+		},
+		"adopted": {
+			tenant: acme(), change: func(w *world) {
+				w.namespace = stranger.DeepCopy()
+				w.namespace.Annotations = map[string]string{v1alpha1.AnnotationAdoptBy: "acme"}
+			},
+			want: []Action{apply, write, unlock}, ready: "True Ready", suspended: "False Active", progress: "Current Ready",
+		},
+		"a stranger's namespace": {
+			tenant: acme(), change: func(w *world) { w.namespace = stranger }, want: []Action{lock},
+			ready: "False NamespaceConflict", suspended: "False Active", progress: "Stalled NamespaceConflict", after: AdoptionInterval,
+		},
+		"a stranger's namespace, suspended": {
+			tenant: acme(suspended), change: func(w *world) { w.namespace = stranger }, want: []Action{lock},
+			ready: "False NamespaceConflict", suspended: "True Suspended", progress: "Stalled NamespaceConflict", after: AdoptionInterval,
+		},
+		"a stranger's namespace, terminating": {
+			tenant: acme(), change: func(w *world) { w.namespace = strangersTerminating() }, want: []Action{lock},
+			ready: "False NamespaceTerminating", suspended: "False Active", progress: "Reconciling NamespaceTerminating", after: PollInterval,
+		},
+		"its namespace is terminating": {
+			tenant: acme(), change: func(w *world) { w.namespace = terminatingNamespace(w.tenant) }, want: []Action{unlock},
+			ready: "False NamespaceTerminating", suspended: "False Active", progress: "Reconciling NamespaceTerminating",
+		},
+		"creating the namespace fails": {
+			tenant: acme(), change: func(w *world) { w.fails, w.err = create, errOops }, want: []Action{create},
+			ready: "Unknown Progressing", progress: "Reconciling Progressing", err: true,
+		},
+		"applying the namespace fails, of a ready Tenant": {
+			tenant: acme(isReady), kept: true, change: func(w *world) { w.namespace.Labels, w.fails, w.err = nil, apply, errOops }, want: []Action{apply},
+			progress: "Reconciling Progressing", err: true,
+		},
+		"applying the namespace conflicts": {
+			tenant: acme(), kept: true, change: func(w *world) { w.namespace.Labels, w.fails, w.err = nil, apply, errConflict }, want: []Action{apply},
+			err: true,
+		},
+		"writing the contents fails": {
+			tenant: acme(), change: func(w *world) { w.contents.Err = errOops }, want: []Action{create, apply, write, unlock},
+			ready: "Unknown Progressing", suspended: "False Active", progress: "Reconciling Progressing", err: true,
+		},
+		"the contents are refused": {
+			tenant: acme(), change: func(w *world) { w.contents.Refused = errOops }, want: []Action{create, apply, write, unlock},
+			ready: "False InvalidSpec", suspended: "False Active", progress: "Stalled InvalidSpec",
+		},
+		"the contents are refused, for now": {
+			tenant: acme(), change: func(w *world) { w.contents.Refused, w.contents.Err = errOops, errOops }, want: []Action{create, apply, write, unlock},
+			ready: "False InvalidSpec", suspended: "False Active", progress: "Stalled InvalidSpec", err: true,
+		},
+		"the namespace is deleted while the contents are written": {
+			tenant: acme(), kept: true, change: func(w *world) { w.verify, w.contents.Err = true, errTerminating }, want: []Action{write, unlock},
+			ready: "False NamespaceTerminating", suspended: "False Active", progress: "Reconciling NamespaceTerminating",
+		},
+	} {
+		t.Run(name, tc.test)
+	}
+}
+
+func TestDecideSuspended(t *testing.T) {
+	for name, tc := range map[string]decideCase{
+		"suspended": {
+			tenant: acme(suspended), kept: true, want: []Action{apply, lock, listJobs, listPods, revoke},
+			ready: "True Ready", suspended: "True Suspended", progress: "Current Ready",
+		},
+		"suspended from the start": {
+			tenant: acme(suspended), want: []Action{create, apply, write, lock, listJobs, listPods, revoke},
+			ready: "True Ready", suspended: "True Suspended", progress: "Current Ready",
+		},
+		"suspended, a Job runs": {
+			tenant: acme(suspended), kept: true, change: func(w *world) { w.cached = aJob }, want: []Action{apply, lock, orphans},
+			ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: ResyncInterval,
+		},
+		"suspended, the cache lacks a Job": {
+			tenant: acme(suspended), kept: true, change: func(w *world) { w.jobs = aJob }, want: []Action{apply, lock, listJobs, orphans},
+			ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: ResyncInterval,
+		},
+		"suspended, a pod is left": {
+			tenant: acme(suspended), kept: true, change: func(w *world) { w.pods = podsOf(corev1.PodRunning) },
+			want: []Action{apply, lock, listJobs, listPods, delPods}, ready: "True Ready", suspended: "Unknown DeletingPods", progress: "Reconciling DeletingPods", after: PollInterval,
+		},
+		"drained, a pod runs": {
+			tenant: acme(suspended, drains), kept: true, change: func(w *world) { w.pods = podsOf(corev1.PodRunning) },
+			want: []Action{apply, lock, listJobs, listPods}, ready: "True Ready", suspended: "Unknown DrainingJobs", progress: "Reconciling DrainingJobs", after: PollInterval,
+		},
+		"suspended, listing pods fails": {
+			tenant: acme(suspended), kept: true, change: func(w *world) { w.fails, w.err = listPods, errOops },
+			want: []Action{apply, lock, listJobs, listPods}, ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling Progressing", err: true,
+		},
+		"suspended, deleting a pod fails": {
+			tenant: acme(suspended), kept: true, change: func(w *world) { w.pods, w.fails, w.err = podsOf(corev1.PodPending), delPods, errOops },
+			want: []Action{apply, lock, listJobs, listPods, delPods}, ready: "True Ready", suspended: "Unknown DeletingPods", progress: "Reconciling Progressing", after: PollInterval, err: true,
+		},
+		"suspended, revoking credentials fails": {
+			tenant: acme(suspended), kept: true, change: func(w *world) { w.fails, w.err = revoke, errOops },
+			want: []Action{apply, lock, listJobs, listPods, revoke}, ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling Progressing", err: true,
+		},
+		"suspended, the contents are refused": {
+			tenant: acme(suspended), change: func(w *world) { w.contents.Refused, w.pods = errOops, podsOf(corev1.PodRunning) },
+			want:  []Action{create, apply, write, lock, listJobs, listPods, delPods},
+			ready: "False InvalidSpec", suspended: "Unknown DeletingPods", progress: "Stalled InvalidSpec", after: PollInterval,
+		},
+		"suspended, writing the contents fails": {
+			tenant: acme(suspended), change: func(w *world) { w.contents.Err = errOops },
+			want:  []Action{create, apply, write, lock, listJobs, listPods, revoke},
+			ready: "Unknown Progressing", suspended: "True Suspended", progress: "Reconciling Progressing", err: true,
+		},
+		"suspended before": {
+			tenant: acme(suspended, isSuspended), change: func(w *world) { w.namespace = owned(w.tenant) }, want: []Action{lock},
+			ready: "True Ready", progress: "Current Ready",
+		},
+		"suspended before, somebody changed the state": {
+			tenant: acme(suspended, isSuspended), kept: true, want: []Action{apply, lock, listJobs, listPods, revoke},
+			ready: "True Ready", suspended: "True Suspended", progress: "Current Ready",
+		},
+		"suspended before, somebody changed the state, a pod runs": {
+			tenant: acme(suspended, isSuspended), kept: true, change: func(w *world) { w.pods = podsOf(corev1.PodRunning) },
+			want: []Action{apply, lock, listJobs, listPods, delPods}, ready: "True Ready", suspended: "Unknown DeletingPods", progress: "Reconciling DeletingPods", after: PollInterval,
+		},
+		"suspended before, somebody changed the state, listing pods fails": {
+			tenant: acme(suspended, isSuspended), kept: true, change: func(w *world) { w.fails, w.err = listPods, errOops },
+			want: []Action{apply, lock, listJobs, listPods}, ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling Progressing", err: true,
+		},
+		"suspended before the spec changed": {
+			tenant: acme(suspended, isSuspended, func(t *v1alpha1.Tenant) { t.Generation++ }), change: func(w *world) { w.namespace = owned(w.tenant) },
+			want: []Action{lock, listJobs, listPods, revoke}, ready: "True Ready", suspended: "True Suspended", progress: "Current Ready",
+		},
+		"suspended before, a Job runs": {
+			tenant: acme(suspended, isSuspended), change: func(w *world) { w.namespace, w.cached = owned(w.tenant), aJob },
+			want: []Action{lock, orphans}, ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: ResyncInterval,
+		},
+		"suspended before, verified, a pod runs": {
+			tenant: acme(suspended, isSuspended), change: func(w *world) { w.namespace, w.verify, w.pods = owned(w.tenant), true, podsOf(corev1.PodRunning) },
+			want: []Action{write, lock, listJobs, listPods, delPods}, ready: "True Ready", suspended: "Unknown DeletingPods", progress: "Reconciling DeletingPods", after: PollInterval,
+		},
+		"suspended before, verified, listing pods fails": {
+			tenant: acme(suspended, isSuspended), change: func(w *world) { w.namespace, w.verify, w.fails, w.err = owned(w.tenant), true, listPods, errOops },
+			want: []Action{write, lock, listJobs, listPods}, ready: "True Ready", progress: "Reconciling Progressing", err: true,
+		},
+	} {
+		t.Run(name, tc.test)
+	}
+}
+
+func TestDecideDeleted(t *testing.T) {
+	for name, tc := range map[string]decideCase{
+		"deleted": {
+			tenant: acme(deleted), kept: true, want: []Action{lock, apply, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted}, gone: true,
+		},
+		"deleted, the namespace takes a while": {
+			tenant: acme(deleted), kept: true, change: func(w *world) { w.left = &corev1.Namespace{} },
+			want:  []Action{lock, apply, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted},
+			ready: "False DeletingNamespace", progress: "Reconciling DeletingNamespace", after: ResyncInterval,
+		},
+		"deleted, the namespace is terminating": {
+			tenant: acme(deleted), change: func(w *world) { w.namespace, w.left = terminatingNamespace(w.tenant), &corev1.Namespace{} },
+			want: []Action{lock, readDeleted}, ready: "False DeletingNamespace", progress: "Reconciling DeletingNamespace", after: ResyncInterval,
+		},
+		"deleted, a running pod does not drain": {
+			tenant: acme(deleted, drains), kept: true, change: func(w *world) { w.pods = podsOf(corev1.PodRunning) },
+			want: []Action{lock, apply, listJobs, listPods, delPods}, ready: "False DeletingPods", progress: "Reconciling DeletingPods", after: PollInterval,
+		},
+		"deleted, a TenantJob is left": {
+			tenant: acme(deleted), kept: true, change: func(w *world) { w.tenantJobs = []v1alpha1.TenantJob{finishedTenantJob()} },
+			want:  []Action{lock, apply, listJobs, listPods, revoke, listTJs, delTJs},
+			ready: "False DeletingNamespace", progress: "Reconciling DeletingNamespace", after: PollInterval,
+		},
+		"deleted, the operator's rights are written again": {
+			tenant: acme(deleted), kept: true, change: func(w *world) { w.verify = true },
+			want: []Action{lock, apply, write, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted}, gone: true,
+		},
+		"deleted, the operator's rights can't be written": {
+			tenant: acme(deleted), kept: true, change: func(w *world) { w.verify, w.contents.Err = true, errOops },
+			want: []Action{lock, apply, write}, ready: "Unknown Progressing", progress: "Reconciling Progressing", err: true,
+		},
+		"deleted, something else is refused": {
+			tenant: acme(deleted), kept: true, change: func(w *world) { w.verify, w.contents.Refused = true, errOops },
+			want: []Action{lock, apply, write, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted}, gone: true,
+		},
+		"deleted and retained": {
+			tenant: acme(deleted, retains), kept: true, want: []Action{lock, apply, listJobs, listPods, revoke, listTJs, release}, gone: true,
+		},
+		"deleted, the release fails": {
+			tenant: acme(deleted, retains), kept: true, change: func(w *world) { w.fails, w.err = release, errOops },
+			want: []Action{lock, apply, listJobs, listPods, revoke, listTJs, release}, ready: "Unknown Progressing", progress: "Reconciling Progressing", err: true,
+		},
+		"deleted without a namespace":         {tenant: acme(deleted), want: []Action{lock}, gone: true},
+		"deleted with a stranger's namespace": {tenant: acme(deleted), change: func(w *world) { w.namespace = stranger }, want: []Action{lock}, gone: true},
+	} {
+		t.Run(name, tc.test)
+	}
+}
+
+// TestDecideStatus: what the status says beside its conditions.
+func TestDecideStatus(t *testing.T) {
+	cases := map[string]struct {
+		tenant    *v1alpha1.Tenant
+		namespace *metav1.PartialObjectMetadata
+		fails     Action
+		want      *NamespaceStatus
+	}{
+		"active":                 {acme(), owned(acme()), "", &NamespaceStatus{&v1alpha1.TenantNamespaceStatus{Name: "tenant-acme", UID: "namespace-uid"}, "active"}},
+		"suspended":              {acme(suspended), owned(acme()), "", &NamespaceStatus{&v1alpha1.TenantNamespaceStatus{Name: "tenant-acme", UID: "namespace-uid"}, "suspended"}},
+		"the label not written":  {acme(suspended), owned(acme()), ActionApplyNamespace, nil},
+		"a stranger's namespace": {acme(), &metav1.PartialObjectMetadata{}, "", &NamespaceStatus{}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := &world{tenant: tc.tenant, namespace: tc.namespace, fails: tc.fails, err: errOops, cached: []*batchv1.Job{{}, {}}}
+			_, d := w.run(t)
+			if diff := cmp.Diff(tc.want, d.Namespace); diff != "" {
+				t.Errorf("namespace (-want +got):\n%s", diff)
+			}
+			if d.Running == nil || *d.Running != 2 {
+				t.Errorf("running: %v, want 2", d.Running)
+			}
+		})
+	}
+}

@@ -1,0 +1,264 @@
+package tenant
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
+)
+
+const (
+	// PollInterval is the time between two reads of what a Tenant waits for and nobody watches: pods, TenantJobs that are
+	// being deleted, namespaces without the operator's label.
+	PollInterval = 2 * time.Second
+	// AdoptionInterval is the time between two reads of a namespace whose adoption nobody has consented to.
+	AdoptionInterval = 10 * time.Second
+	// ResyncInterval is the time between two reads of what is watched, in case that an event is missing. There is none for a
+	// namespace whose label somebody has removed.
+	ResyncInterval = time.Minute
+)
+
+// step decides about one part of a Tenant. Proceed means that this step needs no action and waits for nothing, so that the next
+// step may follow.
+type step func(o Observed) (d Decision, proceed bool)
+
+// stepsOf returns the steps for a Tenant, in their order. The order makes a suspension safe. First the label on the namespace
+// makes the API server refuse new pods, and the lock keeps the dispatcher from creating Jobs. Only then does it mean something
+// that no Job, no pod and no credential is left.
+func stepsOf(o Observed) []step {
+	switch {
+	case o.isDeleting() && (o.Claim != Owned || o.Did(ActionReleaseNamespace)):
+		return []step{lockDispatcher, reportGone}
+	case o.isDeleting() && (o.Namespace.DeletionTimestamp != nil || o.Did(ActionDeleteNamespace)):
+		return []step{lockDispatcher, ensureNamespace, awaitDeletion}
+	case o.isDeleting() && Retains(o.Tenant, o.Namespace):
+		return []step{lockDispatcher, ensureNamespace, ensureRights, awaitJobs, awaitPods, revokeCredentials, deleteTenantJobs, releaseNamespace}
+	case o.isDeleting():
+		return []step{lockDispatcher, ensureNamespace, ensureRights, awaitJobs, awaitPods, revokeCredentials, deleteTenantJobs, deleteNamespace}
+	case o.Claim == Conflict, o.Claim == Terminating:
+		return []step{lockDispatcher, reportNoNamespace}
+	case o.Tenant.Suspended():
+		return []step{ensureNamespace, ensureContents, lockDispatcher, skipIfSuspended, awaitJobs, awaitPods, revokeCredentials, reportSuspended}
+	}
+	return []step{ensureNamespace, ensureContents, unlockDispatcher, reportActive}
+}
+
+// reportNoNamespace reports that the Tenant may not have the namespace that it names. Nothing can run for it.
+func reportNoNamespace(o Observed) (Decision, bool) {
+	d := Decision{
+		Namespace: &NamespaceStatus{},
+		Ready:     Condition{metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, o.ClaimMessage},
+		Progress:  Progress{conditions.Stalled, v1alpha1.ReasonNamespaceConflict, o.ClaimMessage},
+		Suspended: Condition{metav1.ConditionFalse, v1alpha1.ReasonActive, "jobs may run as soon as the tenant has its namespace"},
+		After:     AdoptionInterval,
+	}
+	if o.Claim == Terminating {
+		d.Ready, d.Progress = terminating(o.ClaimMessage)
+		d.After = PollInterval
+	}
+	if o.Tenant.Suspended() {
+		d.Suspended = nothingLeft
+	}
+	return d, false
+}
+
+// ensureNamespace ensures that the namespace exists, with the labels and annotations that it should have.
+func ensureNamespace(o Observed) (Decision, bool) {
+	switch {
+	case o.Namespace == nil:
+		return Decision{Action: ActionCreateNamespace}, false
+	case !o.Did(ActionApplyNamespace) && !(o.Desired.WrittenTo(o.Namespace) && o.Desired.Matches(o.Namespace)):
+		return Decision{Action: ActionApplyNamespace}, false
+	}
+	return Decision{Namespace: &NamespaceStatus{
+		Ref:   &v1alpha1.TenantNamespaceStatus{Name: o.Namespace.Name, UID: o.Namespace.UID},
+		State: State(o.Tenant),
+	}}, true
+}
+
+// ensureContents ensures that everything is in the namespace that should be. The next steps do not depend on it, so that a tenant
+// can be suspended and resumed when this fails.
+func ensureContents(o Observed) (Decision, bool) {
+	isTerminating := o.Namespace.DeletionTimestamp != nil || apierrors.HasStatusCause(o.Contents.Err, corev1.NamespaceTerminatingCause)
+	switch {
+	case isTerminating:
+		ready, progress := terminating(terminatingMessage(o.Namespace.Name))
+		return Decision{Ready: ready, Progress: progress}, true
+	case needsContents(o):
+		return Decision{Action: ActionWriteContents}, false
+	case o.Contents.Refused != nil:
+		message := o.Contents.Refused.Error()
+		return Decision{
+			Ready:    Condition{metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, message},
+			Progress: Progress{conditions.Stalled, v1alpha1.ReasonInvalidSpec, message},
+			Err:      o.Contents.Err,
+		}, true
+	case o.Contents.Err != nil:
+		return Decision{}.Failed(o.Tenant, o.Contents.Err), true
+	}
+	message := fmt.Sprintf("namespace %s is as the spec says", o.Namespace.Name)
+	return Decision{
+		Ready:    Condition{metav1.ConditionTrue, v1alpha1.ReasonReady, message},
+		Progress: Progress{conditions.Current, v1alpha1.ReasonReady, message},
+	}, true
+}
+
+// ensureRights ensures that the operator has its rights in the namespace of a Tenant that is being deleted. They come from a
+// RoleBinding in the namespace, and somebody may have deleted that.
+func ensureRights(o Observed) (Decision, bool) {
+	switch {
+	case needsContents(o):
+		return Decision{Action: ActionWriteContents}, false
+	case o.Contents.Err != nil:
+		return Decision{}.Failed(o.Tenant, o.Contents.Err), false
+	}
+	return Decision{}, true
+}
+
+func needsContents(o Observed) bool {
+	return !o.Did(ActionWriteContents) && (o.Verify || !o.Desired.WrittenTo(o.Namespace))
+}
+
+// unlockDispatcher lets the tenant's TenantJobs start.
+func unlockDispatcher(o Observed) (Decision, bool) {
+	if !o.Did(ActionUnlock) {
+		return Decision{Action: ActionUnlock}, false
+	}
+	return Decision{}, true
+}
+
+// reportActive reports that the tenant is not suspended.
+func reportActive(Observed) (Decision, bool) {
+	return Decision{Suspended: Condition{metav1.ConditionFalse, v1alpha1.ReasonActive, "jobs may run"}}, false
+}
+
+// lockDispatcher keeps the tenant's TenantJobs from starting.
+func lockDispatcher(o Observed) (Decision, bool) {
+	if !o.Did(ActionLock) {
+		return Decision{Action: ActionLock}, false
+	}
+	return Decision{}, true
+}
+
+// skipIfSuspended ends the decision about a tenant whose status says that it is suspended. The status has to be found out again
+// when the tenant has a Job or is verified.
+func skipIfSuspended(o Observed) (Decision, bool) {
+	return Decision{}, !o.staysSuspended() || len(o.Jobs) > 0 || o.Verify
+}
+
+// awaitJobs waits until the tenant's Jobs have ended. The TenantJob controller stops them or lets them finish. Jobs are watched, so
+// there is no need to poll.
+func awaitJobs(o Observed) (Decision, bool) {
+	if len(o.Jobs) == 0 && !o.Did(ActionListJobs) {
+		return reading(o, ActionListJobs), false
+	}
+	wait := WaitForJobs(o.Jobs, o.drains())
+	if wait.Done() {
+		return Decision{}, true
+	}
+	d := waiting(o, wait, ResyncInterval)
+	if !o.Did(ActionDeleteOrphans) {
+		d.Action = ActionDeleteOrphans
+	}
+	return d, false
+}
+
+// awaitPods waits until the tenant's pods have ended, and deletes those that do not end by themselves.
+func awaitPods(o Observed) (Decision, bool) {
+	if !o.Did(ActionListPods) {
+		return reading(o, ActionListPods), false
+	}
+	wait, toDelete := WaitForPods(o.Pods, o.drains())
+	if wait.Done() {
+		return Decision{}, true
+	}
+	d := waiting(o, wait, PollInterval)
+	if len(toDelete) > 0 && !o.Did(ActionDeletePods) {
+		d.Action = ActionDeletePods
+	}
+	return d, false
+}
+
+// revokeCredentials revokes the tenant's credentials once no pod is left that could use them.
+func revokeCredentials(o Observed) (Decision, bool) {
+	if !o.Did(ActionRevokeCredentials) {
+		return reading(o, ActionRevokeCredentials), false
+	}
+	return Decision{}, true
+}
+
+var nothingLeft = Condition{metav1.ConditionTrue, v1alpha1.ReasonSuspended, "no pod and no live credential is left"}
+
+// reportSuspended reports that the tenant is suspended.
+func reportSuspended(Observed) (Decision, bool) { return Decision{Suspended: nothingLeft}, false }
+
+// deleteTenantJobs waits until the TenantJobs of a Tenant that is being deleted are gone, and deletes them.
+func deleteTenantJobs(o Observed) (Decision, bool) {
+	if !o.Did(ActionListTenantJobs) {
+		return Decision{Action: ActionListTenantJobs}, false
+	}
+	wait, toDelete := WaitForTenantJobs(o.TenantJobs)
+	if wait.Done() {
+		return Decision{}, true
+	}
+	d := waiting(o, wait, PollInterval)
+	if toDelete && !o.Did(ActionDeleteTenantJobs) {
+		d.Action = ActionDeleteTenantJobs
+	}
+	return d, false
+}
+
+// releaseNamespace releases a namespace that stays.
+func releaseNamespace(Observed) (Decision, bool) {
+	return Decision{Action: ActionReleaseNamespace}, false
+}
+
+// deleteNamespace deletes a namespace that does not stay.
+func deleteNamespace(Observed) (Decision, bool) {
+	return Decision{Action: ActionDeleteNamespace}, false
+}
+
+// awaitDeletion waits until the namespace of a Tenant that is being deleted is gone. The namespace controller deletes what is
+// in it, and the operator has no rights in it any more.
+func awaitDeletion(o Observed) (Decision, bool) {
+	switch {
+	case !o.Did(ActionReadNamespace):
+		return Decision{Action: ActionReadNamespace}, false
+	case o.DeletedNamespace == nil:
+		return reportGone(o)
+	}
+	return waiting(o, WaitForNamespace(o.DeletedNamespace), ResyncInterval), false
+}
+
+// reportGone reports that nothing of the Tenant is left.
+func reportGone(Observed) (Decision, bool) { return Decision{Gone: true}, false }
+
+// reading decides to find out what is left of a tenant. If that fails, the status must not say that nothing is left.
+func reading(o Observed, a Action) Decision {
+	d := Decision{Action: a}
+	if !o.isDeleting() && !o.staysSuspended() {
+		d.Suspended = Condition{metav1.ConditionUnknown, v1alpha1.ReasonStoppingJobs, "finding out what still runs"}
+	}
+	return d
+}
+
+// waiting decides to wait, and to decide again after some time.
+func waiting(o Observed, w Wait, after time.Duration) Decision {
+	d := Decision{Progress: Progress{conditions.Reconciling, w.Reason, w.Message}, After: after}
+	if o.isDeleting() {
+		d.Ready = Condition{metav1.ConditionFalse, w.Reason, w.Message}
+	} else {
+		d.Suspended = Condition{metav1.ConditionUnknown, w.Reason, w.Message}
+	}
+	return d
+}
+
+func terminating(message string) (Condition, Progress) {
+	return Condition{metav1.ConditionFalse, v1alpha1.ReasonNamespaceTerminating, message},
+		Progress{conditions.Reconciling, v1alpha1.ReasonNamespaceTerminating, message}
+}
