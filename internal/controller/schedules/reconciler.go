@@ -69,17 +69,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule)
 	}
 	ts = o.Schedule
 	base := ts.DeepCopy()
-	plan := schedule.Decide(o.Observed)
-	created, conflicts, createErr := r.createFanOuts(ctx, ts, plan.Due)
+	decision := schedule.Decide(o.Observed)
+	created, conflicts, createErr := r.createFanOuts(ctx, ts, decision.Due)
 	o.Runs = append(o.Runs, created...)
-	plan.Missed = plan.Missed.Add(conflicts)
+	decision.Missed = decision.Missed.Add(conflicts)
 
-	setStatus(o, plan)
+	setStatus(o, decision)
 	if err := r.PatchStatus(ctx, ts, base); err != nil {
 		return kube.RetryConflict(errors.Join(err, createErr))
 	}
-	r.emitEvents(ctx, base, ts, plan.Missed)
-	after, deleteErr := r.deleteSurplus(ctx, o, plan.RequeueAfter)
+	r.emitEvents(ctx, base, ts, decision.Missed)
+	after, deleteErr := r.deleteSurplus(ctx, o, decision.RequeueAfter)
 	if err := errors.Join(createErr, deleteErr); err != nil {
 		return reconcile.Result{}, err
 	}

@@ -17,19 +17,19 @@ import (
 )
 
 // setStatus sets the status of a schedule to what was observed and done.
-func setStatus(o observed, plan schedule.Decision) {
+func setStatus(o observed, decision schedule.Decision) {
 	ts, status := o.Schedule, &o.Schedule.Status
-	setReady(o, plan.Problem)
+	setReady(o, decision.Problem)
 	status.ObservedGeneration = ts.Generation
-	status.EffectiveTime = statusTime(status.EffectiveTime, plan.EffectiveTime)
+	status.EffectiveTime = statusTime(status.EffectiveTime, decision.EffectiveTime)
 	status.LastScheduleTime = statusTime(status.LastScheduleTime, schedule.LastScheduled(status.LastScheduleTime, o.Runs, o.Now))
 	status.LastSuccessfulTime = statusTime(status.LastSuccessfulTime, schedule.LastSuccess(status.LastSuccessfulTime, o.Runs))
 	status.Active = schedule.Active(o.Runs)
 	status.NextScheduleTimes = nil
-	for _, tick := range plan.Next {
+	for _, tick := range decision.Next {
 		status.NextScheduleTimes = append(status.NextScheduleTimes, metav1.NewTime(tick))
 	}
-	addMissed(status, plan.Missed)
+	addMissed(status, decision.Missed)
 	before := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionLastRunSucceeded)
 	last := schedule.LastRun(ts.Name, before, o.Runs, status.LastScheduleTime != nil)
 	conditions.Of(&status.Conditions, ts.Generation).Set(v1alpha1.ConditionLastRunSucceeded, last.Status, last.Reason, last.Message)
