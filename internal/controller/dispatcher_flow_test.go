@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/dispatch"
 	"github.com/tenantry/tenantry/internal/job"
 	"github.com/tenantry/tenantry/internal/kube"
@@ -35,7 +36,7 @@ func limitedTo(n int32) v1alpha1.TenantQueueSpec {
 // awaitStarted waits until a TenantJob has its Job.
 func awaitStarted(t *testing.T, tj *v1alpha1.TenantJob) {
 	t.Helper()
-	eventually(t, func(g gomega.Gomega) { get(t, g, jobOf(tj)) })
+	Eventually(t, func(g gomega.Gomega) { Get(t, g, JobOf(tj)) })
 }
 
 // TestDispatcherSaysWhatHolds: what a TenantJob says that holds it is what has to be changed for it to start.
@@ -46,12 +47,12 @@ func TestDispatcherSaysWhatHolds(t *testing.T) {
 	ofQueue := func(spec v1alpha1.TenantQueueSpec, says string, runs int) given {
 		return func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
 			q := newQueue(t, spec)
-			tenant, template := newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, throughQueue(q.Name))
+			tenant, template := NewReadyTenant(t, v1alpha1.TenantSpec{}), NewReadyTemplate(t, throughQueue(q.Name))
 			for range runs {
-				awaitStarted(t, newTenantJob(t, tenant, template))
+				awaitStarted(t, NewTenantJob(t, tenant, template))
 			}
-			return newTenantJob(t, tenant, template), fmt.Sprintf(says, q.Name), func() {
-				patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec = v1alpha1.TenantQueueSpec{} })
+			return NewTenantJob(t, tenant, template), fmt.Sprintf(says, q.Name), func() {
+				Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec = v1alpha1.TenantQueueSpec{} })
 			}
 		}
 	}
@@ -61,51 +62,51 @@ func TestDispatcherSaysWhatHolds(t *testing.T) {
 		"rate":            ofQueue(v1alpha1.TenantQueueSpec{StartsPerMinute: new(int32(2))}, "queue %s starts at most 2 a minute (`spec.startsPerMinute`)", 2),
 		"suspended queue": ofQueue(v1alpha1.TenantQueueSpec{Suspend: new(true)}, "queue %s is suspended (`spec.suspend`)", 0),
 		"no queue": func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
-			name := fmt.Sprintf("queue-%d", names.Add(1))
-			tj := newTenantJob(t, newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, throughQueue(name)))
-			return tj, "there is no TenantQueue " + name + ": create it", func() { create(t, &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: name}}) }
+			name := fmt.Sprintf("queue-%d", Serial.Add(1))
+			tj := NewTenantJob(t, NewReadyTenant(t, v1alpha1.TenantSpec{}), NewReadyTemplate(t, throughQueue(name)))
+			return tj, "there is no TenantQueue " + name + ": create it", func() { Create(t, &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: name}}) }
 		},
 		"tenant": func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
-			tenant, template := newReadyTenant(t, atMost(1)), newReadyTemplate(t, nil)
-			awaitStarted(t, newTenantJob(t, tenant, template))
-			return newTenantJob(t, tenant, template), "tenant " + tenant.Name + " runs at most 1 jobs at once (`spec.jobs.maxConcurrent`)", func() {
-				patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Jobs = nil })
+			tenant, template := NewReadyTenant(t, AtMost(1)), NewReadyTemplate(t, nil)
+			awaitStarted(t, NewTenantJob(t, tenant, template))
+			return NewTenantJob(t, tenant, template), "tenant " + tenant.Name + " runs at most 1 jobs at once (`spec.jobs.maxConcurrent`)", func() {
+				Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Jobs = nil })
 			}
 		},
 		"template": func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
-			tenant, template := newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, atMostPerTenant(1))
-			awaitStarted(t, newTenantJob(t, tenant, template))
-			return newTenantJob(t, tenant, template), "template " + template.Name + " runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)", func() {
-				patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.MaxConcurrentPerTenant = nil })
+			tenant, template := NewReadyTenant(t, v1alpha1.TenantSpec{}), NewReadyTemplate(t, AtMostPerTenant(1))
+			awaitStarted(t, NewTenantJob(t, tenant, template))
+			return NewTenantJob(t, tenant, template), "template " + template.Name + " runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)", func() {
+				Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.MaxConcurrentPerTenant = nil })
 			}
 		},
 		"fan-out": func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
 			one := intstr.FromInt32(1)
-			tenants := newReadyTenants(t, 2)
-			fanOut := newFanOut(t, newReadyTemplate(t, nil).Name, tenants, func(o *v1alpha1.TenantFanOut) {
+			tenants := NewReadyTenants(t, 2)
+			fanOut := NewFanOut(t, NewReadyTemplate(t, nil).Name, tenants, func(o *v1alpha1.TenantFanOut) {
 				o.Spec.Strategy = &v1alpha1.FanOutStrategy{MaxConcurrent: &one}
 			})
 			return theWaiting(t, tenants, fanOut), "fan-out " + fanOut.Name + " is full (`spec.strategy.maxConcurrent`: 1)", func() {
-				patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Strategy.MaxConcurrent = nil })
+				Patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Strategy.MaxConcurrent = nil })
 			}
 		},
 		"suspended fan-out": func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
 			q := newQueue(t, limitedTo(1))
-			tenants := newReadyTenants(t, 2)
-			fanOut := newFanOut(t, newReadyTemplate(t, throughQueue(q.Name)).Name, tenants, nil)
+			tenants := NewReadyTenants(t, 2)
+			fanOut := NewFanOut(t, NewReadyTemplate(t, throughQueue(q.Name)).Name, tenants, nil)
 			waits := theWaiting(t, tenants, fanOut)
-			patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Suspend = new(true) })
-			awaitFanOut(t, fanOut, v1alpha1.ConditionPaused, isTrue, v1alpha1.ReasonSuspended, "")
-			patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.MaxConcurrent = nil })
+			Patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Suspend = new(true) })
+			AwaitFanOut(t, fanOut, v1alpha1.ConditionPaused, IsTrue, v1alpha1.ReasonSuspended, "")
+			Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.MaxConcurrent = nil })
 			return waits, "fan-out " + fanOut.Name + " is paused", func() {
-				patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Suspend = nil })
+				Patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.Suspend = nil })
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			waits, says, lift := prepare(t)
-			awaitSaid(t, waits, unknown, v1alpha1.ReasonQueued, says)
+			AwaitSaid(t, waits, Unknown, v1alpha1.ReasonQueued, says)
 			lift()
 			awaitStarted(t, waits)
 		})
@@ -116,11 +117,11 @@ func TestDispatcherSaysWhatHolds(t *testing.T) {
 func theWaiting(t *testing.T, tenants []*v1alpha1.Tenant, fanOut *v1alpha1.TenantFanOut) *v1alpha1.TenantJob {
 	t.Helper()
 	var waits []*v1alpha1.TenantJob
-	eventually(t, func(g gomega.Gomega) {
+	Eventually(t, func(g gomega.Gomega) {
 		waits = nil
 		for _, tenant := range tenants {
-			child := get(t, g, childIn(tenant, fanOut))
-			if conditionOf(child.Status.Conditions, v1alpha1.ConditionSucceeded).Reason == v1alpha1.ReasonQueued {
+			child := Get(t, g, ChildIn(tenant, fanOut))
+			if ConditionOf(child.Status.Conditions, v1alpha1.ConditionSucceeded).Reason == v1alpha1.ReasonQueued {
 				waits = append(waits, child)
 			}
 		}
@@ -150,11 +151,11 @@ func makeMany(t *testing.T, n int, template *v1alpha1.TenantJobTemplate, tenants
 		makers.Go(func() {
 			for i := maker; i < n; i += 20 {
 				tenant := tenants[i%len(tenants)]
-				all[i] = &v1alpha1.TenantJob{ObjectMeta: within(tenant, fmt.Sprintf("run-%d", names.Add(1))), Spec: v1alpha1.TenantJobSpec{
+				all[i] = &v1alpha1.TenantJob{ObjectMeta: Within(tenant, fmt.Sprintf("run-%d", Serial.Add(1))), Spec: v1alpha1.TenantJobSpec{
 					TenantRef: v1alpha1.TenantReference{Name: tenant.Name}, TemplateRef: v1alpha1.LabelReference{Name: template.Name},
 				}}
 				began := time.Now()
-				if err := admin.Create(t.Context(), all[i]); err != nil {
+				if err := Admin.Create(t.Context(), all[i]); err != nil {
 					t.Error(err)
 				}
 				all[i].Annotations = map[string]string{annotationBegan: began.Format(time.RFC3339Nano)}
@@ -168,12 +169,12 @@ func makeMany(t *testing.T, n int, template *v1alpha1.TenantJobTemplate, tenants
 // awaitAllSay waits until all TenantJobs in a tenant's namespace that run a template say a reason.
 func awaitAllSay(t *testing.T, tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate, n int, reason string) {
 	t.Helper()
-	eventually(t, func(g gomega.Gomega) {
+	Eventually(t, func(g gomega.Gomega) {
 		var list v1alpha1.TenantJobList
-		g.Expect(admin.List(t.Context(), &list, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
+		g.Expect(Admin.List(t.Context(), &list, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
 		say := 0
 		for _, tj := range list.Items {
-			if tj.Spec.TemplateRef.Name == template.Name && conditionOf(tj.Status.Conditions, v1alpha1.ConditionSucceeded).Reason == reason {
+			if tj.Spec.TemplateRef.Name == template.Name && ConditionOf(tj.Status.Conditions, v1alpha1.ConditionSucceeded).Reason == reason {
 				say++
 			}
 		}
@@ -190,15 +191,15 @@ func TestDispatcherWaitingCostsNothing(t *testing.T) {
 		n = 100
 	}
 	q := newQueue(t, limitedTo(4))
-	template := newReadyTemplate(t, throughQueue(q.Name))
-	crowd, other := newReadyTenant(t, atMost(1)), newReadyTenant(t, v1alpha1.TenantSpec{})
-	blocks := newTenantJob(t, crowd, template)
+	template := NewReadyTemplate(t, throughQueue(q.Name))
+	crowd, other := NewReadyTenant(t, AtMost(1)), NewReadyTenant(t, v1alpha1.TenantSpec{})
+	blocks := NewTenantJob(t, crowd, template)
 	awaitStarted(t, blocks)
-	awaitSaid(t, blocks, unknown, v1alpha1.ReasonRunning, "")
+	AwaitSaid(t, blocks, Unknown, v1alpha1.ReasonRunning, "")
 	waiting := makeMany(t, n, template, crowd)
 	awaitAllSay(t, crowd, template, n, v1alpha1.ReasonQueued)
-	before := len(operator.requests())
-	writes := writesPerRun(operator.requests(), waiting)
+	before := len(Operator.Requests())
+	writes := writesPerRun(Operator.Requests(), waiting)
 	for _, tj := range waiting {
 		// Of a cache that is behind comes one that is refused.
 		if n := writes[tj.Name]; n > 3 {
@@ -206,15 +207,15 @@ func TestDispatcherWaitingCostsNothing(t *testing.T) {
 		}
 	}
 	// The others come and go through what is left of the queue, which is full at times.
-	finishAll(t, other)
+	FinishAll(t, other)
 	var others []*v1alpha1.TenantJob
 	for range 20 {
-		others = append(others, newTenantJob(t, other, template))
+		others = append(others, NewTenantJob(t, other, template))
 	}
 	for _, tj := range others {
-		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
+		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 	}
-	if writes := writesPerRun(operator.requests()[before:], waiting); len(writes) != 0 {
+	if writes := writesPerRun(Operator.Requests()[before:], waiting); len(writes) != 0 {
 		t.Errorf("writes for those that wait: %v", writes)
 	}
 }
@@ -241,35 +242,35 @@ func writesPerRun(requests []string, runs []*v1alpha1.TenantJob) map[string]int 
 func TestDispatcherLimitsChange(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, limitedTo(3))
-	tenant, template := newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, throughQueue(q.Name))
+	tenant, template := NewReadyTenant(t, v1alpha1.TenantSpec{}), NewReadyTemplate(t, throughQueue(q.Name))
 	starts := followStarts(t, q.Name, map[string]int{"queue": 3})
 	for range 7 {
-		newTenantJob(t, tenant, template)
+		NewTenantJob(t, tenant, template)
 	}
 	live := func(n int) {
 		t.Helper()
-		eventually(t, func(g gomega.Gomega) { g.Expect(starts.alive()).To(gomega.HaveLen(n)) })
+		Eventually(t, func(g gomega.Gomega) { g.Expect(starts.alive()).To(gomega.HaveLen(n)) })
 	}
 	endOne := func() {
 		t.Helper()
 		tj := tenantJobOfStart(starts.alive()[0])
-		finish(t, tj, corev1.PodSucceeded)
-		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
+		Finish(t, tj, corev1.PodSucceeded)
+		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 	}
 	live(3)
-	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec = limitedTo(1) })
+	Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec = limitedTo(1) })
 	awaitQueue(t, q, "limits are in force")
 	endOne()
 	endOne()
 	live(1)
-	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = new(true) })
+	Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = new(true) })
 	awaitQueue(t, q, "suspended: nothing starts")
 	endOne()
 	live(0)
 	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(3))
-	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = nil })
+	Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = nil })
 	live(1)
-	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec = limitedTo(3) })
+	Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec = limitedTo(3) })
 	live(3)
 	endOne()
 	live(3)
@@ -292,24 +293,24 @@ func (l *startLog) alive() []*batchv1.Job {
 // TestDispatcherDefaultQueue: it needs no object, and takes limits when there is one. It is not parallel, since other
 // tests use the queue.
 func TestDispatcherDefaultQueue(t *testing.T) {
-	tenant, template := newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, nil)
+	tenant, template := NewReadyTenant(t, v1alpha1.TenantSpec{}), NewReadyTemplate(t, nil)
 	var running []*v1alpha1.TenantJob
 	for range 2 {
-		tj := newTenantJob(t, tenant, template)
+		tj := NewTenantJob(t, tenant, template)
 		awaitStarted(t, tj)
 		running = append(running, tj)
 	}
-	q := create(t, &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultQueue}, Spec: v1alpha1.TenantQueueSpec{
+	q := Create(t, &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultQueue}, Spec: v1alpha1.TenantQueueSpec{
 		MaxConcurrentPerTenant: new(int32(2)), // whatever other tests have left in it
 	}})
 	awaitQueue(t, q, "limits are in force")
-	waits := newTenantJob(t, tenant, template)
-	awaitSaid(t, waits, unknown, v1alpha1.ReasonQueued, "queue default runs at most 2 at once for a tenant")
-	finish(t, running[0], corev1.PodSucceeded)
+	waits := NewTenantJob(t, tenant, template)
+	AwaitSaid(t, waits, Unknown, v1alpha1.ReasonQueued, "queue default runs at most 2 at once for a tenant")
+	Finish(t, running[0], corev1.PodSucceeded)
 	awaitStarted(t, waits)
-	another := newTenantJob(t, tenant, template)
-	awaitSaid(t, another, unknown, v1alpha1.ReasonQueued, "queue default runs at most 2")
-	remove(t, q)
+	another := NewTenantJob(t, tenant, template)
+	AwaitSaid(t, another, Unknown, v1alpha1.ReasonQueued, "queue default runs at most 2")
+	Remove(t, q)
 	awaitStarted(t, another)
 }
 
@@ -317,9 +318,9 @@ func TestDispatcherDefaultQueue(t *testing.T) {
 func TestDispatcherWeights(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(1)), Suspend: new(true)})
-	template := newReadyTemplate(t, throughQueue(q.Name))
+	template := NewReadyTemplate(t, throughQueue(q.Name))
 	weighing := func(n int32) *v1alpha1.Tenant {
-		return newReadyTenant(t, v1alpha1.TenantSpec{Jobs: &v1alpha1.TenantJobLimits{Weight: &n}})
+		return NewReadyTenant(t, v1alpha1.TenantSpec{Jobs: &v1alpha1.TenantJobLimits{Weight: &n}})
 	}
 	light, heavy := weighing(1), weighing(3)
 	const n = 16
@@ -328,10 +329,10 @@ func TestDispatcherWeights(t *testing.T) {
 		awaitAllSay(t, tenant, template, n, v1alpha1.ReasonQueued)
 	}
 	starts := followStarts(t, q.Name, map[string]int{"queue": 1})
-	finishAll(t, light)
-	finishAll(t, heavy)
-	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = nil })
-	eventually(t, func(g gomega.Gomega) { g.Expect(starts.total()).To(gomega.BeNumerically(">=", n)) })
+	FinishAll(t, light)
+	FinishAll(t, heavy)
+	Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = nil })
+	Eventually(t, func(g gomega.Gomega) { g.Expect(starts.total()).To(gomega.BeNumerically(">=", n)) })
 	// The order is that of the weights at every moment, but for a turn that somebody was called back in.
 	ofLight := 0
 	for i, name := range starts.tenants()[:n] {
@@ -352,12 +353,12 @@ func TestDispatcherFlood(t *testing.T) {
 		tenants, flood, slots = 8, 200, 4
 	}
 	q := newQueue(t, limitedTo(int32(slots)))
-	template := newReadyTemplate(t, throughQueue(q.Name))
-	all := newReadyTenants(t, tenants)
+	template := NewReadyTemplate(t, throughQueue(q.Name))
+	all := NewReadyTenants(t, tenants)
 	floods, others := all[0], all[1:]
 	starts := followStarts(t, q.Name, map[string]int{"queue": slots})
 	for _, tenant := range all {
-		finishAll(t, tenant)
+		FinishAll(t, tenant)
 	}
 	_, before := oneEach(t, starts, others, template)
 	makeMany(t, flood, template, floods)
@@ -383,7 +384,7 @@ func oneEach(t *testing.T, l *startLog, tenants []*v1alpha1.Tenant, template *v1
 	t.Helper()
 	for _, tj := range makeMany(t, len(tenants), template, tenants...) {
 		var made start
-		eventually(t, func(g gomega.Gomega) {
+		Eventually(t, func(g gomega.Gomega) {
 			all := l.all()
 			i := slices.IndexFunc(all, func(s start) bool { return kube.KeyOf(s.Job) == kube.KeyOf(tj) })
 			g.Expect(i).To(gomega.BeNumerically(">=", 0))
@@ -415,15 +416,15 @@ func version(t *testing.T, obj metav1.Object) int {
 // TestDispatcherDefersStatuses: in a rush of starts nothing is written about those that have started, which else would
 // be after SettleAfter, but when it is over.
 func TestDispatcherDefersStatuses(t *testing.T) {
-	tenant, template := newReadyTenant(t, v1alpha1.TenantSpec{}), newReadyTemplate(t, nil)
-	withoutOperator(t)
+	tenant, template := NewReadyTenant(t, v1alpha1.TenantSpec{}), NewReadyTemplate(t, nil)
+	WithoutOperator(t)
 	all := make([]*v1alpha1.TenantJob, 3*dispatch.RushStarts)
 	for i := range all {
-		all[i] = newTenantJob(t, tenant, template)
+		all[i] = NewTenantJob(t, tenant, template)
 	}
 	var mu sync.Mutex
 	var lastStart, firstStatus time.Time
-	a := &another{through: func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	a := &OtherOperator{Through: func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 		mu.Lock()
 		switch now := time.Now(); {
 		case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, tenant.NamespaceName()+"/jobs"):
@@ -434,9 +435,9 @@ func TestDispatcherDefersStatuses(t *testing.T) {
 		mu.Unlock()
 		return next.RoundTrip(r)
 	}}
-	a.start(t)
+	a.Start(t)
 	for _, tj := range all {
-		eventually(t, func(g gomega.Gomega) { g.Expect(get(t, g, tj).Status.JobRef).NotTo(gomega.BeNil()) })
+		Eventually(t, func(g gomega.Gomega) { g.Expect(Get(t, g, tj).Status.JobRef).NotTo(gomega.BeNil()) })
 	}
 	mu.Lock()
 	defer mu.Unlock()

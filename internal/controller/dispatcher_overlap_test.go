@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 )
 
 // ticking is a schedule whose fan-outs the test makes itself, as the schedule would.
@@ -23,15 +24,15 @@ type ticking struct {
 func newTicking(t *testing.T, policy v1alpha1.ConcurrencyPolicy, template *v1alpha1.TenantJobTemplate, n int) *ticking {
 	t.Helper()
 	return &ticking{
-		template: template, tenants: newReadyTenants(t, n), first: time.Now().Add(-time.Hour),
-		schedule: newSchedule(t, "@yearly", func(o *v1alpha1.TenantSchedule) { o.Spec.ConcurrencyPolicy = policy }),
+		template: template, tenants: NewReadyTenants(t, n), first: time.Now().Add(-time.Hour),
+		schedule: NewSchedule(t, "@yearly", func(o *v1alpha1.TenantSchedule) { o.Spec.ConcurrencyPolicy = policy }),
 	}
 }
 
 // tick makes the fan-out of the n-th tick, of every five minutes.
 func (s *ticking) tick(t *testing.T, n int) *v1alpha1.TenantFanOut {
 	t.Helper()
-	return newFanOut(t, s.template.Name, s.tenants, func(o *v1alpha1.TenantFanOut) {
+	return NewFanOut(t, s.template.Name, s.tenants, func(o *v1alpha1.TenantFanOut) {
 		o.Name = fmt.Sprintf("%s-%d", s.schedule.Name, s.first.Unix()/60+int64(5*n))
 		o.Labels = map[string]string{v1alpha1.LabelSchedule: s.schedule.Name}
 		o.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(s.schedule, v1alpha1.GroupVersion.WithKind("TenantSchedule"))}
@@ -42,52 +43,52 @@ func (s *ticking) tick(t *testing.T, n int) *v1alpha1.TenantFanOut {
 // but A.
 func TestDispatcherOverlapForbidden(t *testing.T) {
 	t.Parallel()
-	s := newTicking(t, v1alpha1.ConcurrencyForbid, newReadyTemplate(t, nil), 3)
+	s := newTicking(t, v1alpha1.ConcurrencyForbid, NewReadyTemplate(t, nil), 3)
 	slow, quick := s.tenants[0], s.tenants[1:]
-	finishChildren(t, quick)
+	FinishChildren(t, quick)
 	first := s.tick(t, 1)
-	awaitRunningPod(t, childIn(slow, first))
+	AwaitRunningPod(t, ChildIn(slow, first))
 	for n := 2; n <= 3; n++ {
 		// A run of the others counts until its Job has ended.
-		awaitCounts(t, first, v1alpha1.FanOutCounts{Total: 3, Running: 1, Succeeded: 2})
+		AwaitCounts(t, first, v1alpha1.FanOutCounts{Total: 3, Running: 1, Succeeded: 2})
 		later := s.tick(t, n)
-		awaitFanOut(t, later, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "2 of 3 tenants succeeded")
-		gomega.NewWithT(t).Expect(unsuccessful(later)).To(gomega.Equal(map[string]string{slow.Name: v1alpha1.ReasonOverlapped}))
-		awaitSaid(t, childIn(slow, later), isFalse, v1alpha1.ReasonOverlapped, "an earlier run of schedule "+s.schedule.Name+" still runs for tenant "+slow.Name)
+		AwaitFanOut(t, later, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "2 of 3 tenants succeeded")
+		gomega.NewWithT(t).Expect(Unsuccessful(later)).To(gomega.Equal(map[string]string{slow.Name: v1alpha1.ReasonOverlapped}))
+		AwaitSaid(t, ChildIn(slow, later), IsFalse, v1alpha1.ReasonOverlapped, "an earlier run of schedule "+s.schedule.Name+" still runs for tenant "+slow.Name)
 	}
-	finish(t, childIn(slow, first), corev1.PodSucceeded)
-	awaitFanOut(t, first, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "3 of 3 tenants succeeded")
-	finishAll(t, slow)
-	awaitFanOut(t, s.tick(t, 4), v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "3 of 3 tenants succeeded")
+	Finish(t, ChildIn(slow, first), corev1.PodSucceeded)
+	AwaitFanOut(t, first, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "3 of 3 tenants succeeded")
+	FinishAll(t, slow)
+	AwaitFanOut(t, s.tick(t, 4), v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "3 of 3 tenants succeeded")
 }
 
 // TestDispatcherOverlapReplaced: the old run is stopped, and its pod is gone before the new one is started.
 func TestDispatcherOverlapReplaced(t *testing.T) {
 	t.Parallel()
-	s := newTicking(t, v1alpha1.ConcurrencyReplace, newReadyTemplate(t, lingering), 1)
+	s := newTicking(t, v1alpha1.ConcurrencyReplace, NewReadyTemplate(t, Lingering), 1)
 	tenant := s.tenants[0]
 	first := s.tick(t, 1)
-	pod := awaitRunningPod(t, childIn(tenant, first))
+	pod := AwaitRunningPod(t, ChildIn(tenant, first))
 	second := s.tick(t, 2)
-	awaitSaid(t, childIn(tenant, first), isFalse, v1alpha1.ReasonReplaced, "TenantJob "+second.Name+", a later run of schedule "+s.schedule.Name+", takes its place")
-	awaitFanOut(t, first, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "0 of 1 tenant succeeded")
-	awaitSaid(t, childIn(tenant, second), unknown, v1alpha1.ReasonQueued, "the earlier run of schedule "+s.schedule.Name+" is being stopped")
-	gomega.NewWithT(t).Expect(get(t, gomega.NewWithT(t), pod).DeletionTimestamp).NotTo(gomega.BeNil())
-	letGo(t, pod)
-	finish(t, childIn(tenant, second), corev1.PodSucceeded)
-	awaitFanOut(t, second, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "1 of 1 tenant succeeded")
+	AwaitSaid(t, ChildIn(tenant, first), IsFalse, v1alpha1.ReasonReplaced, "TenantJob "+second.Name+", a later run of schedule "+s.schedule.Name+", takes its place")
+	AwaitFanOut(t, first, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "0 of 1 tenant succeeded")
+	AwaitSaid(t, ChildIn(tenant, second), Unknown, v1alpha1.ReasonQueued, "the earlier run of schedule "+s.schedule.Name+" is being stopped")
+	gomega.NewWithT(t).Expect(Get(t, gomega.NewWithT(t), pod).DeletionTimestamp).NotTo(gomega.BeNil())
+	LetGo(t, pod)
+	Finish(t, ChildIn(tenant, second), corev1.PodSucceeded)
+	AwaitFanOut(t, second, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "1 of 1 tenant succeeded")
 }
 
 // TestDispatcherOverlapAllowed: both run, and the first one's waiting children are not superseded.
 func TestDispatcherOverlapAllowed(t *testing.T) {
 	t.Parallel()
-	s := newTicking(t, v1alpha1.ConcurrencyAllow, newReadyTemplate(t, nil), 1)
+	s := newTicking(t, v1alpha1.ConcurrencyAllow, NewReadyTemplate(t, nil), 1)
 	first := s.tick(t, 1)
-	awaitRunningPod(t, childIn(s.tenants[0], first))
+	AwaitRunningPod(t, ChildIn(s.tenants[0], first))
 	second := s.tick(t, 2)
-	awaitRunningPod(t, childIn(s.tenants[0], second))
+	AwaitRunningPod(t, ChildIn(s.tenants[0], second))
 	for _, fanOut := range []*v1alpha1.TenantFanOut{first, second} {
-		finish(t, childIn(s.tenants[0], fanOut), corev1.PodSucceeded)
-		awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "1 of 1 tenant succeeded")
+		Finish(t, ChildIn(s.tenants[0], fanOut), corev1.PodSucceeded)
+		AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "1 of 1 tenant succeeded")
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/job"
 	"github.com/tenantry/tenantry/internal/kube"
 )
@@ -37,20 +38,20 @@ func TestDispatcherRestarts(t *testing.T) {
 	}
 	q := newQueue(t, v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(5)), MaxConcurrentPerTenant: new(int32(2))})
 	inQueue := func(o *v1alpha1.TenantJobTemplate) { o.Spec.QueueRef = &v1alpha1.LabelReference{Name: q.Name} }
-	alone := newReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { inQueue(o); atMostPerTenant(1)(o) })
-	templates := []*v1alpha1.TenantJobTemplate{alone, newReadyTemplate(t, inQueue)}
-	urgent := newReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { inQueue(o); o.Spec.Priority = v1alpha1.PriorityHigh })
+	alone := NewReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { inQueue(o); AtMostPerTenant(1)(o) })
+	templates := []*v1alpha1.TenantJobTemplate{alone, NewReadyTemplate(t, inQueue)}
+	urgent := NewReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { inQueue(o); o.Spec.Priority = v1alpha1.PriorityHigh })
 	var tenants []*v1alpha1.Tenant
 	for range 4 {
-		tenants = append(tenants, newReadyTenant(t, atMost(2)))
+		tenants = append(tenants, NewReadyTenant(t, AtMost(2)))
 	}
 	starts := followStarts(t, q.Name, map[string]int{"queue": 5, "tenant": 2, "template " + alone.Name: 1})
-	withoutOperator(t)
+	WithoutOperator(t)
 	var all []*v1alpha1.TenantJob
 	for _, tenant := range tenants {
 		finishLate(t, tenant, time.Second)
 		for i := range runs {
-			all = append(all, newTenantJob(t, tenant, templates[i%2]))
+			all = append(all, NewTenantJob(t, tenant, templates[i%2]))
 		}
 	}
 	random := rand.New(rand.NewPCG(1, 2))
@@ -62,15 +63,15 @@ func TestDispatcherRestarts(t *testing.T) {
 		leads.die()
 		// Not all that comes next is what would have come next.
 		if life%2 == 0 {
-			all = append(all, newTenantJob(t, tenants[random.IntN(len(tenants))], urgent))
+			all = append(all, NewTenantJob(t, tenants[random.IntN(len(tenants))], urgent))
 		}
 		leads = next
 	}
-	leads.stop()
+	leads.Stop()
 	t.Logf("%d of %d runs were started in %d lives, in %s", starts.total(), len(all), lives, time.Since(began))
-	(&another{}).start(t)
+	(&OtherOperator{}).Start(t)
 	for _, tj := range all {
-		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
+		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 	}
 	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(len(all)))
 }
@@ -78,7 +79,7 @@ func TestDispatcherRestarts(t *testing.T) {
 // crashingOperator dies when it has sent so many writes for runs, or has made so many Jobs. Its events about
 // Jobs are late.
 type crashingOperator struct {
-	another
+	OtherOperator
 	late time.Duration
 	// left are the writes until it dies. The last one may reach the API server, without an answer, or not.
 	left              atomic.Int32
@@ -89,14 +90,14 @@ type crashingOperator struct {
 func newCrashing(t *testing.T, lease string, random *rand.Rand) *crashingOperator {
 	t.Helper()
 	m := &crashingOperator{
-		another: another{lease: lease}, died: make(chan struct{}),
+		OtherOperator: OtherOperator{Lease: lease}, died: make(chan struct{}),
 		late: time.Duration(random.IntN(300)) * time.Millisecond, arrives: random.IntN(4) > 0, onlyJobs: random.IntN(2) == 0,
 	}
 	if m.left.Store(1 + random.Int32N(8)); m.onlyJobs {
 		m.left.Store(1 + random.Int32N(2))
 	}
-	m.through = m.roundTrip
-	m.start(t)
+	m.Through = m.roundTrip
+	m.Start(t)
 	return m
 }
 
@@ -133,7 +134,7 @@ func (m *crashingOperator) die() {
 	case <-time.After(time.Second): // everything that may run does
 		m.left.Store(0)
 	}
-	m.stop()
+	m.Stop()
 }
 
 var errKilled = errors.New("killed")
@@ -191,9 +192,9 @@ func (b *lateBody) Read(p []byte) (int, error) {
 // finishLate ends each pod of a tenant well, up to some time after it came to run.
 func finishLate(t *testing.T, tenant *v1alpha1.Tenant, most time.Duration) {
 	t.Helper()
-	follow(t, &corev1.PodList{}, tenant.NamespaceName(), func(ctx context.Context, _ watch.EventType, obj client.Object) {
+	Follow(t, &corev1.PodList{}, tenant.NamespaceName(), func(ctx context.Context, _ watch.EventType, obj client.Object) {
 		if pod := obj.(*corev1.Pod); pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
-			time.AfterFunc(rand.N(most), func() { _ = setPhase(ctx, pod, corev1.PodSucceeded, corev1.ConditionFalse) })
+			time.AfterFunc(rand.N(most), func() { _ = SetPhase(ctx, pod, corev1.PodSucceeded, corev1.ConditionFalse) })
 		}
 	})
 }
@@ -218,7 +219,7 @@ type startLog struct {
 func followStarts(t *testing.T, name string, limits map[string]int) *startLog {
 	t.Helper()
 	l := &startLog{names: map[types.NamespacedName]bool{}, live: map[types.UID]*batchv1.Job{}}
-	follow(t, &batchv1.JobList{}, "", func(_ context.Context, event watch.EventType, obj client.Object) {
+	Follow(t, &batchv1.JobList{}, "", func(_ context.Context, event watch.EventType, obj client.Object) {
 		j := obj.(*batchv1.Job)
 		if j.Labels[v1alpha1.LabelQueue] != name {
 			return
@@ -279,35 +280,35 @@ func (l *startLog) tenants() []string {
 // TestDispatcherLosesItsLease: an operator that has lost its lease starts nothing more beside the one that has it.
 func TestDispatcherLosesItsLease(t *testing.T) {
 	q := newQueue(t, v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(2))})
-	template := newReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.QueueRef = &v1alpha1.LabelReference{Name: q.Name} })
-	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+	template := NewReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.QueueRef = &v1alpha1.LabelReference{Name: q.Name} })
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
 	starts := followStarts(t, q.Name, map[string]int{"queue": 2})
-	withoutOperator(t)
+	WithoutOperator(t)
 	var lost atomic.Bool
 	var late atomic.Int32
-	old := &another{leads: func() bool { return !lost.Load() }}
-	old.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	old := &OtherOperator{Leads: func() bool { return !lost.Load() }}
+	old.Through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 		if lost.Load() && r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/jobs") {
 			late.Add(1)
 		}
 		return next.RoundTrip(r)
 	}
-	old.start(t)
+	old.Start(t)
 	var all []*v1alpha1.TenantJob
 	for range 12 {
-		all = append(all, newTenantJob(t, tenant, template))
+		all = append(all, NewTenantJob(t, tenant, template))
 	}
-	eventually(t, func(g gomega.Gomega) { g.Expect(starts.total()).To(gomega.Equal(2)) })
+	Eventually(t, func(g gomega.Gomega) { g.Expect(starts.total()).To(gomega.Equal(2)) })
 	lost.Store(true)
 	// There is room for a third, and the old one knows it: it does not look away from what has ended.
-	finish(t, tenantJobOfStart(starts.all()[0].Job), corev1.PodSucceeded)
-	awaitSaid(t, tenantJobOfStart(starts.all()[0].Job), isTrue, v1alpha1.ReasonCompleted, "")
+	Finish(t, tenantJobOfStart(starts.all()[0].Job), corev1.PodSucceeded)
+	AwaitSaid(t, tenantJobOfStart(starts.all()[0].Job), IsTrue, v1alpha1.ReasonCompleted, "")
 	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(2))
-	(&another{}).start(t)
-	finish(t, tenantJobOfStart(starts.all()[1].Job), corev1.PodSucceeded)
-	finishAll(t, tenant)
+	(&OtherOperator{}).Start(t)
+	Finish(t, tenantJobOfStart(starts.all()[1].Job), corev1.PodSucceeded)
+	FinishAll(t, tenant)
 	for _, tj := range all {
-		awaitSaid(t, tj, isTrue, v1alpha1.ReasonCompleted, "")
+		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 	}
 	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(len(all)))
 	gomega.NewWithT(t).Expect(late.Load()).To(gomega.BeZero())

@@ -27,6 +27,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/controller/queues"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/metrics"
@@ -36,18 +37,18 @@ import (
 // newQueue makes a TenantQueue with a name of its own.
 func newQueue(t *testing.T, spec v1alpha1.TenantQueueSpec) *v1alpha1.TenantQueue {
 	t.Helper()
-	name := fmt.Sprintf("queue-%d", names.Add(1))
-	return create(t, &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec})
+	name := fmt.Sprintf("queue-%d", Serial.Add(1))
+	return Create(t, &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec})
 }
 
 // awaitQueue waits until a TenantQueue is Ready in its present generation and says this.
 func awaitQueue(t *testing.T, q *v1alpha1.TenantQueue, message string) {
 	t.Helper()
-	eventually(t, func(g gomega.Gomega) {
-		get(t, g, q)
+	Eventually(t, func(g gomega.Gomega) {
+		Get(t, g, q)
 		g.Expect(q.Status.Conditions).To(gomega.HaveLen(1))
-		ready := conditionOf(q.Status.Conditions, v1alpha1.ConditionReady)
-		g.Expect([]any{ready.Status, ready.Reason, ready.Message}).To(gomega.HaveExactElements(isTrue, v1alpha1.ReasonReady, message))
+		ready := ConditionOf(q.Status.Conditions, v1alpha1.ConditionReady)
+		g.Expect([]any{ready.Status, ready.Reason, ready.Message}).To(gomega.HaveExactElements(IsTrue, v1alpha1.ReasonReady, message))
 		g.Expect([]int64{ready.ObservedGeneration, q.Status.ObservedGeneration}).To(gomega.HaveEach(q.Generation))
 	})
 }
@@ -55,17 +56,17 @@ func awaitQueue(t *testing.T, q *v1alpha1.TenantQueue, message string) {
 func TestTenantQueueReady(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, v1alpha1.TenantQueueSpec{})
-	gomega.NewWithT(t).Expect(judged(t, q)).To(gomega.Equal(status.InProgressStatus), "as the API server made it")
+	gomega.NewWithT(t).Expect(Judged(t, q)).To(gomega.Equal(status.InProgressStatus), "as the API server made it")
 	awaitQueue(t, q, "limits are in force")
-	gomega.NewWithT(t).Expect(judged(t, q)).To(gomega.Equal(status.CurrentStatus))
+	gomega.NewWithT(t).Expect(Judged(t, q)).To(gomega.Equal(status.CurrentStatus))
 	since := q.Status.Conditions[0].LastTransitionTime
 
-	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = new(true) })
-	gomega.NewWithT(t).Expect(judged(t, q)).To(gomega.Equal(status.InProgressStatus), "as the API server changed it")
+	Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = new(true) })
+	gomega.NewWithT(t).Expect(Judged(t, q)).To(gomega.Equal(status.InProgressStatus), "as the API server changed it")
 	awaitQueue(t, q, "suspended: nothing starts")
-	gomega.NewWithT(t).Expect(judged(t, q)).To(gomega.Equal(status.CurrentStatus))
+	gomega.NewWithT(t).Expect(Judged(t, q)).To(gomega.Equal(status.CurrentStatus))
 
-	patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = new(false) })
+	Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = new(false) })
 	awaitQueue(t, q, "limits are in force")
 	gomega.NewWithT(t).Expect(q.Status.Conditions[0].LastTransitionTime).To(gomega.Equal(since))
 }
@@ -85,9 +86,9 @@ type countingOperator struct {
 
 func (o *countingOperator) start(t *testing.T) (stop func()) {
 	t.Helper()
-	cfg := rest.CopyConfig(restConfig)
+	cfg := rest.CopyConfig(RestConfig)
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(r *http.Request) (*http.Response, error) {
+		return RoundTripper(func(r *http.Request) (*http.Response, error) {
 			response, err := next.RoundTrip(r)
 			path, isStatus := strings.CutSuffix(r.URL.Path, "/status")
 			if err == nil && response.StatusCode == http.StatusOK && isStatus && r.Method == http.MethodPatch {
@@ -99,7 +100,7 @@ func (o *countingOperator) start(t *testing.T) (stop func()) {
 		})
 	})
 	mgr, err := ctrl.NewManager(cfg, manager.Options{
-		Scheme: scheme, Cache: kube.CacheOptions(), Client: kube.ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Scheme: Scheme, Cache: kube.CacheOptions(), Client: kube.ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: new(true)}, GracefulShutdownTimeout: new(10 * time.Second),
 	})
 	if err != nil {
@@ -128,7 +129,7 @@ func (o *countingOperator) start(t *testing.T) (stop func()) {
 	})
 	t.Cleanup(stop)
 	// The controller polls the counts.
-	eventually(t, func(g gomega.Gomega) { g.Expect(o.clock.HasWaiters()).To(gomega.BeTrue()) })
+	Eventually(t, func(g gomega.Gomega) { g.Expect(o.clock.HasWaiters()).To(gomega.BeTrue()) })
 	return stop
 }
 
@@ -145,7 +146,7 @@ func (o *countingOperator) count(t *testing.T, counts map[string]queue.Counts) {
 	t.Helper()
 	before := o.set(counts)
 	o.clock.Step(queues.CountInterval)
-	eventually(t, func(g gomega.Gomega) {
+	Eventually(t, func(g gomega.Gomega) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		g.Expect(o.counted).To(gomega.Equal(before + 1))
@@ -175,14 +176,14 @@ func numbers(q *v1alpha1.TenantQueue) []any {
 
 func awaitNumbers(t *testing.T, q *v1alpha1.TenantQueue, waiting, running, oldest any) {
 	t.Helper()
-	eventually(t, func(g gomega.Gomega) {
-		g.Expect(numbers(get(t, g, q))).To(gomega.HaveExactElements(waiting, running, oldest))
+	Eventually(t, func(g gomega.Gomega) {
+		g.Expect(numbers(Get(t, g, q))).To(gomega.HaveExactElements(waiting, running, oldest))
 	})
 }
 
 // TestTenantQueueNumbers is not parallel, since the operator of all tests would write its own numbers.
 func TestTenantQueueNumbers(t *testing.T) {
-	withoutOperator(t)
+	WithoutOperator(t)
 	o := &countingOperator{writes: map[string]int{}}
 	stop := o.start(t)
 	var all []*v1alpha1.TenantQueue
@@ -228,7 +229,7 @@ func TestTenantQueueNumbers(t *testing.T) {
 
 	// A change of the spec is answered at once, with what was counted last.
 	o.set(map[string]queue.Counts{busy.Name: {}, idle.Name: {}})
-	patch(t, busy, func(q *v1alpha1.TenantQueue) { q.Spec.Suspend = new(true) })
+	Patch(t, busy, func(q *v1alpha1.TenantQueue) { q.Spec.Suspend = new(true) })
 	awaitQueue(t, busy, "suspended: nothing starts")
 	awaitNumbers(t, busy, 7001, 1049, "2026-11-24T02:01:00Z")
 
@@ -236,7 +237,7 @@ func TestTenantQueueNumbers(t *testing.T) {
 	stop()
 	again := &countingOperator{writes: map[string]int{}}
 	again.start(t)
-	patch(t, busy, func(q *v1alpha1.TenantQueue) { q.Spec.Suspend = nil })
+	Patch(t, busy, func(q *v1alpha1.TenantQueue) { q.Spec.Suspend = nil })
 	awaitQueue(t, busy, "limits are in force")
 	awaitNumbers(t, busy, 7001, 1049, "2026-11-24T02:01:00Z")
 	again.count(t, map[string]queue.Counts{busy.Name: {}})
@@ -248,25 +249,25 @@ func TestTenantQueueNumbers(t *testing.T) {
 func TestTenantQueueCountsRuns(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(1))})
-	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
-	template := newReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.QueueRef = &v1alpha1.LabelReference{Name: q.Name} })
-	first := newTenantJob(t, tenant, template)
-	awaitRunningPod(t, first)
-	second := newTenantJob(t, tenant, template)
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+	template := NewReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.QueueRef = &v1alpha1.LabelReference{Name: q.Name} })
+	first := NewTenantJob(t, tenant, template)
+	AwaitRunningPod(t, first)
+	second := NewTenantJob(t, tenant, template)
 	awaitNumbers(t, q, 1, 1, second.CreationTimestamp.UTC().Format(time.RFC3339))
-	finish(t, first, corev1.PodSucceeded)
+	Finish(t, first, corev1.PodSucceeded)
 	awaitNumbers(t, q, 0, 1, "unset")
-	finish(t, second, corev1.PodSucceeded)
+	Finish(t, second, corev1.PodSucceeded)
 	awaitNumbers(t, q, 0, 0, "unset")
 	awaitQueue(t, q, "limits are in force")
 }
 
 // baseURL is that of the API server.
-func baseURL() string { return "https://" + strings.TrimPrefix(restConfig.Host, "https://") }
+func baseURL() string { return "https://" + strings.TrimPrefix(RestConfig.Host, "https://") }
 
 // TestTenantQueueIsForgotten: a queue that is gone leaves no metrics behind.
 func TestTenantQueueIsForgotten(t *testing.T) {
-	withoutOperator(t)
+	WithoutOperator(t)
 	o := &countingOperator{writes: map[string]int{}}
 	o.start(t)
 	registry := prometheus.NewRegistry()
@@ -282,8 +283,8 @@ func TestTenantQueueIsForgotten(t *testing.T) {
 		return labelled(g, registry, "tenantry_tenantjob_wait_seconds", "queue")
 	}
 	gomega.NewWithT(t).Expect(series(gomega.NewWithT(t))).To(gomega.ConsistOf(q.Name, stays.Name))
-	remove(t, q)
-	eventually(t, func(g gomega.Gomega) { g.Expect(series(g)).To(gomega.ConsistOf(stays.Name)) })
+	Remove(t, q)
+	Eventually(t, func(g gomega.Gomega) { g.Expect(series(g)).To(gomega.ConsistOf(stays.Name)) })
 }
 
 // labelled are the values of a label in the series of a metric.
@@ -318,17 +319,17 @@ func operatorsRecorder(t *testing.T) *metrics.Recorder {
 func TestMetricsOfTenants(t *testing.T) {
 	t.Parallel()
 	const running, finished = "tenantry_tenant_running_tenantjobs", "tenantry_tenantjobs_finished_total"
-	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
-	awaitRunningPod(t, newTenantJob(t, tenant, newReadyTemplate(t, nil)))
-	eventually(t, func(g gomega.Gomega) {
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+	AwaitRunningPod(t, NewTenantJob(t, tenant, NewReadyTemplate(t, nil)))
+	Eventually(t, func(g gomega.Gomega) {
 		g.Expect(labelled(g, ctrlmetrics.Registry, running, "tenant")).To(gomega.ContainElement(tenant.Name))
 	})
 	operatorsRecorder(t).Finished(tenant.Name, metrics.OutcomeSucceeded)
 	g := gomega.NewWithT(t)
 	g.Expect(labelled(g, ctrlmetrics.Registry, finished, "tenant")).To(gomega.ContainElement(tenant.Name))
-	remove(t, tenant)
-	awaitGone(t, tenant)
-	eventually(t, func(g gomega.Gomega) {
+	Remove(t, tenant)
+	AwaitGone(t, tenant)
+	Eventually(t, func(g gomega.Gomega) {
 		for _, metric := range []string{running, finished} {
 			g.Expect(labelled(g, ctrlmetrics.Registry, metric, "tenant")).NotTo(gomega.ContainElement(tenant.Name), metric)
 		}
@@ -338,7 +339,7 @@ func TestMetricsOfTenants(t *testing.T) {
 func TestMetricsOfQueues(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, v1alpha1.TenantQueueSpec{})
-	eventually(t, func(g gomega.Gomega) {
+	Eventually(t, func(g gomega.Gomega) {
 		for _, metric := range []string{"waiting_tenantjobs", "running_tenantjobs", "oldest_wait_seconds"} {
 			g.Expect(labelled(g, ctrlmetrics.Registry, "tenantry_queue_"+metric, "queue")).To(gomega.ContainElement(q.Name))
 		}
@@ -348,7 +349,7 @@ func TestMetricsOfQueues(t *testing.T) {
 // TestFlowSchemas: the API server accepts them, and what the operator asks of it goes where they say.
 func TestFlowSchemas(t *testing.T) {
 	t.Parallel()
-	if err := install(t.Context(), "../../config/flowcontrol/*.yaml"); err != nil {
+	if err := Install(t.Context(), "config/flowcontrol/*.yaml"); err != nil {
 		t.Fatal(err)
 	}
 	const leases, tenants = "/apis/coordination.k8s.io/v1/namespaces/%s/leases/tenantry.dev", "/apis/tenantry.dev/v1alpha1/tenants"
@@ -357,18 +358,18 @@ func TestFlowSchemas(t *testing.T) {
 		want                  string
 	}{
 		"the operator's lease": {
-			operatorNamespace, "tenantry", fmt.Sprintf(leases, operatorNamespace), "tenantry-leader-election",
+			OperatorNamespace, "tenantry", fmt.Sprintf(leases, OperatorNamespace), "tenantry-leader-election",
 		},
-		"a lease somewhere else":   {operatorNamespace, "tenantry", fmt.Sprintf(leases, "default"), "tenantry"},
-		"a tenant's Jobs":          {operatorNamespace, "tenantry", "/apis/batch/v1/namespaces/tenant-acme/jobs", "tenantry"},
-		"what is in no namespace":  {operatorNamespace, "tenantry", tenants, "tenantry"},
-		"what is no object":        {operatorNamespace, "tenantry", "/version", "tenantry"},
-		"somebody else's requests": {operatorNamespace, "default", tenants, "service-accounts"},
+		"a lease somewhere else":   {OperatorNamespace, "tenantry", fmt.Sprintf(leases, "default"), "tenantry"},
+		"a tenant's Jobs":          {OperatorNamespace, "tenantry", "/apis/batch/v1/namespaces/tenant-acme/jobs", "tenantry"},
+		"what is in no namespace":  {OperatorNamespace, "tenantry", tenants, "tenantry"},
+		"what is no object":        {OperatorNamespace, "tenantry", "/version", "tenantry"},
+		"somebody else's requests": {OperatorNamespace, "default", tenants, "service-accounts"},
 		"a namesake's requests":    {"default", "tenantry", tenants, "service-accounts"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := rest.CopyConfig(restConfig)
+			cfg := rest.CopyConfig(RestConfig)
 			cfg.Impersonate = rest.ImpersonationConfig{
 				UserName: "system:serviceaccount:" + given.namespace + ":" + given.user,
 				Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + given.namespace, "system:authenticated"},
@@ -377,7 +378,7 @@ func TestFlowSchemas(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, func(g gomega.Gomega) {
+			Eventually(t, func(g gomega.Gomega) {
 				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, baseURL()+given.path, nil)
 				g.Expect(err).NotTo(gomega.HaveOccurred())
 				response, err := transport.Do(request)
@@ -393,7 +394,7 @@ func TestFlowSchemas(t *testing.T) {
 func schemaNamed(t *testing.T, g gomega.Gomega, uid string) string {
 	t.Helper()
 	var schemas flowcontrolv1.FlowSchemaList
-	g.Expect(admin.List(t.Context(), &schemas)).To(gomega.Succeed())
+	g.Expect(Admin.List(t.Context(), &schemas)).To(gomega.Succeed())
 	for i := range schemas.Items {
 		if string(schemas.Items[i].UID) == uid {
 			return schemas.Items[i].Name

@@ -1,4 +1,4 @@
-package controller_test
+package schedules_test
 
 import (
 	"bytes"
@@ -32,6 +32,7 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/conditions"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/controller/schedules"
 	"github.com/tenantry/tenantry/internal/kube"
 )
@@ -53,24 +54,6 @@ func at(t *testing.T, text string) time.Time {
 	return read
 }
 
-// nobodysFanOut is for the tenants that a test without any has, so that it never ends by itself.
-var nobodysFanOut = v1alpha1.TenantFanOutSpec{
-	TemplateRef: v1alpha1.LabelReference{Name: "no-such-template"}, Tenants: v1alpha1.TenantSelection{All: new(true)},
-}
-
-// newSchedule makes a TenantSchedule with a name of its own.
-func newSchedule(t *testing.T, expression string, changes ...func(*v1alpha1.TenantSchedule)) *v1alpha1.TenantSchedule {
-	t.Helper()
-	ts := &v1alpha1.TenantSchedule{
-		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("schedule-%d", names.Add(1))},
-		Spec:       v1alpha1.TenantScheduleSpec{Schedule: expression, FanOutTemplate: v1alpha1.FanOutTemplate{Spec: nobodysFanOut}},
-	}
-	for _, change := range changes {
-		change(ts)
-	}
-	return create(t, ts)
-}
-
 // since has a schedule look as an operator left it that saw it at a time, and since then nothing happened: so its ticks may
 // lie in the past of the API server, which never is asked to wait for one.
 func since(t *testing.T, ts *v1alpha1.TenantSchedule, seen string) *v1alpha1.TenantSchedule {
@@ -85,7 +68,7 @@ func patchedStatus(t *testing.T, ts *v1alpha1.TenantSchedule, change func(*v1alp
 	t.Helper()
 	base := ts.DeepCopy()
 	change(&ts.Status)
-	if err := admin.Status().Patch(t.Context(), ts, client.MergeFrom(base)); err != nil {
+	if err := Admin.Status().Patch(t.Context(), ts, client.MergeFrom(base)); err != nil {
 		t.Fatal(err)
 	}
 	return ts
@@ -119,14 +102,14 @@ func startScheduler(t *testing.T, ts *v1alpha1.TenantSchedule, now string) *sche
 func (s *scheduler) start(t *testing.T) {
 	t.Helper()
 	t.Cleanup(s.stop)
-	cfg := rest.CopyConfig(restConfig)
+	cfg := rest.CopyConfig(RestConfig)
 	cfg.Impersonate = rest.ImpersonationConfig{
-		UserName: "system:serviceaccount:" + operatorNamespace + ":tenantry",
-		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + operatorNamespace, "system:authenticated"},
+		UserName: "system:serviceaccount:" + OperatorNamespace + ":tenantry",
+		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + OperatorNamespace, "system:authenticated"},
 	}
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		next = dated{next, s.served}
-		return roundTripper(func(r *http.Request) (*http.Response, error) {
+		return RoundTripper(func(r *http.Request) (*http.Response, error) {
 			if s.through == nil {
 				return next.RoundTrip(r)
 			}
@@ -136,7 +119,7 @@ func (s *scheduler) start(t *testing.T) {
 	cached := kube.CacheOptions()
 	cached.ByObject[&v1alpha1.TenantSchedule{}] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", s.schedule.Name)}
 	mgr, err := ctrl.NewManager(cfg, manager.Options{
-		Scheme: scheme, Cache: cached, Client: kube.ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Scheme: Scheme, Cache: cached, Client: kube.ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: new(true)}, GracefulShutdownTimeout: new(10 * time.Second),
 	})
 	if err != nil {
@@ -175,8 +158,8 @@ func (s *scheduler) turn(t *testing.T, now string) {
 // touch has a schedule looked at.
 func touch(t *testing.T, ts *v1alpha1.TenantSchedule) {
 	t.Helper()
-	patch(t, ts, func(o *v1alpha1.TenantSchedule) {
-		metav1.SetMetaDataAnnotation(&o.ObjectMeta, "test.example.com/look", fmt.Sprint(names.Add(1)))
+	Patch(t, ts, func(o *v1alpha1.TenantSchedule) {
+		metav1.SetMetaDataAnnotation(&o.ObjectMeta, "test.example.com/look", fmt.Sprint(Serial.Add(1)))
 	})
 }
 
@@ -218,7 +201,7 @@ type ran struct {
 // ranOf reads it anew.
 func ranOf(t *testing.T, g gomega.Gomega, ts *v1alpha1.TenantSchedule) ran {
 	t.Helper()
-	get(t, g, ts)
+	Get(t, g, ts)
 	r := ran{Last: textOf(ts.Status.LastScheduleTime)}
 	for _, fanOut := range fanOutsOf(t, g, ts) {
 		tick, err := time.Parse(time.RFC3339, fanOut.Annotations[v1alpha1.AnnotationScheduledTime])
@@ -238,7 +221,7 @@ func ranOf(t *testing.T, g gomega.Gomega, ts *v1alpha1.TenantSchedule) ran {
 func fanOutsOf(t *testing.T, g gomega.Gomega, ts *v1alpha1.TenantSchedule) []v1alpha1.TenantFanOut {
 	t.Helper()
 	var all v1alpha1.TenantFanOutList
-	g.Expect(admin.List(t.Context(), &all, client.MatchingLabels{v1alpha1.LabelSchedule: ts.Name})).To(gomega.Succeed())
+	g.Expect(Admin.List(t.Context(), &all, client.MatchingLabels{v1alpha1.LabelSchedule: ts.Name})).To(gomega.Succeed())
 	slices.SortFunc(all.Items, func(a, b v1alpha1.TenantFanOut) int { return cmp.Compare(a.Name, b.Name) })
 	return all.Items
 }
@@ -253,20 +236,20 @@ func textOf(t *metav1.Time) string {
 // awaitRan waits until a schedule has come to this.
 func awaitRan(t *testing.T, ts *v1alpha1.TenantSchedule, want ran) {
 	t.Helper()
-	eventually(t, func(g gomega.Gomega) { g.Expect(ranOf(t, g, ts)).To(gomega.Equal(want)) })
+	Eventually(t, func(g gomega.Gomega) { g.Expect(ranOf(t, g, ts)).To(gomega.Equal(want)) })
 }
 
 // endFanOut ends a fan-out, as its controller would.
 func endFanOut(t *testing.T, name string, status metav1.ConditionStatus, reason string, completed time.Time) {
 	t.Helper()
 	fanOut := &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	if err := read(t.Context(), fanOut); err != nil {
+	if err := Read(t.Context(), fanOut); err != nil {
 		t.Fatal(err)
 	}
 	base := fanOut.DeepCopy()
 	fanOut.Status.CompletionTime = new(metav1.NewTime(completed))
 	conditions.Of(&fanOut.Status.Conditions, fanOut.Generation).Set(v1alpha1.ConditionSucceeded, status, reason, "2 of 3 tenants")
-	if err := admin.Status().Patch(t.Context(), fanOut, client.MergeFrom(base)); err != nil {
+	if err := Admin.Status().Patch(t.Context(), fanOut, client.MergeFrom(base)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -275,7 +258,7 @@ func endFanOut(t *testing.T, name string, status metav1.ConditionStatus, reason 
 func eventsOf(t *testing.T, g gomega.Gomega, obj client.Object) []string {
 	t.Helper()
 	var all eventsv1.EventList
-	g.Expect(admin.List(t.Context(), &all)).To(gomega.Succeed())
+	g.Expect(Admin.List(t.Context(), &all)).To(gomega.Succeed())
 	var told []string
 	for _, e := range all.Items {
 		if e.Regarding.UID == obj.GetUID() {

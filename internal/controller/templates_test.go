@@ -14,25 +14,22 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 )
-
-func podSpec(o *v1alpha1.TenantJobTemplate) *corev1.PodSpec {
-	return &o.Spec.JobTemplate.Spec.Template.Spec
-}
 
 func TestTenantJobTemplateReady(t *testing.T) {
 	t.Parallel()
-	template := newTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
+	template := NewTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
 		o.Spec.Parameters = []v1alpha1.Parameter{{Name: "payment", Tag: new(true), Required: new(true)}, {Name: "days", Default: new(v1alpha1.ParameterValue("3"))}}
 		o.Spec.JobTemplate.Spec.ActiveDeadlineSeconds = new(int64(600))
 	})
-	awaitReadiness(t, template, isTrue, v1alpha1.ReasonReady, "the API server accepts its Job and its pod")
+	AwaitReadiness(t, template, IsTrue, v1alpha1.ReasonReady, "the API server accepts its Job and its pod")
 	g := gomega.NewWithT(t)
 	g.Expect(template.Status.Conditions).To(gomega.HaveLen(1))
 	var jobs batchv1.JobList
 	var pods corev1.PodList
-	g.Expect(admin.List(t.Context(), &jobs, client.InNamespace(operatorNamespace))).To(gomega.Succeed())
-	g.Expect(admin.List(t.Context(), &pods, client.InNamespace(operatorNamespace))).To(gomega.Succeed())
+	g.Expect(Admin.List(t.Context(), &jobs, client.InNamespace(OperatorNamespace))).To(gomega.Succeed())
+	g.Expect(Admin.List(t.Context(), &pods, client.InNamespace(OperatorNamespace))).To(gomega.Succeed())
 	g.Expect(len(jobs.Items)+len(pods.Items)).To(gomega.BeZero(), "a dry run leaves nothing behind")
 }
 
@@ -44,13 +41,13 @@ func TestTenantJobTemplateRefused(t *testing.T) {
 	}{
 		"a reserved variable": {
 			func(o *v1alpha1.TenantJobTemplate) {
-				podSpec(o).Containers[0].Env = []corev1.EnvVar{{Name: "TENANT_ID", Value: "globex"}}
+				PodSpec(o).Containers[0].Env = []corev1.EnvVar{{Name: "TENANT_ID", Value: "globex"}}
 			},
 			v1alpha1.ReasonReservedVariable,
 			"`spec.jobTemplate.spec.template.spec.containers[main].env` must not set TENANT_ID",
 		},
 		"what a run may not say for itself": {
-			func(o *v1alpha1.TenantJobTemplate) { podSpec(o).ServiceAccountName = "admin" },
+			func(o *v1alpha1.TenantJobTemplate) { PodSpec(o).ServiceAccountName = "admin" },
 			v1alpha1.ReasonInvalidTemplate,
 			"`spec.jobTemplate.spec.template.spec.serviceAccountName` must be left out",
 		},
@@ -67,22 +64,22 @@ func TestTenantJobTemplateRefused(t *testing.T) {
 			"`spec.jobTemplate.spec.backoffLimit`: Invalid value: -1: must be greater than or equal to 0",
 		},
 		"no restartPolicy": {
-			func(o *v1alpha1.TenantJobTemplate) { podSpec(o).RestartPolicy = "" },
+			func(o *v1alpha1.TenantJobTemplate) { PodSpec(o).RestartPolicy = "" },
 			v1alpha1.ReasonInvalidTemplate,
 			"`spec.jobTemplate.spec.template.spec.restartPolicy`: Required value",
 		},
 		"no image": {
-			func(o *v1alpha1.TenantJobTemplate) { podSpec(o).Containers[0].Image = "" },
+			func(o *v1alpha1.TenantJobTemplate) { PodSpec(o).Containers[0].Image = "" },
 			v1alpha1.ReasonInvalidTemplate,
 			"`spec.jobTemplate.spec.template.spec.containers[0].image`: Required value",
 		},
 		"a pod that is not secure": {
-			func(o *v1alpha1.TenantJobTemplate) { podSpec(o).Containers[0].SecurityContext = nil },
+			func(o *v1alpha1.TenantJobTemplate) { PodSpec(o).Containers[0].SecurityContext = nil },
 			v1alpha1.ReasonPodSecurity,
 			"`spec.jobTemplate.spec.template.spec` must conform to pod security level \"restricted:latest\": allowPrivilegeEscalation != false",
 		},
 		"a pod that uses the host": {
-			func(o *v1alpha1.TenantJobTemplate) { podSpec(o).HostNetwork = true },
+			func(o *v1alpha1.TenantJobTemplate) { PodSpec(o).HostNetwork = true },
 			v1alpha1.ReasonPodSecurity,
 			"host namespaces (hostNetwork=true)",
 		},
@@ -96,13 +93,13 @@ func TestTenantJobTemplateRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			template := newTemplate(t, given.change)
-			awaitReadiness(t, template, isFalse, given.reason, given.message)
+			template := NewTemplate(t, given.change)
+			AwaitReadiness(t, template, IsFalse, given.reason, given.message)
 			g := gomega.NewWithT(t)
-			g.Expect(conditionOf(template.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(isTrue))
-			eventually(t, func(g gomega.Gomega) {
+			g.Expect(ConditionOf(template.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
+			Eventually(t, func(g gomega.Gomega) {
 				var events eventsv1.EventList
-				g.Expect(admin.List(t.Context(), &events)).To(gomega.Succeed())
+				g.Expect(Admin.List(t.Context(), &events)).To(gomega.Succeed())
 				var told []string
 				for _, e := range events.Items {
 					if e.Regarding.UID == template.UID {
@@ -119,8 +116,8 @@ func TestTenantJobTemplateRefused(t *testing.T) {
 func TestTenantJobTemplateUnknownField(t *testing.T) {
 	t.Parallel()
 	misspelt := func() *unstructured.Unstructured {
-		template := newTemplate(t, nil)
-		remove(t, template)
+		template := NewTemplate(t, nil)
+		Remove(t, template)
 		fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&v1alpha1.TenantJobTemplate{
 			ObjectMeta: metav1.ObjectMeta{Name: template.Name}, Spec: template.Spec,
 		})
@@ -139,35 +136,35 @@ func TestTenantJobTemplateUnknownField(t *testing.T) {
 		}
 		return obj
 	}
-	err := admin.Create(t.Context(), misspelt(), client.FieldValidation(metav1.FieldValidationStrict))
+	err := Admin.Create(t.Context(), misspelt(), client.FieldValidation(metav1.FieldValidationStrict))
 	gomega.NewWithT(t).Expect(err).To(gomega.MatchError(gomega.ContainSubstring("unknown field \"spec.jobTemplate.spec.template.spec.containers[0].imege\"")))
-	obj := create(t, misspelt())
+	obj := Create(t, misspelt())
 	template := &v1alpha1.TenantJobTemplate{ObjectMeta: metav1.ObjectMeta{Name: obj.GetName()}}
-	awaitReadiness(t, template, isFalse, v1alpha1.ReasonInvalidTemplate, "`spec.jobTemplate.spec.template.spec.containers[0].image`: Required value")
+	AwaitReadiness(t, template, IsFalse, v1alpha1.ReasonInvalidTemplate, "`spec.jobTemplate.spec.template.spec.containers[0].image`: Required value")
 }
 
 func TestTenantJobTemplateChecksAgain(t *testing.T) {
 	t.Parallel()
 	t.Run("when it changes", func(t *testing.T) {
 		t.Parallel()
-		template := newReadyTemplate(t, nil)
-		since := conditionOf(template.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime
-		patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Description = "Reports." })
-		awaitReadiness(t, template, isTrue, v1alpha1.ReasonReady, "")
-		gomega.NewWithT(t).Expect(conditionOf(template.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime).To(gomega.Equal(since))
-		patch(t, template, func(o *v1alpha1.TenantJobTemplate) { podSpec(o).NodeName = "node-1" })
-		awaitReadiness(t, template, isFalse, v1alpha1.ReasonInvalidTemplate, "nodeName")
-		patch(t, template, func(o *v1alpha1.TenantJobTemplate) { podSpec(o).NodeName = "" })
-		awaitReadiness(t, template, isTrue, v1alpha1.ReasonReady, "")
+		template := NewReadyTemplate(t, nil)
+		since := ConditionOf(template.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime
+		Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Description = "Reports." })
+		AwaitReadiness(t, template, IsTrue, v1alpha1.ReasonReady, "")
+		gomega.NewWithT(t).Expect(ConditionOf(template.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime).To(gomega.Equal(since))
+		Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { PodSpec(o).NodeName = "node-1" })
+		AwaitReadiness(t, template, IsFalse, v1alpha1.ReasonInvalidTemplate, "nodeName")
+		Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { PodSpec(o).NodeName = "" })
+		AwaitReadiness(t, template, IsTrue, v1alpha1.ReasonReady, "")
 		gomega.NewWithT(t).Expect(template.Status.Conditions).To(gomega.HaveLen(1))
 	})
 	t.Run("what it lacked has come", func(t *testing.T) {
 		t.Parallel()
 		priority := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: "urgent"}, Value: 1000}
-		template := newTemplate(t, func(o *v1alpha1.TenantJobTemplate) { podSpec(o).PriorityClassName = priority.Name })
-		awaitReadiness(t, template, isFalse, v1alpha1.ReasonInvalidTemplate, "no PriorityClass with name urgent was found")
-		create(t, priority)
-		patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Description = "Urgent." })
-		awaitReadiness(t, template, isTrue, v1alpha1.ReasonReady, "")
+		template := NewTemplate(t, func(o *v1alpha1.TenantJobTemplate) { PodSpec(o).PriorityClassName = priority.Name })
+		AwaitReadiness(t, template, IsFalse, v1alpha1.ReasonInvalidTemplate, "no PriorityClass with name urgent was found")
+		Create(t, priority)
+		Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Description = "Urgent." })
+		AwaitReadiness(t, template, IsTrue, v1alpha1.ReasonReady, "")
 	})
 }

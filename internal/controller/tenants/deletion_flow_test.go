@@ -1,4 +1,4 @@
-package controller_test
+package tenants_test
 
 import (
 	"testing"
@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 )
 
 func TestTenantDeletion(t *testing.T) {
@@ -34,33 +35,33 @@ func TestTenantDeletion(t *testing.T) {
 			if tc.spec != nil {
 				tc.spec(&spec)
 			}
-			tenant := newReadyTenant(t, spec)
-			template := newTemplate(t, lingering)
-			running, done := newTenantJob(t, tenant, template), newTenantJob(t, tenant, newTemplate(t, nil))
-			pod, last := awaitRunningPod(t, running), awaitRunningPod(t, done)
-			endPod(t, last, corev1.PodSucceeded)
-			awaitOutcome(t, done, v1alpha1.ReasonCompleted)
-			foreign := create(t, &corev1.ConfigMap{ObjectMeta: within(tenant, "foreign")})
+			tenant := NewReadyTenant(t, spec)
+			template := NewTemplate(t, Lingering)
+			running, done := NewTenantJob(t, tenant, template), NewTenantJob(t, tenant, NewTemplate(t, nil))
+			pod, last := AwaitRunningPod(t, running), AwaitRunningPod(t, done)
+			EndPod(t, last, corev1.PodSucceeded)
+			AwaitOutcome(t, done, v1alpha1.ReasonCompleted)
+			foreign := Create(t, &corev1.ConfigMap{ObjectMeta: Within(tenant, "foreign")})
 
-			remove(t, tenant, client.PropagationPolicy(tc.propagation))
-			awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonStoppingJobs, running.Name)
-			awaitCondition(t, tenant, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonStoppingJobs, running.Name)
+			Remove(t, tenant, client.PropagationPolicy(tc.propagation))
+			AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonStoppingJobs, running.Name)
+			AwaitCondition(t, tenant, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonStoppingJobs, running.Name)
 			g := gomega.NewWithT(t)
-			namespace := get(t, g, namespaceOf(tenant))
+			namespace := Get(t, g, NamespaceOf(tenant))
 			g.Expect(namespace.Labels[v1alpha1.LabelState]).To(gomega.Equal("deleting"))
 			g.Expect(namespace.DeletionTimestamp).To(gomega.BeNil(), "deleted before its jobs were stopped")
-			awaitOutcome(t, running, v1alpha1.ReasonTenantDeleted)
-			letGo(t, pod)
-			awaitGone(t, tenant)
+			AwaitOutcome(t, running, v1alpha1.ReasonTenantDeleted)
+			LetGo(t, pod)
+			AwaitGone(t, tenant)
 			for _, obj := range []client.Object{running, done, pod, last} {
-				awaitGone(t, obj)
+				AwaitGone(t, obj)
 			}
 			if tc.policy == v1alpha1.NamespaceDelete {
-				awaitGone(t, namespace)
+				AwaitGone(t, namespace)
 				return
 			}
-			get(t, g, namespace)
-			get(t, g, foreign)
+			Get(t, g, namespace)
+			Get(t, g, foreign)
 			g.Expect(namespace.Labels).To(gomega.Equal(map[string]string{corev1.LabelMetadataName: namespace.Name}))
 			g.Expect(namespace.Annotations).To(gomega.BeEmpty())
 			g.Expect(childrenIn(t, g, namespace.Name)).To(gomega.BeEmpty())
@@ -72,44 +73,44 @@ func TestTenantDeletionSaysWhatItWaitsFor(t *testing.T) {
 	t.Parallel()
 	t.Run("a TenantJob with a stranger's finalizer", func(t *testing.T) {
 		t.Parallel()
-		tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
-		tj := newTenantJob(t, tenant, newTemplate(t, nil))
-		patch(t, tj, func(o *v1alpha1.TenantJob) { o.Finalizers = append(o.Finalizers, "example.com/hold") })
-		awaitRunningPod(t, tj)
-		remove(t, tenant)
-		awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeletingNamespace, tj.Name+" (held by finalizer example.com/hold")
-		patch(t, tj, func(o *v1alpha1.TenantJob) { o.Finalizers = nil })
-		awaitGone(t, tenant)
+		tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+		tj := NewTenantJob(t, tenant, NewTemplate(t, nil))
+		Patch(t, tj, func(o *v1alpha1.TenantJob) { o.Finalizers = append(o.Finalizers, "example.com/hold") })
+		AwaitRunningPod(t, tj)
+		Remove(t, tenant)
+		AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeletingNamespace, tj.Name+" (held by finalizer example.com/hold")
+		Patch(t, tj, func(o *v1alpha1.TenantJob) { o.Finalizers = nil })
+		AwaitGone(t, tenant)
 	})
 	t.Run("something else with a stranger's finalizer", func(t *testing.T) {
 		t.Parallel()
-		tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+		tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
 		release := hold(t, tenant.NamespaceName())
-		remove(t, tenant)
-		awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeletingNamespace, "configmaps. has 1 resource instances")
-		awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeletingNamespace, "example.com/hold")
+		Remove(t, tenant)
+		AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeletingNamespace, "configmaps. has 1 resource instances")
+		AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeletingNamespace, "example.com/hold")
 		release()
-		awaitGone(t, tenant)
+		AwaitGone(t, tenant)
 	})
 }
 
 func TestTenantMadeAgain(t *testing.T) {
 	t.Parallel()
-	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
 	was := tenant.Status.Namespace.UID
 	again := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: tenant.Name}}
 	release := hold(t, tenant.NamespaceName())
-	remove(t, tenant)
-	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeletingNamespace, "")
+	Remove(t, tenant)
+	AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDeletingNamespace, "")
 	// Somebody is in a hurry.
-	patch(t, tenant, func(o *v1alpha1.Tenant) { o.Finalizers = nil })
-	awaitGone(t, tenant)
-	create(t, again)
-	awaitCondition(t, again, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceTerminating, "")
+	Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Finalizers = nil })
+	AwaitGone(t, tenant)
+	Create(t, again)
+	AwaitCondition(t, again, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceTerminating, "")
 	release()
-	awaitCondition(t, again, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+	AwaitCondition(t, again, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
 	g := gomega.NewWithT(t)
-	namespace := get(t, g, namespaceOf(again))
+	namespace := Get(t, g, NamespaceOf(again))
 	g.Expect(namespace.UID).NotTo(gomega.Equal(was))
 	g.Expect(namespace.Annotations).To(gomega.HaveKeyWithValue("tenantry.dev/tenant-uid", string(again.UID)))
 }
@@ -117,32 +118,32 @@ func TestTenantMadeAgain(t *testing.T) {
 func TestTenantDeletedWithoutItsNamespace(t *testing.T) {
 	t.Parallel()
 	cases := map[string]func(t *testing.T, tenant *v1alpha1.Tenant){
-		"the namespace was deleted by force": func(t *testing.T, tenant *v1alpha1.Tenant) { remove(t, namespaceOf(tenant)) },
+		"the namespace was deleted by force": func(t *testing.T, tenant *v1alpha1.Tenant) { Remove(t, NamespaceOf(tenant)) },
 		"its rights were taken away": func(t *testing.T, tenant *v1alpha1.Tenant) {
-			create(t, barePod(tenant, "straggler", nil))
-			remove(t, &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenantry-operator")})
-			eventually(t, func(g gomega.Gomega) {
+			Create(t, barePod(tenant, "straggler", nil))
+			Remove(t, &rbacv1.RoleBinding{ObjectMeta: Within(tenant, "tenantry-operator")})
+			Eventually(t, func(g gomega.Gomega) {
 				review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-					User:               "system:serviceaccount:" + operatorNamespace + ":tenantry",
+					User:               "system:serviceaccount:" + OperatorNamespace + ":tenantry",
 					ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: tenant.NamespaceName(), Verb: "delete", Resource: "pods"},
 				}}
-				g.Expect(admin.Create(t.Context(), review)).To(gomega.Succeed())
+				g.Expect(Admin.Create(t.Context(), review)).To(gomega.Succeed())
 				g.Expect(review.Status.Allowed).To(gomega.BeFalse())
 			})
 		},
 		"its labels were taken off": func(t *testing.T, tenant *v1alpha1.Tenant) {
-			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { o.Labels, o.Annotations = nil, nil })
+			Patch(t, NamespaceOf(tenant), func(o *corev1.Namespace) { o.Labels, o.Annotations = nil, nil })
 		},
 	}
 	for name, damage := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
-			namespace := namespaceOf(tenant)
+			tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+			namespace := NamespaceOf(tenant)
 			damage(t, tenant)
-			remove(t, tenant)
-			awaitGone(t, tenant)
-			awaitGone(t, namespace)
+			Remove(t, tenant)
+			AwaitGone(t, tenant)
+			AwaitGone(t, namespace)
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package controller_test
+package tenants_test
 
 import (
 	"fmt"
@@ -15,31 +15,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 )
-
-// newNamespace makes a namespace that is somebody else's.
-func newNamespace(t *testing.T, change func(*corev1.Namespace)) *corev1.Namespace {
-	t.Helper()
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name: fmt.Sprintf("theirs-%d", names.Add(1)), Labels: map[string]string{"theirs": "label"}, Annotations: map[string]string{"theirs": "annotation"},
-	}}
-	if change != nil {
-		change(namespace)
-	}
-	return create(t, namespace)
-}
-
-func consent(t *testing.T, namespace *corev1.Namespace, tenant string) {
-	t.Helper()
-	patch(t, namespace, func(o *corev1.Namespace) {
-		metav1.SetMetaDataAnnotation(&o.ObjectMeta, v1alpha1.AnnotationAdoptBy, tenant)
-	})
-}
 
 // untouched fails if the operator has put anything on or into a namespace.
 func untouched(t *testing.T, namespace *corev1.Namespace) {
 	t.Helper()
-	now := get(t, gomega.NewWithT(t), namespace.DeepCopy())
+	now := Get(t, gomega.NewWithT(t), namespace.DeepCopy())
 	if diff := cmp.Diff([]any{namespace.Labels, namespace.Annotations}, []any{now.Labels, now.Annotations}); diff != "" {
 		t.Errorf("the namespace was changed (-was +is):\n%s", diff)
 	}
@@ -47,14 +29,14 @@ func untouched(t *testing.T, namespace *corev1.Namespace) {
 		t.Error("the namespace is being deleted")
 	}
 	var bindings rbacv1.RoleBindingList
-	if err := admin.List(t.Context(), &bindings, client.InNamespace(namespace.Name)); err != nil || len(bindings.Items) > 0 {
+	if err := Admin.List(t.Context(), &bindings, client.InNamespace(namespace.Name)); err != nil || len(bindings.Items) > 0 {
 		t.Errorf("role bindings in it: %v, %v", bindings.Items, err)
 	}
 }
 
 func TestTenantNamespaceConflict(t *testing.T) {
 	t.Parallel()
-	living := newReadyTenant(t, v1alpha1.TenantSpec{})
+	living := NewReadyTenant(t, v1alpha1.TenantSpec{})
 	cases := map[string]struct {
 		namespace func(tenant string) func(*corev1.Namespace)
 		message   string
@@ -99,19 +81,19 @@ func TestTenantNamespaceConflict(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tenantName := fmt.Sprintf("t%d", names.Add(1))
-			namespace := newNamespace(t, tc.namespace(tenantName))
-			tenant := create(t, &v1alpha1.Tenant{
+			tenantName := fmt.Sprintf("t%d", Serial.Add(1))
+			namespace := NewNamespace(t, tc.namespace(tenantName))
+			tenant := Create(t, &v1alpha1.Tenant{
 				ObjectMeta: metav1.ObjectMeta{Name: tenantName},
 				Spec:       v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{Name: namespace.Name}},
 			})
-			awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, tc.message)
-			awaitCondition(t, tenant, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonNamespaceConflict, tc.message)
+			AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, tc.message)
+			AwaitCondition(t, tenant, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonNamespaceConflict, tc.message)
 			if tenant.Status.Namespace != nil || tenant.Status.State != "" {
 				t.Errorf("the status claims namespace %v in state %q", tenant.Status.Namespace, tenant.Status.State)
 			}
-			remove(t, tenant)
-			awaitGone(t, tenant)
+			Remove(t, tenant)
+			AwaitGone(t, tenant)
 			untouched(t, namespace)
 		})
 	}
@@ -119,13 +101,13 @@ func TestTenantNamespaceConflict(t *testing.T) {
 
 func TestTenantNeverAdoptsTheOperatorsNamespace(t *testing.T) {
 	t.Parallel()
-	namespace := get(t, gomega.NewWithT(t), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}})
-	tenant := newTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{Name: namespace.Name}})
-	consent(t, namespace, tenant.Name)
-	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, "never a tenant's")
-	remove(t, tenant)
-	awaitGone(t, tenant)
-	now := get(t, gomega.NewWithT(t), namespace.DeepCopy())
+	namespace := Get(t, gomega.NewWithT(t), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: OperatorNamespace}})
+	tenant := NewTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{Name: namespace.Name}})
+	Consent(t, namespace, tenant.Name)
+	AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, "never a tenant's")
+	Remove(t, tenant)
+	AwaitGone(t, tenant)
+	now := Get(t, gomega.NewWithT(t), namespace.DeepCopy())
 	if diff := cmp.Diff(namespace.Labels, now.Labels); diff != "" || now.DeletionTimestamp != nil {
 		t.Errorf("the operator's namespace was changed (-was +is):\n%s", diff)
 	}
@@ -133,34 +115,34 @@ func TestTenantNeverAdoptsTheOperatorsNamespace(t *testing.T) {
 
 func TestTenantAdoption(t *testing.T) {
 	t.Parallel()
-	namespace := newNamespace(t, func(o *corev1.Namespace) {
+	namespace := NewNamespace(t, func(o *corev1.Namespace) {
 		o.Labels["team"] = "a" // The Tenant wants the same.
 		o.Labels["pod-security.kubernetes.io/enforce"] = "privileged"
 	})
-	theirs := create(t, &rbacv1.RoleBinding{
+	theirs := Create(t, &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "theirs"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"},
 	})
-	tenant := newTenant(t, v1alpha1.TenantSpec{
+	tenant := NewTenant(t, v1alpha1.TenantSpec{
 		Enforcement: v1alpha1.EnforcementAudit,
 		Namespace:   &v1alpha1.TenantNamespace{Name: namespace.Name, Labels: map[string]v1alpha1.LabelValue{"team": "a", "kind": "b"}},
 	})
-	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, "adopt-by="+tenant.Name)
-	consent(t, namespace, tenant.Name)
-	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
-	eventually(t, func(g gomega.Gomega) {
-		labels := get(t, g, namespace).Labels
+	AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, "adopt-by="+tenant.Name)
+	Consent(t, namespace, tenant.Name)
+	AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+	Eventually(t, func(g gomega.Gomega) {
+		labels := Get(t, g, namespace).Labels
 		g.Expect(labels).To(gomega.HaveKeyWithValue("theirs", "label"))
 		g.Expect(labels).To(gomega.HaveKeyWithValue("kind", "b"))
 		g.Expect(labels).To(gomega.HaveKeyWithValue("pod-security.kubernetes.io/enforce", "privileged"))
 		g.Expect(namespace.Annotations).To(gomega.HaveKeyWithValue("tenantry.dev/adopted", "true"))
 		g.Expect(namespace.Annotations).To(gomega.HaveKeyWithValue("theirs", "annotation"))
 	})
-	awaitEvents(t, tenant, "NamespaceConflict", "NamespaceAdopted")
-	remove(t, tenant)
-	awaitGone(t, tenant)
+	AwaitEvents(t, tenant, "NamespaceConflict", "NamespaceAdopted")
+	Remove(t, tenant)
+	AwaitGone(t, tenant)
 	g := gomega.NewWithT(t)
-	get(t, g, namespace)
+	Get(t, g, namespace)
 	want := []any{
 		map[string]string{"theirs": "label", "team": "a", "pod-security.kubernetes.io/enforce": "privileged", corev1.LabelMetadataName: namespace.Name},
 		map[string]string{"theirs": "annotation", "tenantry.dev/adopt-by": tenant.Name},
@@ -170,66 +152,66 @@ func TestTenantAdoption(t *testing.T) {
 	}
 	g.Expect(namespace.DeletionTimestamp).To(gomega.BeNil())
 	g.Expect(childrenIn(t, g, namespace.Name)).To(gomega.BeEmpty())
-	get(t, g, theirs)
+	Get(t, g, theirs)
 }
 
 // hold keeps a namespace from going by something in it that somebody holds, and returns what lets it go.
 func hold(t *testing.T, namespace string) func() {
 	t.Helper()
-	held := create(t, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "held", Finalizers: []string{"example.com/hold"}}})
+	held := Create(t, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "held", Finalizers: []string{"example.com/hold"}}})
 	return func() {
-		_ = admin.Patch(t.Context(), held, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)))
+		_ = Admin.Patch(t.Context(), held, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)))
 	}
 }
 
 func TestTenantNamespaceTerminating(t *testing.T) {
 	t.Parallel()
-	namespace := newNamespace(t, nil)
+	namespace := NewNamespace(t, nil)
 	release := hold(t, namespace.Name)
-	remove(t, namespace)
-	tenant := newTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{Name: namespace.Name}})
-	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceTerminating, namespace.Name)
-	awaitCondition(t, tenant, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonNamespaceTerminating, "")
+	Remove(t, namespace)
+	tenant := NewTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{Name: namespace.Name}})
+	AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceTerminating, namespace.Name)
+	AwaitCondition(t, tenant, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonNamespaceTerminating, "")
 	release()
-	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+	AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
 }
 
 func TestTenantNamespaceDeletedByForce(t *testing.T) {
 	t.Parallel()
-	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
 	was := tenant.Status.Namespace.UID
 	release := hold(t, tenant.NamespaceName())
-	remove(t, namespaceOf(tenant))
-	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceTerminating, "")
+	Remove(t, NamespaceOf(tenant))
+	AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceTerminating, "")
 	release()
-	eventually(t, func(g gomega.Gomega) {
-		namespace := get(t, g, namespaceOf(tenant))
+	Eventually(t, func(g gomega.Gomega) {
+		namespace := Get(t, g, NamespaceOf(tenant))
 		g.Expect(namespace.UID).NotTo(gomega.Equal(was))
-		g.Expect(get(t, g, tenant).Status.Namespace.UID).To(gomega.Equal(namespace.UID))
+		g.Expect(Get(t, g, tenant).Status.Namespace.UID).To(gomega.Equal(namespace.UID))
 	})
-	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+	AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
 }
 
 // Somebody replaces the namespace between the operator's look at it and its write. It stops the operator of all tests.
 func TestTenantNamespaceSwapped(t *testing.T) {
-	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
-	withoutOperator(t)
-	namespace := namespaceOf(tenant)
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+	WithoutOperator(t)
+	namespace := NamespaceOf(tenant)
 	var once sync.Once
-	swapping := &another{through: func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	swapping := &OtherOperator{Through: func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 		if r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/namespaces/"+namespace.Name) {
 			once.Do(func() {
-				remove(t, namespace)
-				awaitGone(t, namespace)
-				create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace.Name, Labels: map[string]string{"theirs": "label"}}})
+				Remove(t, namespace)
+				AwaitGone(t, namespace)
+				Create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace.Name, Labels: map[string]string{"theirs": "label"}}})
 			})
 		}
 		return next.RoundTrip(r)
 	}}
-	patch(t, tenant, suspend)
-	swapping.start(t)
-	awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, "")
-	labels := get(t, gomega.NewWithT(t), namespace).Labels
+	Patch(t, tenant, Suspend)
+	swapping.Start(t)
+	AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, "")
+	labels := Get(t, gomega.NewWithT(t), namespace).Labels
 	if diff := cmp.Diff(map[string]string{"theirs": "label", corev1.LabelMetadataName: namespace.Name}, labels); diff != "" {
 		t.Errorf("the stranger's namespace was changed (-want +got):\n%s", diff)
 	}

@@ -1,4 +1,4 @@
-package controller_test
+package schedules_test
 
 import (
 	"testing"
@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 )
 
 // These tests stop the operator of all tests, so none of them is parallel to others.
@@ -35,7 +36,7 @@ func TestTenantScheduleTicks(t *testing.T) {
 		want ran
 	}
 	type changes = []func(*v1alpha1.TenantSchedule)
-	withoutOperator(t)
+	WithoutOperator(t)
 	for name, tc := range map[string]struct {
 		schedule string
 		changes  changes
@@ -99,12 +100,12 @@ func TestTenantScheduleTicks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ts := since(t, newSchedule(t, tc.schedule, tc.changes...), tc.since)
+			ts := since(t, NewSchedule(t, tc.schedule, tc.changes...), tc.since)
 			s := startScheduler(t, ts, tc.since)
 			for _, step := range tc.steps {
 				s.clock.SetTime(at(t, step.now))
 				if step.edit != nil {
-					patch(t, ts, step.edit)
+					Patch(t, ts, step.edit)
 				}
 				touch(t, ts)
 				awaitRan(t, ts, step.want)

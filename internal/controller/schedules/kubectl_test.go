@@ -1,4 +1,4 @@
-package controller_test
+package schedules_test
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/schedule"
 )
 
@@ -23,8 +24,8 @@ import (
 func shell(t *testing.T, command string) string {
 	t.Helper()
 	kubeconfig := clientcmdapi.NewConfig()
-	kubeconfig.Clusters["test"] = &clientcmdapi.Cluster{Server: restConfig.Host, CertificateAuthorityData: restConfig.CAData}
-	kubeconfig.AuthInfos["test"] = &clientcmdapi.AuthInfo{ClientCertificateData: restConfig.CertData, ClientKeyData: restConfig.KeyData}
+	kubeconfig.Clusters["test"] = &clientcmdapi.Cluster{Server: RestConfig.Host, CertificateAuthorityData: RestConfig.CAData}
+	kubeconfig.AuthInfos["test"] = &clientcmdapi.AuthInfo{ClientCertificateData: RestConfig.CertData, ClientKeyData: RestConfig.KeyData}
 	kubeconfig.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: "test"}
 	kubeconfig.CurrentContext = "test"
 	file := filepath.Join(t.TempDir(), "kubeconfig")
@@ -66,7 +67,7 @@ func TestTenantScheduleRunNow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ts := newSchedule(t, "@yearly", change)
+			ts := NewSchedule(t, "@yearly", change)
 			said := shell(t, strings.ReplaceAll(command, "NAME", ts.Name))
 			made, ok := strings.CutPrefix(strings.TrimSuffix(said, " created\n"), "tenantfanout.tenantry.dev/")
 			if !ok {
@@ -75,8 +76,8 @@ func TestTenantScheduleRunNow(t *testing.T) {
 			g := gomega.NewWithT(t)
 			fanOut := &v1alpha1.TenantFanOut{}
 			fanOut.Name = made
-			get(t, g, fanOut)
-			t.Cleanup(func() { _ = admin.Delete(context.Background(), fanOut) })
+			Get(t, g, fanOut)
+			t.Cleanup(func() { _ = Admin.Delete(context.Background(), fanOut) })
 			g.Expect(made).To(gomega.HavePrefix(ts.Name + "-now-"))
 			g.Expect(fanOut.Spec).To(gomega.Equal(ts.Spec.FanOutTemplate.Spec))
 			if template := ts.Spec.FanOutTemplate.Metadata; template != nil {
@@ -89,13 +90,13 @@ func TestTenantScheduleRunNow(t *testing.T) {
 
 // TestTenantScheduleColumns is what a person sees who types kubectl get.
 func TestTenantScheduleColumns(t *testing.T) {
-	withoutOperator(t)
-	ts := since(t, newSchedule(t, "0 * * * *"), "2020-08-03 09:30")
+	WithoutOperator(t)
+	ts := since(t, NewSchedule(t, "0 * * * *"), "2020-08-03 09:30")
 	// The age of the last tick depends on the day. What is not set is blank.
 	age := regexp.MustCompile(`^[0-9]+y[0-9]*d?$`)
 	row := func(want string) {
 		t.Helper()
-		eventually(t, func(g gomega.Gomega) {
+		Eventually(t, func(g gomega.Gomega) {
 			fields := strings.Fields(strings.Replace(shell(t, "kubectl get tsch --no-headers "+ts.Name), "0 * * * *", "HOURLY", 1))
 			for i, field := range fields {
 				fields[i] = age.ReplaceAllString(field, "AGE")
@@ -108,9 +109,9 @@ func TestTenantScheduleColumns(t *testing.T) {
 	row("HOURLY NeverRun 2020-08-03T10:00:00Z")
 	s.turn(t, "2020-08-03 10:00")
 	row("HOURLY AGE Running 2020-08-03T11:00:00Z")
-	endFanOut(t, schedule.TickName(ts.Name, at(t, "2020-08-03 10:00")), isFalse, v1alpha1.ReasonTooManyFailed, at(t, "2020-08-03 10:01"))
+	endFanOut(t, schedule.TickName(ts.Name, at(t, "2020-08-03 10:00")), IsFalse, v1alpha1.ReasonTooManyFailed, at(t, "2020-08-03 10:01"))
 	row("HOURLY AGE TooManyFailed 2020-08-03T11:00:00Z")
-	patch(t, ts, suspended(true))
+	Patch(t, ts, suspended(true))
 	row("HOURLY AGE TooManyFailed true")
 	if header := strings.Fields(shell(t, "kubectl get tsch "+ts.Name)); fmt.Sprint(header[:6]) != "[NAME SCHEDULE LAST LAST-RESULT NEXT SUSPENDED]" {
 		t.Error(header)

@@ -1,4 +1,4 @@
-package controller_test
+package tenants_test
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 )
 
 // mostWrites is more than are made for a tenant until it is ready, or until it is gone.
@@ -68,15 +69,15 @@ func (d *dying) dead(tenant *v1alpha1.Tenant) bool {
 
 // killedAtEachWrite runs an operator that dies at the first, second, and so on, write for one tenant each, until each is
 // dead or has done what it should; and then another, that goes on.
-func killedAtEachWrite(t *testing.T, tenants []*v1alpha1.Tenant, done func(*v1alpha1.Tenant) bool) *another {
+func killedAtEachWrite(t *testing.T, tenants []*v1alpha1.Tenant, done func(*v1alpha1.Tenant) bool) *OtherOperator {
 	t.Helper()
 	d := &dying{left: map[string]int{}}
 	for i, tenant := range tenants {
 		d.left[tenant.Name] = i + 1
 	}
-	first := &another{through: d.through}
-	first.start(t)
-	eventually(t, func(g gomega.Gomega) {
+	first := &OtherOperator{Through: d.through}
+	first.Start(t)
+	Eventually(t, func(g gomega.Gomega) {
 		for _, tenant := range tenants {
 			g.Expect(d.dead(tenant) || done(tenant)).To(gomega.BeTrue())
 		}
@@ -84,43 +85,43 @@ func killedAtEachWrite(t *testing.T, tenants []*v1alpha1.Tenant, done func(*v1al
 	if d.dead(tenants[len(tenants)-1]) {
 		t.Error("there are more writes than this test looks at")
 	}
-	first.stop()
-	second := &another{}
-	second.start(t)
+	first.Stop()
+	second := &OtherOperator{}
+	second.Start(t)
 	return second
 }
 
 // It stops the operator of all tests, and so is not parallel.
 func TestTenantOperatorKilled(t *testing.T) {
-	withoutOperator(t)
+	WithoutOperator(t)
 	var tenants []*v1alpha1.Tenant
 	for range mostWrites {
-		tenants = append(tenants, newTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{
+		tenants = append(tenants, NewTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{
 			DeletionPolicy: v1alpha1.NamespaceRetain, Labels: map[string]v1alpha1.LabelValue{"team": "a"},
 		}}))
 	}
 	g := gomega.NewWithT(t)
 	successor := killedAtEachWrite(t, tenants, func(tenant *v1alpha1.Tenant) bool {
-		return read(t.Context(), tenant) == nil && meta.IsStatusConditionTrue(tenant.Status.Conditions, v1alpha1.ConditionReady)
+		return Read(t.Context(), tenant) == nil && meta.IsStatusConditionTrue(tenant.Status.Conditions, v1alpha1.ConditionReady)
 	})
 	for _, tenant := range tenants {
-		awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+		AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
 		g.Expect(childrenIn(t, g, tenant.NamespaceName())).To(gomega.Equal([]string{
 			"LimitRange tenant-limits", "NetworkPolicy tenant-deny-all", "NetworkPolicy tenant-egress", "ResourceQuota tenant-quota",
 			"RoleBinding tenantry-operator", "ServiceAccount tenant-runner",
 		}))
 	}
-	successor.stop()
+	successor.Stop()
 
 	var namespaces []*corev1.Namespace
 	for _, tenant := range tenants {
-		namespaces = append(namespaces, namespaceOf(tenant))
-		remove(t, tenant)
+		namespaces = append(namespaces, NamespaceOf(tenant))
+		Remove(t, tenant)
 	}
-	killedAtEachWrite(t, tenants, func(tenant *v1alpha1.Tenant) bool { return read(t.Context(), tenant) != nil })
+	killedAtEachWrite(t, tenants, func(tenant *v1alpha1.Tenant) bool { return Read(t.Context(), tenant) != nil })
 	for i, tenant := range tenants {
-		awaitGone(t, tenant)
-		namespace := get(t, g, namespaces[i])
+		AwaitGone(t, tenant)
+		namespace := Get(t, g, namespaces[i])
 		g.Expect(namespace.Labels).To(gomega.Equal(map[string]string{corev1.LabelMetadataName: namespace.Name}))
 		g.Expect(namespace.Annotations).To(gomega.BeEmpty())
 		g.Expect(childrenIn(t, g, namespace.Name)).To(gomega.BeEmpty())

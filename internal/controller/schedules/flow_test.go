@@ -1,4 +1,4 @@
-package controller_test
+package schedules_test
 
 import (
 	"bytes"
@@ -25,6 +25,7 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/conditions"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/controller/schedules"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/schedule"
@@ -33,9 +34,9 @@ import (
 // awaitScheduleSays waits until a condition of a TenantSchedule speaks of its present generation and says this.
 func awaitScheduleSays(t *testing.T, ts *v1alpha1.TenantSchedule, conditionType string, is metav1.ConditionStatus, reason, message string) {
 	t.Helper()
-	eventually(t, func(g gomega.Gomega) {
-		get(t, g, ts)
-		c := conditionOf(ts.Status.Conditions, conditionType)
+	Eventually(t, func(g gomega.Gomega) {
+		Get(t, g, ts)
+		c := ConditionOf(ts.Status.Conditions, conditionType)
 		g.Expect([]any{c.Status, c.Reason, c.Message}).To(gomega.HaveExactElements(is, reason, gomega.ContainSubstring(message)))
 		g.Expect([]int64{c.ObservedGeneration, ts.Status.ObservedGeneration}).To(gomega.HaveEach(ts.Generation))
 	})
@@ -47,20 +48,20 @@ func TestTenantScheduleKstatus(t *testing.T) {
 	g := gomega.NewWithT(t)
 	judge := func(ts *v1alpha1.TenantSchedule, want status.Status) {
 		t.Helper()
-		g.Expect(judged(t, ts)).To(gomega.Equal(want))
+		g.Expect(Judged(t, ts)).To(gomega.Equal(want))
 	}
-	ts := newSchedule(t, "@yearly")
+	ts := NewSchedule(t, "@yearly")
 	judge(ts, status.InProgressStatus)
-	awaitScheduleSays(t, ts, v1alpha1.ConditionReady, isTrue, v1alpha1.ReasonReady, "makes a TenantFanOut at each tick")
+	awaitScheduleSays(t, ts, v1alpha1.ConditionReady, IsTrue, v1alpha1.ReasonReady, "makes a TenantFanOut at each tick")
 	judge(ts, status.CurrentStatus)
 	g.Expect(ts.Status.EffectiveTime).To(gomega.HaveValue(gomega.Equal(ts.CreationTimestamp)))
 	g.Expect(ts.Status.NextScheduleTimes).To(gomega.HaveLen(5))
-	g.Expect(conditionOf(ts.Status.Conditions, v1alpha1.ConditionLastRunSucceeded)).To(gomega.And(
-		gomega.HaveField("Status", unknown), gomega.HaveField("Reason", v1alpha1.ReasonNeverRun)))
+	g.Expect(ConditionOf(ts.Status.Conditions, v1alpha1.ConditionLastRunSucceeded)).To(gomega.And(
+		gomega.HaveField("Status", Unknown), gomega.HaveField("Reason", v1alpha1.ReasonNeverRun)))
 
-	patch(t, ts, suspended(true))
+	Patch(t, ts, suspended(true))
 	judge(ts, status.InProgressStatus)
-	awaitScheduleSays(t, ts, v1alpha1.ConditionReady, isTrue, v1alpha1.ReasonReady, "makes no TenantFanOuts while `spec.suspend` is true")
+	awaitScheduleSays(t, ts, v1alpha1.ConditionReady, IsTrue, v1alpha1.ReasonReady, "makes no TenantFanOuts while `spec.suspend` is true")
 	judge(ts, status.CurrentStatus)
 	g.Expect(ts.Status.NextScheduleTimes).To(gomega.BeEmpty())
 	g.Expect(eventsOf(t, g, ts)).To(gomega.BeEmpty())
@@ -69,10 +70,10 @@ func TestTenantScheduleKstatus(t *testing.T) {
 // TestTenantScheduleToPod follows a tick through the whole operator, by the real clock, and its result back.
 func TestTenantScheduleToPod(t *testing.T) {
 	t.Parallel()
-	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
-	template := newReadyTemplate(t, nil)
-	finishAll(t, tenant)
-	ts := newSchedule(t, "0 * * * *", func(ts *v1alpha1.TenantSchedule) {
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+	template := NewReadyTemplate(t, nil)
+	FinishAll(t, tenant)
+	ts := NewSchedule(t, "0 * * * *", func(ts *v1alpha1.TenantSchedule) {
 		ts.Spec.FanOutTemplate.Spec = v1alpha1.TenantFanOutSpec{
 			TemplateRef: v1alpha1.LabelReference{Name: template.Name},
 			Tenants:     v1alpha1.TenantSelection{Names: []v1alpha1.TenantName{v1alpha1.TenantName(tenant.Name)}},
@@ -80,20 +81,20 @@ func TestTenantScheduleToPod(t *testing.T) {
 	})
 	since(t, ts, time.Now().UTC().Add(-2*time.Hour).Format(minutes))
 	touch(t, ts)
-	awaitScheduleSays(t, ts, v1alpha1.ConditionLastRunSucceeded, isTrue, v1alpha1.ReasonCompleted, ts.Name+"-")
+	awaitScheduleSays(t, ts, v1alpha1.ConditionLastRunSucceeded, IsTrue, v1alpha1.ReasonCompleted, ts.Name+"-")
 	g := gomega.NewWithT(t)
 	g.Expect(ts.Status.LastSuccessfulTime).NotTo(gomega.BeNil())
 	g.Expect(ts.Status.Active).To(gomega.BeEmpty())
 	fanOuts := fanOutsOf(t, g, ts)
 	g.Expect(fanOuts).NotTo(gomega.BeEmpty())
-	tj := &v1alpha1.TenantJob{ObjectMeta: within(tenant, fanOuts[0].Name)}
-	g.Expect(get(t, g, tj).Labels).To(gomega.HaveKeyWithValue(v1alpha1.LabelSchedule, ts.Name))
+	tj := &v1alpha1.TenantJob{ObjectMeta: Within(tenant, fanOuts[0].Name)}
+	g.Expect(Get(t, g, tj).Labels).To(gomega.HaveKeyWithValue(v1alpha1.LabelSchedule, ts.Name))
 }
 
 // TestTenantScheduleFanOut is about what a tick makes.
 func TestTenantScheduleFanOut(t *testing.T) {
-	withoutOperator(t)
-	ts := since(t, newSchedule(t, "0 * * * *", func(ts *v1alpha1.TenantSchedule) {
+	WithoutOperator(t)
+	ts := since(t, NewSchedule(t, "0 * * * *", func(ts *v1alpha1.TenantSchedule) {
 		ts.Spec.FanOutTemplate.Metadata = &v1alpha1.FanOutTemplateMetadata{
 			Labels:      map[string]v1alpha1.LabelValue{"tag.tenantry.dev/what": "bills"},
 			Annotations: map[string]v1alpha1.AnnotationValue{"example.com/why": "the month is over"},
@@ -114,38 +115,38 @@ func TestTenantScheduleFanOut(t *testing.T) {
 	g.Expect(ts.Status.Active).To(gomega.HaveExactElements(v1alpha1.LocalReference{Name: fanOut.Name}))
 	s.turn(t, "2020-08-03 11:00")
 	awaitRan(t, ts, ran{[]string{"2020-08-03 10:00", "2020-08-03 11:00"}, "2020-08-03 11:00", "", "2020-08-03 12:00"})
-	eventually(t, func(g gomega.Gomega) {
+	Eventually(t, func(g gomega.Gomega) {
 		g.Expect(eventsOf(t, g, ts)).To(gomega.ConsistOf(
 			"Normal ScheduledFanOut made TenantFanOut "+fanOut.Name+" for 2020-08-03T10:00:00Z",
 			gomega.HaveSuffix(" for 2020-08-03T11:00:00Z"),
 		))
 	})
-	remove(t, ts)
-	awaitGone(t, &fanOut)
+	Remove(t, ts)
+	AwaitGone(t, &fanOut)
 }
 
 // TestTenantScheduleNameConflict: a stranger on a tick's name costs that tick, and no other.
 func TestTenantScheduleNameConflict(t *testing.T) {
-	withoutOperator(t)
-	ts := since(t, newSchedule(t, "0 * * * *", catchUp(10)), "2020-08-03 09:30")
-	stranger := create(t, &v1alpha1.TenantFanOut{
-		ObjectMeta: metav1.ObjectMeta{Name: schedule.TickName(ts.Name, at(t, "2020-08-03 11:00"))}, Spec: nobodysFanOut,
+	WithoutOperator(t)
+	ts := since(t, NewSchedule(t, "0 * * * *", catchUp(10)), "2020-08-03 09:30")
+	stranger := Create(t, &v1alpha1.TenantFanOut{
+		ObjectMeta: metav1.ObjectMeta{Name: schedule.TickName(ts.Name, at(t, "2020-08-03 11:00"))}, Spec: NobodysFanOut,
 	})
 	s := startScheduler(t, ts, "2020-08-03 12:30")
 	const missed = "1 2020-08-03 11:00 NameConflict"
 	awaitRan(t, ts, ran{[]string{"2020-08-03 10:00", "2020-08-03 12:00"}, "2020-08-03 12:00", missed, "2020-08-03 13:00"})
 	s.turn(t, "2020-08-03 13:00")
 	awaitRan(t, ts, ran{[]string{"2020-08-03 10:00", "2020-08-03 12:00", "2020-08-03 13:00"}, "2020-08-03 13:00", missed, "2020-08-03 14:00"})
-	eventually(t, func(g gomega.Gomega) {
+	Eventually(t, func(g gomega.Gomega) {
 		g.Expect(eventsOf(t, g, ts)).To(gomega.ContainElement(
 			"Warning MissedTicks 1 tick did not run, that of 2020-08-03T11:00:00Z: NameConflict"))
 	})
 	g := gomega.NewWithT(t)
-	g.Expect(get(t, g, stranger).OwnerReferences).To(gomega.BeEmpty())
+	g.Expect(Get(t, g, stranger).OwnerReferences).To(gomega.BeEmpty())
 
 	// The newest of all, too, so that nothing later is written down that would hide it.
-	create(t, &v1alpha1.TenantFanOut{
-		ObjectMeta: metav1.ObjectMeta{Name: schedule.TickName(ts.Name, at(t, "2020-08-03 14:00"))}, Spec: nobodysFanOut,
+	Create(t, &v1alpha1.TenantFanOut{
+		ObjectMeta: metav1.ObjectMeta{Name: schedule.TickName(ts.Name, at(t, "2020-08-03 14:00"))}, Spec: NobodysFanOut,
 	})
 	s.turn(t, "2020-08-03 14:00")
 	want := ran{[]string{"2020-08-03 10:00", "2020-08-03 12:00", "2020-08-03 13:00"}, "2020-08-03 13:00", "2 2020-08-03 14:00 NameConflict", "2020-08-03 15:00"}
@@ -157,8 +158,8 @@ func TestTenantScheduleNameConflict(t *testing.T) {
 
 // TestTenantScheduleHistory: what has ended goes when it is too much, and its result stays.
 func TestTenantScheduleHistory(t *testing.T) {
-	withoutOperator(t)
-	ts := since(t, newSchedule(t, "0 * * * *", func(ts *v1alpha1.TenantSchedule) {
+	WithoutOperator(t)
+	ts := since(t, NewSchedule(t, "0 * * * *", func(ts *v1alpha1.TenantSchedule) {
 		ts.Spec.SuccessfulFanOutsHistoryLimit, ts.Spec.FailedFanOutsHistoryLimit = new(int32(1)), new(int32(0))
 	}), "2020-08-03 09:30")
 	s := startScheduler(t, ts, "2020-08-03 10:00")
@@ -185,54 +186,54 @@ func TestTenantScheduleHistory(t *testing.T) {
 		awaitScheduleSays(t, ts, v1alpha1.ConditionLastRunSucceeded, is, reason, message)
 	}
 	exist("10:00", "11:00", "10:00")
-	says(unknown, v1alpha1.ReasonRunning, "")
-	end("10:00", isTrue, v1alpha1.ReasonCompleted)
-	says(isTrue, v1alpha1.ReasonCompleted, "10:00")
+	says(Unknown, v1alpha1.ReasonRunning, "")
+	end("10:00", IsTrue, v1alpha1.ReasonCompleted)
+	says(IsTrue, v1alpha1.ReasonCompleted, "10:00")
 	s.turn(t, "2020-08-03 11:00")
 	exist("11:00", "12:00", "10:00", "11:00")
-	says(isTrue, v1alpha1.ReasonCompleted, "10:00")
+	says(IsTrue, v1alpha1.ReasonCompleted, "10:00")
 
 	// One that fails is not kept, and yet its result is the last.
-	end("11:00", isFalse, v1alpha1.ReasonSomeFailed)
+	end("11:00", IsFalse, v1alpha1.ReasonSomeFailed)
 	exist("11:00", "12:00", "10:00")
-	says(isFalse, v1alpha1.ReasonSomeFailed, "11:00")
+	says(IsFalse, v1alpha1.ReasonSomeFailed, "11:00")
 	s.turn(t, "2020-08-03 12:00")
 	exist("12:00", "13:00", "10:00", "12:00")
 	s.turn(t, "2020-08-03 13:00")
 	exist("13:00", "14:00", "10:00", "12:00", "13:00")
-	says(isFalse, v1alpha1.ReasonSomeFailed, "11:00")
+	says(IsFalse, v1alpha1.ReasonSomeFailed, "11:00")
 
 	// The newest counts, not the one that ended last; and of two the newer stays.
-	end("13:00", isTrue, v1alpha1.ReasonCompletedWithFailures)
+	end("13:00", IsTrue, v1alpha1.ReasonCompletedWithFailures)
 	exist("13:00", "14:00", "12:00", "13:00")
-	says(isTrue, v1alpha1.ReasonCompletedWithFailures, "13:00")
+	says(IsTrue, v1alpha1.ReasonCompletedWithFailures, "13:00")
 	g := gomega.NewWithT(t)
 	g.Expect(ts.Status.Active).To(gomega.HaveExactElements(v1alpha1.LocalReference{Name: schedule.TickName(ts.Name, at(t, "2020-08-03 12:00"))}))
-	end("12:00", isTrue, v1alpha1.ReasonCompleted)
+	end("12:00", IsTrue, v1alpha1.ReasonCompleted)
 	exist("13:00", "14:00", "13:00")
-	says(isTrue, v1alpha1.ReasonCompletedWithFailures, "13:00")
+	says(IsTrue, v1alpha1.ReasonCompletedWithFailures, "13:00")
 	g.Expect(textOf(ts.Status.LastSuccessfulTime)).To(gomega.Equal("2020-08-03 13:01"))
 
 	// What somebody retries is kept until it is known whom.
 	s.turn(t, "2020-08-03 14:00")
 	exist("14:00", "15:00", "13:00", "14:00")
 	failed := schedule.TickName(ts.Name, at(t, "2020-08-03 14:00"))
-	retry := create(t, &v1alpha1.TenantFanOut{
+	retry := Create(t, &v1alpha1.TenantFanOut{
 		ObjectMeta: metav1.ObjectMeta{Name: ts.Name + "-retry"},
 		Spec: v1alpha1.TenantFanOutSpec{
-			TemplateRef: nobodysFanOut.TemplateRef, Tenants: v1alpha1.TenantSelection{RetryOf: &v1alpha1.RetryOf{Name: failed}},
+			TemplateRef: NobodysFanOut.TemplateRef, Tenants: v1alpha1.TenantSelection{RetryOf: &v1alpha1.RetryOf{Name: failed}},
 		},
 	})
-	end("14:00", isFalse, v1alpha1.ReasonTooManyFailed)
-	says(isFalse, v1alpha1.ReasonTooManyFailed, "14:00")
+	end("14:00", IsFalse, v1alpha1.ReasonTooManyFailed)
+	says(IsFalse, v1alpha1.ReasonTooManyFailed, "14:00")
 	s.turn(t, "2020-08-03 15:00")
 	exist("15:00", "16:00", "13:00", "14:00", "15:00")
 	base := retry.DeepCopy()
-	conditions.Of(&retry.Status.Conditions, 1).Set(v1alpha1.ConditionPlanned, isTrue, v1alpha1.ReasonSealed, "")
-	if err := admin.Status().Patch(t.Context(), retry, client.MergeFrom(base)); err != nil {
+	conditions.Of(&retry.Status.Conditions, 1).Set(v1alpha1.ConditionPlanned, IsTrue, v1alpha1.ReasonSealed, "")
+	if err := Admin.Status().Patch(t.Context(), retry, client.MergeFrom(base)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func(g gomega.Gomega) {
+	Eventually(t, func(g gomega.Gomega) {
 		touch(t, ts)
 		g.Expect(ranOf(t, g, ts).FanOuts).To(gomega.Equal(all("13:00", "15:00")))
 	})
@@ -240,7 +241,7 @@ func TestTenantScheduleHistory(t *testing.T) {
 
 // TestTenantScheduleEditedWhileNobodyLooks: the ticks since the edit are found, and none from before it.
 func TestTenantScheduleEditedWhileNobodyLooks(t *testing.T) {
-	withoutOperator(t)
+	WithoutOperator(t)
 	for name, tc := range map[string]struct {
 		before, edit func(*v1alpha1.TenantSchedule)
 	}{
@@ -249,8 +250,8 @@ func TestTenantScheduleEditedWhileNobodyLooks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ts := since(t, newSchedule(t, "* * * * *", tc.before, catchUp(2)), "2020-08-03 10:00")
-			patch(t, ts, tc.edit)
+			ts := since(t, NewSchedule(t, "* * * * *", tc.before, catchUp(2)), "2020-08-03 10:00")
+			Patch(t, ts, tc.edit)
 			var edited time.Time
 			for _, entry := range ts.ManagedFields {
 				if entry.Subresource == "" && entry.Time.After(edited) {
@@ -298,7 +299,7 @@ func TestTenantScheduleEditedWhileNobodyLooks(t *testing.T) {
 
 // TestTenantScheduleClockAhead is case 12: the operator's clock is 26 hours ahead of the API server's, and then right.
 func TestTenantScheduleClockAhead(t *testing.T) {
-	withoutOperator(t)
+	WithoutOperator(t)
 	for name, tc := range map[string]struct {
 		limit int32
 		edit  func(*v1alpha1.TenantSchedule)
@@ -311,7 +312,7 @@ func TestTenantScheduleClockAhead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ts := since(t, newSchedule(t, "0 * * * *", catchUp(tc.limit), suspended(false)), "2020-08-03 09:30")
+			ts := since(t, NewSchedule(t, "0 * * * *", catchUp(tc.limit), suspended(false)), "2020-08-03 09:30")
 			served := clockAt(at(t, "2020-08-03 10:30"))
 			s := &scheduler{schedule: ts, clock: clockAt(at(t, "2020-08-03 10:00")), served: served}
 			s.start(t)
@@ -319,13 +320,13 @@ func TestTenantScheduleClockAhead(t *testing.T) {
 
 			s.clock.SetTime(at(t, "2020-08-04 12:30"))
 			if tc.edit != nil {
-				patch(t, ts, tc.edit)
+				Patch(t, ts, tc.edit)
 			} else {
 				// To see that it has looked, it must have something to say.
-				patch(t, ts, startingWithin(1e6))
+				Patch(t, ts, startingWithin(1e6))
 			}
-			eventually(t, func(g gomega.Gomega) {
-				g.Expect(get(t, g, ts).Status.ObservedGeneration).To(gomega.Equal(ts.Generation))
+			Eventually(t, func(g gomega.Gomega) {
+				g.Expect(Get(t, g, ts).Status.ObservedGeneration).To(gomega.Equal(ts.Generation))
 			})
 			awaitRan(t, ts, ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", "2020-08-03 11:00"})
 			g := gomega.NewWithT(t)
@@ -345,8 +346,8 @@ func TestTenantScheduleClockAhead(t *testing.T) {
 
 // TestTenantScheduleRefusedFanOut: the API server refuses what the ticks make. They are missed, and the schedule stays alive.
 func TestTenantScheduleRefusedFanOut(t *testing.T) {
-	withoutOperator(t)
-	ts := since(t, newSchedule(t, "0 * * * *"), "2020-08-03 09:30")
+	WithoutOperator(t)
+	ts := since(t, NewSchedule(t, "0 * * * *"), "2020-08-03 09:30")
 	s := &scheduler{schedule: ts, clock: clockAt(at(t, "2020-08-03 10:00"))}
 	var refuses atomic.Bool
 	refuses.Store(true)
@@ -357,7 +358,7 @@ func TestTenantScheduleRefusedFanOut(t *testing.T) {
 		// The one that asks for the time passes.
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		if !bytes.Contains(body, []byte(nobodysFanOut.TemplateRef.Name)) {
+		if !bytes.Contains(body, []byte(NobodysFanOut.TemplateRef.Name)) {
 			return next.RoundTrip(r)
 		}
 		invalid := apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "post", v1alpha1.GroupVersion.WithResource("tenantfanouts").GroupResource(), "", "", 0, false)
@@ -370,19 +371,19 @@ func TestTenantScheduleRefusedFanOut(t *testing.T) {
 	}
 	s.start(t)
 	awaitRan(t, ts, ran{nil, "", "1 2020-08-03 10:00 InvalidFanOut", "2020-08-03 11:00"})
-	awaitScheduleSays(t, ts, v1alpha1.ConditionReady, isFalse, v1alpha1.ReasonInvalidFanOut, "`spec.fanOutTemplate.spec.tenants`: Invalid value")
+	awaitScheduleSays(t, ts, v1alpha1.ConditionReady, IsFalse, v1alpha1.ReasonInvalidFanOut, "`spec.fanOutTemplate.spec.tenants`: Invalid value")
 	g := gomega.NewWithT(t)
-	g.Expect(judged(t, ts)).To(gomega.Equal(status.FailedStatus))
+	g.Expect(Judged(t, ts)).To(gomega.Equal(status.FailedStatus))
 	s.turn(t, "2020-08-03 11:00")
 	awaitRan(t, ts, ran{nil, "", "2 2020-08-03 11:00 InvalidFanOut", "2020-08-03 12:00"})
-	eventually(t, func(g gomega.Gomega) {
+	Eventually(t, func(g gomega.Gomega) {
 		g.Expect(eventsOf(t, g, ts)).To(gomega.ContainElement("Warning InvalidFanOut `spec.fanOutTemplate.spec.tenants`: Invalid value"))
 	})
 	refuses.Store(false)
 	s.turn(t, "2020-08-03 12:00")
 	awaitRan(t, ts, ran{[]string{"2020-08-03 12:00"}, "2020-08-03 12:00", "2 2020-08-03 11:00 InvalidFanOut", "2020-08-03 13:00"})
-	awaitScheduleSays(t, ts, v1alpha1.ConditionReady, isTrue, v1alpha1.ReasonReady, "")
-	g.Expect(judged(t, ts)).To(gomega.Equal(status.CurrentStatus))
+	awaitScheduleSays(t, ts, v1alpha1.ConditionReady, IsTrue, v1alpha1.ReasonReady, "")
+	g.Expect(Judged(t, ts)).To(gomega.Equal(status.CurrentStatus))
 }
 
 // TestTenantScheduleUnreadable: what admission lets no user write may still be there, from before an upgrade.
@@ -405,10 +406,10 @@ func TestTenantScheduleUnreadable(t *testing.T) {
 			t.Parallel()
 			ts := &v1alpha1.TenantSchedule{
 				ObjectMeta: metav1.ObjectMeta{Name: "old", UID: types.UID("1"), Generation: 2},
-				Spec:       v1alpha1.TenantScheduleSpec{Schedule: "0 2 * * *", TimeZone: "Etc/UTC", FanOutTemplate: v1alpha1.FanOutTemplate{Spec: nobodysFanOut}},
+				Spec:       v1alpha1.TenantScheduleSpec{Schedule: "0 2 * * *", TimeZone: "Etc/UTC", FanOutTemplate: v1alpha1.FanOutTemplate{Spec: NobodysFanOut}},
 			}
 			tc.change(ts)
-			api := fake.NewClientBuilder().WithScheme(scheme).WithObjects(ts).WithStatusSubresource(ts).
+			api := fake.NewClientBuilder().WithScheme(Scheme).WithObjects(ts).WithStatusSubresource(ts).
 				WithIndex(&v1alpha1.TenantFanOut{}, "schedule", func(client.Object) []string { return nil }).
 				WithInterceptorFuncs(interceptor.Funcs{Create: func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.CreateOption) error {
 					obj.SetCreationTimestamp(metav1.Now())
@@ -423,9 +424,9 @@ func TestTenantScheduleUnreadable(t *testing.T) {
 				g.Expect(err).NotTo(gomega.HaveOccurred())
 				g.Expect(result.RequeueAfter).To(gomega.BeZero())
 				g.Expect(api.Get(t.Context(), kube.KeyOf(ts), ts)).To(gomega.Succeed())
-				ready := conditionOf(ts.Status.Conditions, v1alpha1.ConditionReady)
-				g.Expect([]any{ready.Status, ready.Reason, ready.Message}).To(gomega.HaveExactElements(isFalse, v1alpha1.ReasonInvalidSchedule, gomega.ContainSubstring(tc.want)))
-				g.Expect(judged(t, ts)).To(gomega.Equal(status.FailedStatus))
+				ready := ConditionOf(ts.Status.Conditions, v1alpha1.ConditionReady)
+				g.Expect([]any{ready.Status, ready.Reason, ready.Message}).To(gomega.HaveExactElements(IsFalse, v1alpha1.ReasonInvalidSchedule, gomega.ContainSubstring(tc.want)))
+				g.Expect(Judged(t, ts)).To(gomega.Equal(status.FailedStatus))
 				g.Expect(ts.Status.NextScheduleTimes).To(gomega.BeEmpty())
 			}
 			g.Expect(told.Events).To(gomega.HaveLen(1), "it is told once")

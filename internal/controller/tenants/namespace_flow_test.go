@@ -1,4 +1,4 @@
-package controller_test
+package tenants_test
 
 import (
 	"maps"
@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/kube"
 )
 
@@ -28,11 +29,11 @@ var childLists = []client.ObjectList{
 // annotations.
 func managedIn(t *testing.T, g gomega.Gomega, namespace string) map[string]any {
 	t.Helper()
-	itself := get(t, g, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
+	itself := Get(t, g, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
 	all := map[string]any{"labels": itself.Labels, "annotations": itself.Annotations}
 	for _, empty := range childLists {
 		list := empty.DeepCopyObject().(client.ObjectList)
-		g.Expect(admin.List(t.Context(), list, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelManaged: "true"})).To(gomega.Succeed())
+		g.Expect(Admin.List(t.Context(), list, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelManaged: "true"})).To(gomega.Succeed())
 		switch list := list.(type) {
 		case *corev1.ServiceAccountList:
 			for _, o := range list.Items {
@@ -74,12 +75,12 @@ func viewer(name string) v1alpha1.TenantMember {
 
 func TestTenantMakesItsNamespace(t *testing.T) {
 	t.Parallel()
-	tenant := newReadyTenant(t, v1alpha1.TenantSpec{
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{
 		Namespace: &v1alpha1.TenantNamespace{Labels: map[string]v1alpha1.LabelValue{"team": "a"}},
 		Members:   []v1alpha1.TenantMember{viewer("ann")},
 	})
 	g := gomega.NewWithT(t)
-	namespace := get(t, g, namespaceOf(tenant))
+	namespace := Get(t, g, NamespaceOf(tenant))
 	g.Expect(tenant.Status.Namespace).To(gomega.Equal(&v1alpha1.TenantNamespaceStatus{Name: namespace.Name, UID: namespace.UID}))
 	g.Expect(tenant.Status.State).To(gomega.Equal("active"))
 	g.Expect(namespace.OwnerReferences).To(gomega.BeEmpty())
@@ -94,112 +95,112 @@ func TestTenantMakesItsNamespace(t *testing.T) {
 		"LimitRange tenant-limits", "NetworkPolicy tenant-deny-all", "NetworkPolicy tenant-egress", "ResourceQuota tenant-quota",
 		"RoleBinding tenant-viewers", "RoleBinding tenantry-operator", "ServiceAccount tenant-runner",
 	}))
-	awaitCondition(t, tenant, v1alpha1.ConditionSuspended, metav1.ConditionFalse, v1alpha1.ReasonActive, "")
+	AwaitCondition(t, tenant, v1alpha1.ConditionSuspended, metav1.ConditionFalse, v1alpha1.ReasonActive, "")
 	for _, c := range tenant.Status.Conditions {
 		g.Expect(c.Type).NotTo(gomega.BeElementOf(v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled))
 	}
 }
 
 func TestTenantPutsBackWhatDrifts(t *testing.T) {
-	verifying(t)
-	tenant := newReadyTenant(t, v1alpha1.TenantSpec{
+	Verifying(t)
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{
 		Namespace: &v1alpha1.TenantNamespace{Labels: map[string]v1alpha1.LabelValue{"team": "a"}},
 		Members:   []v1alpha1.TenantMember{viewer("ann")},
 	})
 	want := managedIn(t, gomega.NewWithT(t), tenant.NamespaceName())
-	quota := &corev1.ResourceQuota{ObjectMeta: within(tenant, "tenant-quota")}
-	limits := &corev1.LimitRange{ObjectMeta: within(tenant, "tenant-limits")}
-	denyAll := &networkingv1.NetworkPolicy{ObjectMeta: within(tenant, "tenant-deny-all")}
-	egress := &networkingv1.NetworkPolicy{ObjectMeta: within(tenant, "tenant-egress")}
-	runner := &corev1.ServiceAccount{ObjectMeta: within(tenant, "tenant-runner")}
-	viewers := &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenant-viewers")}
-	ours := &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenantry-operator")}
+	quota := &corev1.ResourceQuota{ObjectMeta: Within(tenant, "tenant-quota")}
+	limits := &corev1.LimitRange{ObjectMeta: Within(tenant, "tenant-limits")}
+	denyAll := &networkingv1.NetworkPolicy{ObjectMeta: Within(tenant, "tenant-deny-all")}
+	egress := &networkingv1.NetworkPolicy{ObjectMeta: Within(tenant, "tenant-egress")}
+	runner := &corev1.ServiceAccount{ObjectMeta: Within(tenant, "tenant-runner")}
+	viewers := &rbacv1.RoleBinding{ObjectMeta: Within(tenant, "tenant-viewers")}
+	ours := &rbacv1.RoleBinding{ObjectMeta: Within(tenant, "tenantry-operator")}
 	everything := []networkingv1.NetworkPolicyIngressRule{{}}
 	anywhere := []networkingv1.NetworkPolicyEgressRule{{}}
 
 	cases := map[string]func(t *testing.T){
-		"service account deleted": func(t *testing.T) { remove(t, runner) },
+		"service account deleted": func(t *testing.T) { Remove(t, runner) },
 		"token mounted": func(t *testing.T) {
-			patch(t, runner, func(o *corev1.ServiceAccount) { o.AutomountServiceAccountToken = nil })
+			Patch(t, runner, func(o *corev1.ServiceAccount) { o.AutomountServiceAccountToken = nil })
 		},
-		"quota deleted": func(t *testing.T) { remove(t, quota) },
+		"quota deleted": func(t *testing.T) { Remove(t, quota) },
 		"quota raised": func(t *testing.T) {
-			patch(t, quota, func(o *corev1.ResourceQuota) { o.Spec.Hard["services.nodeports"] = resource.MustParse("9") })
+			Patch(t, quota, func(o *corev1.ResourceQuota) { o.Spec.Hard["services.nodeports"] = resource.MustParse("9") })
 		},
 		"quota of something added": func(t *testing.T) {
-			patch(t, quota, func(o *corev1.ResourceQuota) { o.Spec.Hard["pods"] = resource.MustParse("0") })
+			Patch(t, quota, func(o *corev1.ResourceQuota) { o.Spec.Hard["pods"] = resource.MustParse("0") })
 		},
 		"quota replaced by a scoped": func(t *testing.T) {
-			remove(t, quota)
-			create(t, &corev1.ResourceQuota{
-				ObjectMeta: within(tenant, quota.Name),
+			Remove(t, quota)
+			Create(t, &corev1.ResourceQuota{
+				ObjectMeta: Within(tenant, quota.Name),
 				Spec:       corev1.ResourceQuotaSpec{Scopes: []corev1.ResourceQuotaScope{corev1.ResourceQuotaScopeBestEffort}, Hard: corev1.ResourceList{"pods": resource.MustParse("0")}},
 			})
 		},
-		"limits deleted": func(t *testing.T) { remove(t, limits) },
+		"limits deleted": func(t *testing.T) { Remove(t, limits) },
 		"limits changed": func(t *testing.T) {
-			patch(t, limits, func(o *corev1.LimitRange) { o.Spec.Limits[0].DefaultRequest["cpu"] = resource.MustParse("9") })
+			Patch(t, limits, func(o *corev1.LimitRange) { o.Spec.Limits[0].DefaultRequest["cpu"] = resource.MustParse("9") })
 		},
 		"everything let in": func(t *testing.T) {
-			patch(t, denyAll, func(o *networkingv1.NetworkPolicy) { o.Spec.Ingress = everything })
+			Patch(t, denyAll, func(o *networkingv1.NetworkPolicy) { o.Spec.Ingress = everything })
 		},
 		"everything let out": func(t *testing.T) {
-			patch(t, denyAll, func(o *networkingv1.NetworkPolicy) { o.Spec.Egress = anywhere })
+			Patch(t, denyAll, func(o *networkingv1.NetworkPolicy) { o.Spec.Egress = anywhere })
 		},
 		"nothing selected": func(t *testing.T) {
-			patch(t, denyAll, func(o *networkingv1.NetworkPolicy) { o.Spec.PodSelector.MatchLabels = map[string]string{"a": "b"} })
+			Patch(t, denyAll, func(o *networkingv1.NetworkPolicy) { o.Spec.PodSelector.MatchLabels = map[string]string{"a": "b"} })
 		},
-		"policy deleted": func(t *testing.T) { remove(t, denyAll) },
+		"policy deleted": func(t *testing.T) { Remove(t, denyAll) },
 		"egress widened": func(t *testing.T) {
-			patch(t, egress, func(o *networkingv1.NetworkPolicy) { o.Spec.Egress = append(o.Spec.Egress, anywhere...) })
+			Patch(t, egress, func(o *networkingv1.NetworkPolicy) { o.Spec.Egress = append(o.Spec.Egress, anywhere...) })
 		},
-		"members' binding deleted": func(t *testing.T) { remove(t, viewers) },
+		"members' binding deleted": func(t *testing.T) { Remove(t, viewers) },
 		"member added by hand": func(t *testing.T) {
-			patch(t, viewers, func(o *rbacv1.RoleBinding) {
+			Patch(t, viewers, func(o *rbacv1.RoleBinding) {
 				o.Subjects = append(o.Subjects, rbacv1.Subject{Kind: "User", APIGroup: rbacv1.GroupName, Name: "eve"})
 			})
 		},
 		"members' role changed": func(t *testing.T) {
-			remove(t, viewers)
-			create(t, &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenant-viewers"), RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "admin"}})
+			Remove(t, viewers)
+			Create(t, &rbacv1.RoleBinding{ObjectMeta: Within(tenant, "tenant-viewers"), RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "admin"}})
 		},
-		"operator's binding deleted": func(t *testing.T) { remove(t, ours) },
+		"operator's binding deleted": func(t *testing.T) { Remove(t, ours) },
 		"label of ours taken off": func(t *testing.T) {
-			patch(t, viewers, func(o *rbacv1.RoleBinding) { delete(o.Labels, v1alpha1.LabelManaged) })
+			Patch(t, viewers, func(o *rbacv1.RoleBinding) { delete(o.Labels, v1alpha1.LabelManaged) })
 		},
 		"something passed off as ours": func(t *testing.T) {
 			labels := map[string]string{v1alpha1.LabelManaged: "true", v1alpha1.LabelTenant: tenant.Name}
-			create(t, &rbacv1.RoleBinding{
+			Create(t, &rbacv1.RoleBinding{
 				ObjectMeta: metav1.ObjectMeta{Namespace: tenant.NamespaceName(), Name: "extra", Labels: labels},
 				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "admin"},
 			})
 		},
 		"state changed": func(t *testing.T) {
-			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { o.Labels[v1alpha1.LabelState] = "suspended" })
+			Patch(t, NamespaceOf(tenant), func(o *corev1.Namespace) { o.Labels[v1alpha1.LabelState] = "suspended" })
 		},
 		"pod security lowered": func(t *testing.T) {
-			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { o.Labels["pod-security.kubernetes.io/enforce"] = "privileged" })
+			Patch(t, NamespaceOf(tenant), func(o *corev1.Namespace) { o.Labels["pod-security.kubernetes.io/enforce"] = "privileged" })
 		},
 		"another tenant's label": func(t *testing.T) {
-			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { o.Labels[v1alpha1.LabelTenant] = "globex" })
+			Patch(t, NamespaceOf(tenant), func(o *corev1.Namespace) { o.Labels[v1alpha1.LabelTenant] = "globex" })
 		},
 		"user's label taken off": func(t *testing.T) {
-			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { delete(o.Labels, "team") })
+			Patch(t, NamespaceOf(tenant), func(o *corev1.Namespace) { delete(o.Labels, "team") })
 		},
 		"everything taken off": func(t *testing.T) {
-			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) {
+			Patch(t, NamespaceOf(tenant), func(o *corev1.Namespace) {
 				o.Annotations = nil
 				o.Labels = map[string]string{corev1.LabelMetadataName: o.Name}
 			})
 		},
 		"another owner": func(t *testing.T) {
-			patch(t, namespaceOf(tenant), func(o *corev1.Namespace) { o.Annotations[v1alpha1.AnnotationTenantUID] = "x" })
+			Patch(t, NamespaceOf(tenant), func(o *corev1.Namespace) { o.Annotations[v1alpha1.AnnotationTenantUID] = "x" })
 		},
 	}
 	for name, tamper := range cases {
 		t.Run(name, func(t *testing.T) {
 			tamper(t)
-			eventually(t, func(g gomega.Gomega) {
+			Eventually(t, func(g gomega.Gomega) {
 				g.Expect(cmp.Diff(want, managedIn(t, g, tenant.NamespaceName()))).To(gomega.BeEmpty())
 			})
 		})
@@ -207,30 +208,30 @@ func TestTenantPutsBackWhatDrifts(t *testing.T) {
 }
 
 func TestTenantRestartWritesNothing(t *testing.T) {
-	verifying(t)
+	Verifying(t)
 	tenants := []*v1alpha1.Tenant{
-		newReadyTenant(t, v1alpha1.TenantSpec{Members: []v1alpha1.TenantMember{viewer("ann")}}),
-		newReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementAudit}),
-		newReadyTenant(t, v1alpha1.TenantSpec{Suspend: new(true), Isolation: &v1alpha1.TenantIsolation{
+		NewReadyTenant(t, v1alpha1.TenantSpec{Members: []v1alpha1.TenantMember{viewer("ann")}}),
+		NewReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementAudit}),
+		NewReadyTenant(t, v1alpha1.TenantSpec{Suspend: new(true), Isolation: &v1alpha1.TenantIsolation{
 			Egress: []networkingv1.NetworkPolicyEgressRule{{Ports: []networkingv1.NetworkPolicyPort{{Port: new(intstr.FromInt32(443))}}}},
 		}}),
 	}
-	awaitCondition(t, tenants[2], v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "")
-	operator.stop()
-	if err := operator.start(); err != nil {
+	AwaitCondition(t, tenants[2], v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "")
+	Operator.Stop()
+	if err := Operator.Start(); err != nil {
 		t.Fatal(err)
 	}
 	// By then each has been reconciled, and verified.
 	for _, tenant := range tenants {
-		eventually(t, func(g gomega.Gomega) {
-			g.Expect(operator.requests()).To(gomega.ContainElement("GET /api/v1/namespaces/" + tenant.NamespaceName() + "/limitranges"))
+		Eventually(t, func(g gomega.Gomega) {
+			g.Expect(Operator.Requests()).To(gomega.ContainElement("GET /api/v1/namespaces/" + tenant.NamespaceName() + "/limitranges"))
 		})
 	}
-	eventually(t, func(g gomega.Gomega) {
+	Eventually(t, func(g gomega.Gomega) {
 		last := tenants[len(tenants)-1]
-		g.Expect(operator.requests()).To(gomega.ContainElement("GET /api/v1/namespaces/" + last.NamespaceName() + "/pods"))
+		g.Expect(Operator.Requests()).To(gomega.ContainElement("GET /api/v1/namespaces/" + last.NamespaceName() + "/pods"))
 	})
-	writes := slices.DeleteFunc(operator.requests(), func(request string) bool { return strings.HasPrefix(request, "GET ") })
+	writes := slices.DeleteFunc(Operator.Requests(), func(request string) bool { return strings.HasPrefix(request, "GET ") })
 	if len(writes) > 0 {
 		t.Errorf("wrote %v", writes)
 	}
@@ -238,8 +239,8 @@ func TestTenantRestartWritesNothing(t *testing.T) {
 
 func TestTenantMembers(t *testing.T) {
 	t.Parallel()
-	tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
-	viewers := &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenant-viewers")}
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+	viewers := &rbacv1.RoleBinding{ObjectMeta: Within(tenant, "tenant-viewers")}
 	steps := []struct {
 		members []v1alpha1.TenantMember
 		want    []string
@@ -249,45 +250,45 @@ func TestTenantMembers(t *testing.T) {
 		{[]v1alpha1.TenantMember{viewer("bob")}, []string{"bob"}},
 	}
 	for _, step := range steps {
-		patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Members = step.members })
-		eventually(t, func(g gomega.Gomega) {
+		Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Members = step.members })
+		Eventually(t, func(g gomega.Gomega) {
 			var got []string
-			for _, subject := range get(t, g, viewers).Subjects {
+			for _, subject := range Get(t, g, viewers).Subjects {
 				got = append(got, subject.Name)
 			}
 			g.Expect(got).To(gomega.Equal(step.want))
 		})
 	}
-	patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Members = nil })
-	awaitGone(t, viewers)
+	Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Members = nil })
+	AwaitGone(t, viewers)
 }
 
 func TestTenantMemberTemplates(t *testing.T) {
 	t.Parallel()
-	tenant := newTenant(t, v1alpha1.TenantSpec{})
-	patch(t, tenant, func(o *v1alpha1.Tenant) { o.Labels = map[string]string{"chosen": tenant.Name} })
-	template := newTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
+	tenant := NewTenant(t, v1alpha1.TenantSpec{})
+	Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Labels = map[string]string{"chosen": tenant.Name} })
+	template := NewTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
 		o.Spec.MemberDispatch = &v1alpha1.MemberDispatch{TenantSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"chosen": tenant.Name}}}
 	})
 	listed := func(want any) {
 		t.Helper()
-		eventually(t, func(g gomega.Gomega) {
-			g.Expect(get(t, g, namespaceOf(tenant)).Annotations).To(gomega.WithTransform(
+		Eventually(t, func(g gomega.Gomega) {
+			g.Expect(Get(t, g, NamespaceOf(tenant)).Annotations).To(gomega.WithTransform(
 				func(all map[string]string) string { return all[v1alpha1.AnnotationMemberTemplates] }, gomega.Equal(want)))
 		})
 	}
 	listed(template.Name)
-	patch(t, tenant, func(o *v1alpha1.Tenant) { o.Labels = nil })
+	Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Labels = nil })
 	listed("")
-	patch(t, tenant, func(o *v1alpha1.Tenant) { o.Labels = map[string]string{"chosen": tenant.Name} })
+	Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Labels = map[string]string{"chosen": tenant.Name} })
 	listed(template.Name)
-	remove(t, template)
+	Remove(t, template)
 	listed("")
 }
 
 func TestTenantPhases(t *testing.T) {
 	t.Parallel()
-	tenant := newReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementAudit})
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementAudit})
 	told := []string{"RoleBinding tenantry-operator", "ServiceAccount tenant-runner"}
 	enforced := []string{
 		"LimitRange tenant-limits", "NetworkPolicy tenant-deny-all", "NetworkPolicy tenant-egress", "ResourceQuota tenant-quota",
@@ -303,11 +304,11 @@ func TestTenantPhases(t *testing.T) {
 		{v1alpha1.EnforcementEnforce, enforced, []string{"enforce", "enforce-version"}},
 		{v1alpha1.EnforcementAudit, told, []string{"audit", "audit-version", "warn", "warn-version"}},
 	} {
-		patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Enforcement = step.phase })
-		eventually(t, func(g gomega.Gomega) {
+		Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Enforcement = step.phase })
+		Eventually(t, func(g gomega.Gomega) {
 			g.Expect(childrenIn(t, g, tenant.NamespaceName())).To(gomega.Equal(step.children))
 			var security []string
-			labels := get(t, g, namespaceOf(tenant)).Labels
+			labels := Get(t, g, NamespaceOf(tenant)).Labels
 			for key := range labels {
 				if mode, ok := strings.CutPrefix(key, "pod-security.kubernetes.io/"); ok {
 					security = append(security, mode)
@@ -321,10 +322,10 @@ func TestTenantPhases(t *testing.T) {
 
 func TestTenantUserLabels(t *testing.T) {
 	t.Parallel()
-	tenant := newReadyTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{Labels: map[string]v1alpha1.LabelValue{"team": "a"}}})
-	patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Namespace.Labels = nil })
-	eventually(t, func(g gomega.Gomega) {
-		g.Expect(get(t, g, namespaceOf(tenant)).Labels).NotTo(gomega.HaveKey("team"))
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{Labels: map[string]v1alpha1.LabelValue{"team": "a"}}})
+	Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Namespace.Labels = nil })
+	Eventually(t, func(g gomega.Gomega) {
+		g.Expect(Get(t, g, NamespaceOf(tenant)).Labels).NotTo(gomega.HaveKey("team"))
 	})
 }
 
@@ -358,21 +359,21 @@ func TestTenantInvalidSpec(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tenant := newReadyTenant(t, v1alpha1.TenantSpec{})
-			patch(t, tenant, func(o *v1alpha1.Tenant) {
+			tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+			Patch(t, tenant, func(o *v1alpha1.Tenant) {
 				tc.change(&o.Spec)
 				o.Spec.Members = []v1alpha1.TenantMember{viewer("ann")}
 			})
-			awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, tc.want)
-			awaitCondition(t, tenant, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInvalidSpec, tc.want)
+			AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, tc.want)
+			AwaitCondition(t, tenant, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonInvalidSpec, tc.want)
 			// What is right is done all the same, and a broken tenant can still be suspended.
 			g := gomega.NewWithT(t)
-			get(t, g, &rbacv1.RoleBinding{ObjectMeta: within(tenant, "tenant-viewers")})
-			g.Expect(get(t, g, namespaceOf(tenant)).Annotations).NotTo(gomega.HaveKey(v1alpha1.AnnotationDesiredHash), "it is not all there")
-			patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Suspend = new(true) })
-			awaitCondition(t, tenant, v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "")
-			patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec = v1alpha1.TenantSpec{} })
-			awaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+			Get(t, g, &rbacv1.RoleBinding{ObjectMeta: Within(tenant, "tenant-viewers")})
+			g.Expect(Get(t, g, NamespaceOf(tenant)).Annotations).NotTo(gomega.HaveKey(v1alpha1.AnnotationDesiredHash), "it is not all there")
+			Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Suspend = new(true) })
+			AwaitCondition(t, tenant, v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "")
+			Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec = v1alpha1.TenantSpec{} })
+			AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package controller_test
+package schedules_test
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/controller/schedules"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/schedule"
@@ -37,7 +38,7 @@ func followFanOuts(t *testing.T, ts *v1alpha1.TenantSchedule) *fanOutLog {
 	t.Helper()
 	name := ts.Name // the test reads ts anew all the time
 	l := &fanOutLog{made: map[string]int{}}
-	follow(t, &v1alpha1.TenantFanOutList{}, "", func(_ context.Context, event watch.EventType, obj client.Object) {
+	Follow(t, &v1alpha1.TenantFanOutList{}, "", func(_ context.Context, event watch.EventType, obj client.Object) {
 		if event == watch.Added && obj.GetLabels()[v1alpha1.LabelSchedule] == name {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -62,17 +63,17 @@ func writes(r *http.Request) bool {
 // TestTenantScheduleOperatorKilled kills the operator before and after each of its writes: each tick has one fan-out all the
 // same, and what is missed is counted once.
 func TestTenantScheduleOperatorKilled(t *testing.T) {
-	withoutOperator(t)
+	WithoutOperator(t)
 	for i, write := range []string{"fan-out of 12:00", "fan-out of 13:00", "status", "deletion of the surplus"} {
 		for _, moment := range []string{"before", "after"} {
 			t.Run(moment+" "+write, func(t *testing.T) {
 				t.Parallel()
-				ts := since(t, newSchedule(t, "0 * * * *", catchUp(2), func(ts *v1alpha1.TenantSchedule) {
+				ts := since(t, NewSchedule(t, "0 * * * *", catchUp(2), func(ts *v1alpha1.TenantSchedule) {
 					ts.Spec.SuccessfulFanOutsHistoryLimit = new(int32(0))
 				}), "2020-08-03 09:30")
 				log := followFanOuts(t, ts)
 				startScheduler(t, ts, "2020-08-03 10:00").awaitAndStop(t, ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", "2020-08-03 11:00"})
-				endFanOut(t, schedule.TickName(ts.Name, at(t, "2020-08-03 10:00")), isTrue, v1alpha1.ReasonCompleted, at(t, "2020-08-03 10:05"))
+				endFanOut(t, schedule.TickName(ts.Name, at(t, "2020-08-03 10:00")), IsTrue, v1alpha1.ReasonCompleted, at(t, "2020-08-03 10:05"))
 
 				killed := make(chan struct{})
 				var seen atomic.Int32
@@ -127,8 +128,8 @@ func (s *scheduler) awaitAndStop(t *testing.T, want ran) {
 // TestTenantScheduleOperatorKilledAgainAndAgain kills the operator all the time while ticks come, some of them too many for
 // the limit: each runs once or is counted once.
 func TestTenantScheduleOperatorKilledAgainAndAgain(t *testing.T) {
-	withoutOperator(t)
-	ts := since(t, newSchedule(t, "0 * * * *", catchUp(2)), "2020-08-03 00:30")
+	WithoutOperator(t)
+	ts := since(t, NewSchedule(t, "0 * * * *", catchUp(2)), "2020-08-03 00:30")
 	log := followFanOuts(t, ts)
 	now := at(t, "2020-08-03 00:30")
 	for i := range 12 {
@@ -172,8 +173,8 @@ func TestTenantScheduleOperatorKilledAgainAndAgain(t *testing.T) {
 	want := int64(now.Sub(at(t, "2020-08-03 00:30")) / time.Hour) // one tick in each hour
 	s := &scheduler{schedule: ts, clock: clockAt(now)}
 	s.start(t)
-	eventually(t, func(g gomega.Gomega) {
-		get(t, g, ts)
+	Eventually(t, func(g gomega.Gomega) {
+		Get(t, g, ts)
 		g.Expect(ts.Status.NextScheduleTimes).NotTo(gomega.BeEmpty())
 		g.Expect(ts.Status.NextScheduleTimes[0].Time).To(gomega.BeTemporally("==", expression.Next(now, time.UTC)))
 		counts := log.counts()
@@ -186,21 +187,21 @@ func TestTenantScheduleOperatorKilledAgainAndAgain(t *testing.T) {
 // TestTenantScheduleStaleCache: an operator whose cache does not know yet that a tick has had its fan-out, and that it is
 // gone again, makes none.
 func TestTenantScheduleStaleCache(t *testing.T) {
-	withoutOperator(t)
-	ts := since(t, newSchedule(t, "0 * * * *", catchUp(0)), "2020-08-03 08:30")
+	WithoutOperator(t)
+	ts := since(t, NewSchedule(t, "0 * * * *", catchUp(0)), "2020-08-03 08:30")
 	stale := ts.DeepCopy()
 	log := followFanOuts(t, ts)
 	const missed = "1 2020-08-03 09:00 CatchUpLimitExceeded"
 	startScheduler(t, ts, "2020-08-03 10:00").awaitAndStop(t, ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", missed, "2020-08-03 11:00"})
 	fanOut := fanOutsOf(t, gomega.NewWithT(t), ts)[0]
-	remove(t, &fanOut)
-	awaitGone(t, &fanOut)
+	Remove(t, &fanOut)
+	AwaitGone(t, &fanOut)
 
-	cached := interceptor.NewClient(admin, interceptor.Funcs{
+	cached := interceptor.NewClient(Admin, interceptor.Funcs{
 		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return nil },
 	})
 	r := &schedules.Reconciler{
-		Client: kube.Client{Client: cached, Live: admin, Events: events.NewFakeRecorder(10)}, Clock: clockAt(at(t, "2020-08-03 10:00:30")),
+		Client: kube.Client{Client: cached, Live: Admin, Events: events.NewFakeRecorder(10)}, Clock: clockAt(at(t, "2020-08-03 10:00:30")),
 	}
 	g := gomega.NewWithT(t)
 	_, err := r.Reconcile(t.Context(), stale)
@@ -212,8 +213,8 @@ func TestTenantScheduleStaleCache(t *testing.T) {
 // TestTenantScheduleApiServerBusy: a fan-out that can't be made now keeps the later ones waiting, and what ran before it is
 // written down.
 func TestTenantScheduleApiServerBusy(t *testing.T) {
-	withoutOperator(t)
-	ts := since(t, newSchedule(t, "0 * * * *", catchUp(3)), "2020-08-03 09:30")
+	WithoutOperator(t)
+	ts := since(t, NewSchedule(t, "0 * * * *", catchUp(3)), "2020-08-03 09:30")
 	log := followFanOuts(t, ts)
 	var made, busy atomic.Int32
 	busy.Store(1)

@@ -1,4 +1,4 @@
-package controller_test
+package fanouts_test
 
 import (
 	"bytes"
@@ -23,6 +23,7 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/controller/fanouts"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 )
 
 // These tests stop the operator of all tests, so none of them is parallel.
@@ -34,11 +35,11 @@ func isFanOutWrite(r *http.Request) bool {
 }
 
 // killedAt is an operator that dies before or after its n-th write for fan-outs.
-func killedAt(n int, after bool) (a *another, killed <-chan struct{}) {
+func killedAt(n int, after bool) (a *OtherOperator, killed <-chan struct{}) {
 	died := make(chan struct{})
 	var seen atomic.Int32
-	a = &another{}
-	a.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	a = &OtherOperator{}
+	a.Through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 		count := int(seen.Load())
 		if isFanOutWrite(r) {
 			if count = int(seen.Add(1)); count == n {
@@ -48,7 +49,7 @@ func killedAt(n int, after bool) (a *another, killed <-chan struct{}) {
 					}
 				}
 				close(died)
-				a.cancel()
+				a.Cancel()
 			}
 		}
 		if count >= n {
@@ -62,32 +63,32 @@ func killedAt(n int, after bool) (a *another, killed <-chan struct{}) {
 // TestTenantFanOutOperatorKilled kills the operator before and after each of its writes for a fan-out: nobody gets a second
 // TenantJob or Job, and everybody is counted once.
 func TestTenantFanOutOperatorKilled(t *testing.T) {
-	tenants := newReadyTenants(t, 3)
-	finishChildren(t, tenants)
-	made := followChildren(t, tenants)
-	template := newReadyTemplate(t, nil)
-	withoutOperator(t)
+	tenants := NewReadyTenants(t, 3)
+	FinishChildren(t, tenants)
+	made := FollowChildren(t, tenants)
+	template := NewReadyTemplate(t, nil)
+	WithoutOperator(t)
 	// The plan, the ledger, the children, the ledger, the status, and the same at the end.
 	const leastWrites = 1 + 1 + 3 + 1 + 1 + 2
 	for n := 1; n <= leastWrites; n++ {
 		for _, after := range []bool{false, true} {
 			t.Run(fmt.Sprintf("write %d, after it: %t", n, after), func(t *testing.T) {
-				jobs := followJobs(t, tenants[0])
+				jobs := FollowJobs(t, tenants[0])
 				a, killed := killedAt(n, after)
-				a.start(t)
-				fanOut := newFanOut(t, template.Name, tenants, nil)
-				followCounters(t, fanOut)
+				a.Start(t)
+				fanOut := NewFanOut(t, template.Name, tenants, nil)
+				FollowCounters(t, fanOut)
 				select {
 				case <-killed:
 				case <-time.After(30 * time.Second):
 					t.Fatal("it wrote less than it should")
 				}
-				a.stop()
-				(&another{}).start(t)
-				awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "3 of 3 tenants succeeded")
+				a.Stop()
+				(&OtherOperator{}).Start(t)
+				AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "3 of 3 tenants succeeded")
 				g := gomega.NewWithT(t)
-				g.Expect(made.of(fanOut, tenants)).To(gomega.HaveEach(1))
-				started, _ := jobs.made()
+				g.Expect(made.Of(fanOut, tenants)).To(gomega.HaveEach(1))
+				started, _ := jobs.Made()
 				g.Expect(slices.DeleteFunc(started, func(name string) bool { return name != fanOut.Name })).To(gomega.HaveLen(1))
 			})
 		}
@@ -96,142 +97,142 @@ func TestTenantFanOutOperatorKilled(t *testing.T) {
 
 // TestTenantFanOutOperatorKilledAgainAndAgain kills the operator all the time while a fan-out goes through its waves.
 func TestTenantFanOutOperatorKilledAgainAndAgain(t *testing.T) {
-	tenants := newReadyTenants(t, 12)
-	finishChildren(t, tenants)
-	made := followChildren(t, tenants)
-	template := newReadyTemplate(t, nil)
-	withoutOperator(t)
-	fanOut := newFanOut(t, template.Name, tenants, func(o *v1alpha1.TenantFanOut) {
+	tenants := NewReadyTenants(t, 12)
+	FinishChildren(t, tenants)
+	made := FollowChildren(t, tenants)
+	template := NewReadyTemplate(t, nil)
+	WithoutOperator(t)
+	fanOut := NewFanOut(t, template.Name, tenants, func(o *v1alpha1.TenantFanOut) {
 		o.Spec.Strategy = &v1alpha1.FanOutStrategy{
 			MaxConcurrent: new(intstr.FromInt32(3)),
 			Waves:         []v1alpha1.Wave{{Name: "first", Size: new(intstr.FromInt32(4))}, {Name: "second", Size: new(intstr.FromInt32(4))}},
 		}
 	})
-	followCounters(t, fanOut)
+	FollowCounters(t, fanOut)
 	for i := range 10 {
 		a, killed := killedAt(i%4+1, i%3 == 0)
-		a.start(t)
+		a.Start(t)
 		select {
 		case <-killed:
 		case <-time.After(5 * time.Second): // all may be over
 		}
-		a.stop()
+		a.Stop()
 	}
-	(&another{}).start(t)
-	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "12 of 12 tenants succeeded")
-	gomega.NewWithT(t).Expect(made.of(fanOut, tenants)).To(gomega.HaveEach(1))
+	(&OtherOperator{}).Start(t)
+	AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "12 of 12 tenants succeeded")
+	gomega.NewWithT(t).Expect(made.Of(fanOut, tenants)).To(gomega.HaveEach(1))
 }
 
 // TestTenantFanOutChildIsDeletedWhileNobodyLooks deletes a child that runs while the operator is down.
 func TestTenantFanOutChildIsDeletedWhileNobodyLooks(t *testing.T) {
-	tenants := newReadyTenants(t, 2)
-	made := followChildren(t, tenants)
-	template := newReadyTemplate(t, nil)
-	fanOut := newFanOut(t, template.Name, tenants, nil)
-	child, other := childIn(tenants[0], fanOut), childIn(tenants[1], fanOut)
-	awaitRunningPod(t, child)
-	pod := awaitRunningPod(t, other)
-	withoutOperator(t)
-	remove(t, child, client.PropagationPolicy(metav1.DeletePropagationBackground))
-	awaitGone(t, child)
-	(&another{}).start(t)
-	awaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 2, Running: 1, Failed: 1})
-	endPod(t, pod, corev1.PodSucceeded)
-	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isFalse, v1alpha1.ReasonSomeFailed, "1 of 2 tenants succeeded, 1 failed")
+	tenants := NewReadyTenants(t, 2)
+	made := FollowChildren(t, tenants)
+	template := NewReadyTemplate(t, nil)
+	fanOut := NewFanOut(t, template.Name, tenants, nil)
+	child, other := ChildIn(tenants[0], fanOut), ChildIn(tenants[1], fanOut)
+	AwaitRunningPod(t, child)
+	pod := AwaitRunningPod(t, other)
+	WithoutOperator(t)
+	Remove(t, child, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	AwaitGone(t, child)
+	(&OtherOperator{}).Start(t)
+	AwaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 2, Running: 1, Failed: 1})
+	EndPod(t, pod, corev1.PodSucceeded)
+	AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, IsFalse, v1alpha1.ReasonSomeFailed, "1 of 2 tenants succeeded, 1 failed")
 	g := gomega.NewWithT(t)
-	g.Expect(unsuccessful(fanOut)).To(gomega.Equal(map[string]string{tenants[0].Name: v1alpha1.ReasonDeleted}))
-	g.Expect(made.of(fanOut, tenants)).To(gomega.HaveEach(1))
+	g.Expect(Unsuccessful(fanOut)).To(gomega.Equal(map[string]string{tenants[0].Name: v1alpha1.ReasonDeleted}))
+	g.Expect(made.Of(fanOut, tenants)).To(gomega.HaveEach(1))
 }
 
 // TestTenantFanOutTwoLeaders: an old leader, which sees nothing of TenantJobs for a while, and a new one act at the same
 // time. Nobody gets a second TenantJob, and no counter goes back.
 func TestTenantFanOutTwoLeaders(t *testing.T) {
-	tenants := newReadyTenants(t, 8)
-	made := followChildren(t, tenants)
-	template := newReadyTemplate(t, nil)
-	withoutOperator(t)
+	tenants := NewReadyTenants(t, 8)
+	made := FollowChildren(t, tenants)
+	template := NewReadyTemplate(t, nil)
+	WithoutOperator(t)
 	var blind atomic.Pointer[chan struct{}]
 	var looked atomic.Int32
-	old := &another{}
-	old.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	old := &OtherOperator{}
+	old.Through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 		if strings.HasSuffix(r.URL.Path, "-ledger") || r.Method == http.MethodPatch && strings.Contains(r.URL.Path, "/tenantfanouts/") {
 			looked.Add(1)
 		}
 		response, err := next.RoundTrip(r)
 		if err == nil && r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/v1alpha1/tenantjobs") {
-			response.Body = gated{response.Body, &blind}
+			response.Body = GatedBody{ReadCloser: response.Body, Gate: &blind}
 		}
 		return response, err
 	}
-	old.start(t)
-	fanOut := newFanOut(t, template.Name, tenants, nil)
-	followCounters(t, fanOut)
+	old.Start(t)
+	fanOut := NewFanOut(t, template.Name, tenants, nil)
+	FollowCounters(t, fanOut)
 	for _, tenant := range tenants {
-		awaitRunningPod(t, childIn(tenant, fanOut))
+		AwaitRunningPod(t, ChildIn(tenant, fanOut))
 	}
 	gate := make(chan struct{})
 	blind.Store(&gate)
-	(&another{}).start(t)
+	(&OtherOperator{}).Start(t)
 	for _, tenant := range tenants[:3] {
-		finish(t, childIn(tenant, fanOut), corev1.PodSucceeded)
+		Finish(t, ChildIn(tenant, fanOut), corev1.PodSucceeded)
 	}
-	finish(t, childIn(tenants[3], fanOut), corev1.PodFailed)
-	remove(t, childIn(tenants[4], fanOut))
-	awaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 8, Running: 3, Succeeded: 3, Failed: 2})
+	Finish(t, ChildIn(tenants[3], fanOut), corev1.PodFailed)
+	Remove(t, ChildIn(tenants[4], fanOut))
+	AwaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 8, Running: 3, Succeeded: 3, Failed: 2})
 	// The old leader looks again: with what it knew, and then with what it has missed.
 	looked.Store(0)
-	patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.TTLSecondsAfterFinished = new(int32(3600)) })
-	eventually(t, func(g gomega.Gomega) { g.Expect(looked.Load()).To(gomega.BeNumerically(">=", 2)) })
+	Patch(t, fanOut, func(o *v1alpha1.TenantFanOut) { o.Spec.TTLSecondsAfterFinished = new(int32(3600)) })
+	Eventually(t, func(g gomega.Gomega) { g.Expect(looked.Load()).To(gomega.BeNumerically(">=", 2)) })
 	blind.Store(nil)
 	close(gate)
 	for _, tenant := range tenants[5:] {
-		finish(t, childIn(tenant, fanOut), corev1.PodSucceeded)
+		Finish(t, ChildIn(tenant, fanOut), corev1.PodSucceeded)
 	}
-	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isFalse, v1alpha1.ReasonSomeFailed, "6 of 8 tenants succeeded, 2 failed")
-	gomega.NewWithT(t).Expect(made.of(fanOut, tenants)).To(gomega.HaveEach(1))
+	AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, IsFalse, v1alpha1.ReasonSomeFailed, "6 of 8 tenants succeeded, 2 failed")
+	gomega.NewWithT(t).Expect(made.Of(fanOut, tenants)).To(gomega.HaveEach(1))
 
 	// Both from the start.
-	finishChildren(t, tenants)
+	FinishChildren(t, tenants)
 	for range 3 {
-		fanOut := newFanOut(t, template.Name, tenants, nil)
-		followCounters(t, fanOut)
-		awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "8 of 8 tenants succeeded")
-		gomega.NewWithT(t).Expect(made.of(fanOut, tenants)).To(gomega.HaveEach(1))
+		fanOut := NewFanOut(t, template.Name, tenants, nil)
+		FollowCounters(t, fanOut)
+		AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "8 of 8 tenants succeeded")
+		gomega.NewWithT(t).Expect(made.Of(fanOut, tenants)).To(gomega.HaveEach(1))
 	}
 }
 
 // TestTenantFanOutOverload: an API server that takes no more is given a rest, and no tenant is to blame.
 func TestTenantFanOutOverload(t *testing.T) {
-	tenants := newReadyTenants(t, 5)
-	finishChildren(t, tenants)
-	template := newReadyTemplate(t, nil)
-	withoutOperator(t)
+	tenants := NewReadyTenants(t, 5)
+	FinishChildren(t, tenants)
+	template := NewReadyTemplate(t, nil)
+	WithoutOperator(t)
 	var asked, refused atomic.Int32
-	a := &another{}
-	a.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	a := &OtherOperator{}
+	a.Through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 		if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/tenantjobs") || asked.Add(1)%2 == 1 {
 			return next.RoundTrip(r)
 		}
 		refused.Add(1)
 		return &http.Response{StatusCode: http.StatusInternalServerError, Header: http.Header{}, Body: http.NoBody}, nil
 	}
-	a.start(t)
-	fanOut := newFanOut(t, template.Name, tenants, nil)
-	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "5 of 5 tenants succeeded")
+	a.Start(t)
+	fanOut := NewFanOut(t, template.Name, tenants, nil)
+	AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "5 of 5 tenants succeeded")
 	gomega.NewWithT(t).Expect(refused.Load()).To(gomega.BeNumerically(">", 1))
 }
 
 // TestTenantFanOutRefused: a TenantJob that the API server does not accept is that tenant's failure. That the operator
 // lacks rights is nobody's.
 func TestTenantFanOutRefused(t *testing.T) {
-	tenants := newReadyTenants(t, 3)
-	finishChildren(t, tenants)
-	template := newReadyTemplate(t, nil)
-	withoutOperator(t)
+	tenants := NewReadyTenants(t, 3)
+	FinishChildren(t, tenants)
+	template := NewReadyTemplate(t, nil)
+	WithoutOperator(t)
 	var lacksRights atomic.Bool
 	lacksRights.Store(true)
-	a := &another{}
-	a.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	a := &OtherOperator{}
+	a.Through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 		toFirst := strings.Contains(r.URL.Path, "/"+tenants[0].NamespaceName()+"/")
 		switch {
 		case r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/tenantjobs"):
@@ -242,11 +243,11 @@ func TestTenantFanOutRefused(t *testing.T) {
 		}
 		return next.RoundTrip(r)
 	}
-	a.start(t)
-	fanOut := newFanOut(t, template.Name, tenants, nil)
-	awaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 3, Waiting: 2, Failed: 1})
+	a.Start(t)
+	fanOut := NewFanOut(t, template.Name, tenants, nil)
+	AwaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 3, Waiting: 2, Failed: 1})
 	lacksRights.Store(false)
-	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isFalse, v1alpha1.ReasonSomeFailed, "2 of 3 tenants succeeded, 1 failed")
+	AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, IsFalse, v1alpha1.ReasonSomeFailed, "2 of 3 tenants succeeded, 1 failed")
 	gomega.NewWithT(t).Expect(fanOut.Status.UnsuccessfulTenants).To(gomega.HaveExactElements(v1alpha1.UnsuccessfulTenant{
 		Tenant: v1alpha1.TenantName(tenants[0].Name), Reason: v1alpha1.ReasonJobFailed, Message: "the API server refused the TenantJob: a webhook says no",
 	}))
@@ -263,13 +264,13 @@ func answered(err *apierrors.StatusError) *http.Response {
 
 // TestTenantFanOutWritesSeldom: many small steps of the children cost few writes of the ledger and of the status.
 func TestTenantFanOutWritesSeldom(t *testing.T) {
-	tenants := newReadyTenants(t, 10)
-	finishChildren(t, tenants)
-	template := newReadyTemplate(t, nil)
-	withoutOperator(t)
+	tenants := NewReadyTenants(t, 10)
+	FinishChildren(t, tenants)
+	template := NewReadyTemplate(t, nil)
+	WithoutOperator(t)
 	var ledgers, statuses atomic.Int32
-	a := &another{}
-	a.through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	a := &OtherOperator{}
+	a.Through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 		switch {
 		case r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/configmaps/"):
 			ledgers.Add(1)
@@ -278,12 +279,12 @@ func TestTenantFanOutWritesSeldom(t *testing.T) {
 		}
 		return next.RoundTrip(r)
 	}
-	a.start(t)
+	a.Start(t)
 	began := time.Now()
-	fanOut := newFanOut(t, template.Name, tenants, func(o *v1alpha1.TenantFanOut) {
+	fanOut := NewFanOut(t, template.Name, tenants, func(o *v1alpha1.TenantFanOut) {
 		o.Spec.Strategy = &v1alpha1.FanOutStrategy{MaxConcurrent: new(intstr.FromInt32(1))}
 	})
-	awaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, isTrue, v1alpha1.ReasonCompleted, "10 of 10 tenants succeeded")
+	AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "10 of 10 tenants succeeded")
 	// The end does not wait.
 	allowed := fanouts.FlushBurst + int32(time.Since(began)/fanouts.FlushInterval) + 1
 	gomega.NewWithT(t).Expect([]int32{ledgers.Load(), statuses.Load()}).To(gomega.HaveEach(gomega.BeNumerically("<=", allowed+1)))

@@ -1,0 +1,215 @@
+package operatortest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/tenantry/tenantry/internal/controller"
+	"github.com/tenantry/tenantry/internal/kube"
+)
+
+// RunningOperator is a manager with all controllers.
+type RunningOperator struct {
+	Cancel context.CancelFunc
+	done   chan error
+	mu     sync.Mutex
+	// sent are the requests since it was started.
+	sent []string
+}
+
+func (o *RunningOperator) Start() error {
+	cfg := rest.CopyConfig(RestConfig)
+	cfg.Impersonate = rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:" + OperatorNamespace + ":tenantry",
+		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + OperatorNamespace, "system:authenticated"},
+	}
+	o.sent = nil
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return noting{next, o} })
+	mgr, err := ctrl.NewManager(cfg, manager.Options{
+		Scheme:     Scheme,
+		Cache:      kube.CacheOptions(),
+		Client:     kube.ClientOptions(),
+		Metrics:    metricsserver.Options{BindAddress: "0"},
+		Controller: config.Controller{SkipNameValidation: new(true)},
+		// A test that restarts the operator waits for this.
+		GracefulShutdownTimeout: new(10 * time.Second),
+	})
+	if err != nil {
+		return fmt.Errorf("making the manager: %w", err)
+	}
+	if err := controller.SetupWithManager(mgr, controller.Options{OperatorNamespace: OperatorNamespace, Clock: manualClock{}}); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	o.Cancel, o.done = cancel, make(chan error, 1)
+	go func() { o.done <- mgr.Start(ctx) }()
+	if !mgr.GetCache().WaitForCacheSync(ctx) {
+		return errors.New("the operator's cache did not sync")
+	}
+	return nil
+}
+
+func (o *RunningOperator) Stop() {
+	o.Cancel()
+	if err := <-o.done; err != nil {
+		panic(fmt.Sprintf("the operator: %v", err))
+	}
+}
+
+// manualClock is a clock on which nobody's turn comes but when a test says so: the verification of all tenants would hide
+// from the other tests what a watch misses.
+type manualClock struct{ clock.RealClock }
+
+var verifications = make(chan time.Time)
+
+func (manualClock) After(time.Duration) <-chan time.Time { return verifications }
+
+// Verifying lets the operator verify one tenant after the other until the test ends, which must not be parallel.
+func Verifying(t *testing.T) {
+	t.Helper()
+	go func() {
+		for pause := time.NewTicker(20 * time.Millisecond); ; <-pause.C {
+			select {
+			case verifications <- time.Now():
+			case <-t.Context().Done():
+				pause.Stop()
+				return
+			}
+		}
+	}()
+}
+
+// Requests returns the methods and paths of what the operator has asked for since it was started, but for its events.
+func (o *RunningOperator) Requests() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.sent)
+}
+
+type noting struct {
+	http.RoundTripper
+	Operator *RunningOperator
+}
+
+func (n noting) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !strings.HasSuffix(r.URL.Path, "/events") {
+		n.Operator.mu.Lock()
+		n.Operator.sent = append(n.Operator.sent, r.Method+" "+r.URL.Path)
+		n.Operator.mu.Unlock()
+	}
+	return n.RoundTripper.RoundTrip(r)
+}
+
+// ShiftedClock is the real one, moved forward.
+type ShiftedClock struct {
+	clock.RealClock
+	Ahead atomic.Int64
+}
+
+func (c *ShiftedClock) Now() time.Time { return c.RealClock.Now().Add(time.Duration(c.Ahead.Load())) }
+
+func (c *ShiftedClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
+
+// WithoutOperator stops the operator of all tests until the test ends, which so must not be parallel.
+func WithoutOperator(t *testing.T) {
+	t.Helper()
+	Operator.Stop()
+	t.Cleanup(func() {
+		if err := Operator.Start(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// OtherOperator is an operator that runs in place of the one of all tests, until the end of the test or until it dies.
+type OtherOperator struct {
+	Clock *ShiftedClock
+	// Through is asked instead of the API server. It may pass the request on.
+	Through func(next http.RoundTripper, r *http.Request) (*http.Response, error)
+	// Leads says whether it has its lease. Nil means that it does.
+	Leads func() bool
+	// Lease is the name of the one that it has to win before it does anything. Empty means none.
+	Lease string
+
+	Cancel context.CancelFunc
+	done   chan struct{}
+	Once   sync.Once
+}
+
+func (a *OtherOperator) Start(t *testing.T) {
+	t.Helper()
+	t.Cleanup(a.Stop)
+	cfg := rest.CopyConfig(RestConfig)
+	if a.Through != nil {
+		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+			return RoundTripper(func(r *http.Request) (*http.Response, error) { return a.Through(next, r) })
+		})
+	}
+	mgr, err := ctrl.NewManager(cfg, manager.Options{
+		Scheme: Scheme, Cache: kube.CacheOptions(), Client: kube.ClientOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Controller: config.Controller{SkipNameValidation: new(true)}, GracefulShutdownTimeout: new(10 * time.Second),
+		LeaderElection: a.Lease != "", LeaderElectionID: a.Lease, LeaderElectionNamespace: OperatorNamespace, LeaderElectionReleaseOnCancel: true,
+		RetryPeriod: new(50 * time.Millisecond),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := controller.Options{OperatorNamespace: OperatorNamespace, Leads: a.Leads}
+	if a.Clock != nil {
+		opts.Clock = a.Clock
+	}
+	if err := controller.SetupWithManager(mgr, opts); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	a.Cancel, a.done = cancel, make(chan struct{})
+	go func() {
+		defer close(a.done)
+		_ = mgr.Start(ctx) // it may have been killed
+	}()
+	if !mgr.GetCache().WaitForCacheSync(ctx) {
+		t.Fatal("the cache did not sync")
+	}
+}
+
+// Stop returns when it no longer runs.
+func (a *OtherOperator) Stop() {
+	a.Once.Do(func() {
+		a.Cancel()
+		<-a.done
+	})
+}
+
+type RoundTripper func(*http.Request) (*http.Response, error)
+
+func (f RoundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// GatedBody passes nothing on while there is a gate that is shut.
+type GatedBody struct {
+	io.ReadCloser
+	Gate *atomic.Pointer[chan struct{}]
+}
+
+func (g GatedBody) Read(p []byte) (int, error) {
+	n, err := g.ReadCloser.Read(p)
+	if gate := g.Gate.Load(); gate != nil {
+		<-*gate
+	}
+	return n, err
+}
