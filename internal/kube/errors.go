@@ -3,6 +3,7 @@ package kube
 import (
 	"errors"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -69,13 +70,16 @@ func RefusalOf(err error) Refusal {
 	return RefusalUnknown
 }
 
+// missingRight matches what RBAC says.
+var missingRight = regexp.MustCompile(`\bcannot \w+ resource\b`)
+
 func forbidden(message string) Refusal {
 	switch {
 	case strings.Contains(message, "exceeded quota"):
 		return RefusalQuota
 	case strings.Contains(message, "is being terminated"):
 		return RefusalTerminating
-	case strings.Contains(message, " cannot ") && strings.Contains(message, " resource "), strings.Contains(message, "error looking up service account"):
+	case missingRight.MatchString(message), strings.Contains(message, "error looking up service account"):
 		return RefusalOperator
 	}
 	return RefusalForbidden

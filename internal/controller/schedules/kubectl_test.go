@@ -46,7 +46,7 @@ func shell(t *testing.T, command string) string {
 // TestTenantScheduleRunNow runs the command that docs/schedules.md gives for it.
 func TestTenantScheduleRunNow(t *testing.T) {
 	t.Parallel()
-	doc, err := os.ReadFile("../../docs/schedules.md")
+	doc, err := os.ReadFile("../../../docs/schedules.md")
 	if err != nil {
 		t.Fatal(err)
 	}
