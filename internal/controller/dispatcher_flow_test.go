@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/dispatch"
 	"github.com/tenantry/tenantry/internal/job"
@@ -106,7 +107,7 @@ func TestDispatcherSaysWhatHolds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			waits, says, lift := prepare(t)
-			AwaitSaid(t, waits, Unknown, v1alpha1.ReasonQueued, says)
+			AwaitStatus(t, waits, Unknown, v1alpha1.ReasonQueued, says)
 			lift()
 			awaitStarted(t, waits)
 		})
@@ -121,7 +122,7 @@ func theWaiting(t *testing.T, tenants []*v1alpha1.Tenant, fanOut *v1alpha1.Tenan
 		waits = nil
 		for _, tenant := range tenants {
 			child := Get(t, g, ChildIn(tenant, fanOut))
-			if ConditionOf(child.Status.Conditions, v1alpha1.ConditionSucceeded).Reason == v1alpha1.ReasonQueued {
+			if conditions.Get(child.Status.Conditions, v1alpha1.ConditionSucceeded).Reason == v1alpha1.ReasonQueued {
 				waits = append(waits, child)
 			}
 		}
@@ -174,7 +175,7 @@ func awaitAllSay(t *testing.T, tenant *v1alpha1.Tenant, template *v1alpha1.Tenan
 		g.Expect(Admin.List(t.Context(), &list, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
 		say := 0
 		for _, tj := range list.Items {
-			if tj.Spec.TemplateRef.Name == template.Name && ConditionOf(tj.Status.Conditions, v1alpha1.ConditionSucceeded).Reason == reason {
+			if tj.Spec.TemplateRef.Name == template.Name && conditions.Get(tj.Status.Conditions, v1alpha1.ConditionSucceeded).Reason == reason {
 				say++
 			}
 		}
@@ -195,7 +196,7 @@ func TestDispatcherWaitingCostsNothing(t *testing.T) {
 	crowd, other := NewReadyTenant(t, AtMost(1)), NewReadyTenant(t, v1alpha1.TenantSpec{})
 	blocks := NewTenantJob(t, crowd, template)
 	awaitStarted(t, blocks)
-	AwaitSaid(t, blocks, Unknown, v1alpha1.ReasonRunning, "")
+	AwaitStatus(t, blocks, Unknown, v1alpha1.ReasonRunning, "")
 	waiting := makeMany(t, n, template, crowd)
 	awaitAllSay(t, crowd, template, n, v1alpha1.ReasonQueued)
 	before := len(Operator.Requests())
@@ -213,7 +214,7 @@ func TestDispatcherWaitingCostsNothing(t *testing.T) {
 		others = append(others, NewTenantJob(t, other, template))
 	}
 	for _, tj := range others {
-		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+		AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 	}
 	if writes := writesPerRun(Operator.Requests()[before:], waiting); len(writes) != 0 {
 		t.Errorf("writes for those that wait: %v", writes)
@@ -255,7 +256,7 @@ func TestDispatcherLimitsChange(t *testing.T) {
 		t.Helper()
 		tj := tenantJobOfStart(starts.alive()[0])
 		Finish(t, tj, corev1.PodSucceeded)
-		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+		AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 	}
 	live(3)
 	Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec = limitedTo(1) })
@@ -305,11 +306,11 @@ func TestDispatcherDefaultQueue(t *testing.T) {
 	}})
 	awaitQueue(t, q, "limits are in force")
 	waits := NewTenantJob(t, tenant, template)
-	AwaitSaid(t, waits, Unknown, v1alpha1.ReasonQueued, "queue default runs at most 2 at once for a tenant")
+	AwaitStatus(t, waits, Unknown, v1alpha1.ReasonQueued, "queue default runs at most 2 at once for a tenant")
 	Finish(t, running[0], corev1.PodSucceeded)
 	awaitStarted(t, waits)
 	another := NewTenantJob(t, tenant, template)
-	AwaitSaid(t, another, Unknown, v1alpha1.ReasonQueued, "queue default runs at most 2")
+	AwaitStatus(t, another, Unknown, v1alpha1.ReasonQueued, "queue default runs at most 2")
 	Remove(t, q)
 	awaitStarted(t, another)
 }

@@ -71,7 +71,7 @@ func TestDispatcherRestarts(t *testing.T) {
 	t.Logf("%d of %d runs were started in %d lives, in %s", starts.total(), len(all), lives, time.Since(began))
 	(&OtherOperator{}).Start(t)
 	for _, tj := range all {
-		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+		AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 	}
 	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(len(all)))
 }
@@ -302,13 +302,13 @@ func TestDispatcherLosesItsLease(t *testing.T) {
 	lost.Store(true)
 	// There is room for a third, and the old one knows it: it does not look away from what has ended.
 	Finish(t, tenantJobOfStart(starts.all()[0].Job), corev1.PodSucceeded)
-	AwaitSaid(t, tenantJobOfStart(starts.all()[0].Job), IsTrue, v1alpha1.ReasonCompleted, "")
+	AwaitStatus(t, tenantJobOfStart(starts.all()[0].Job), IsTrue, v1alpha1.ReasonCompleted, "")
 	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(2))
 	(&OtherOperator{}).Start(t)
 	Finish(t, tenantJobOfStart(starts.all()[1].Job), corev1.PodSucceeded)
 	FinishAll(t, tenant)
 	for _, tj := range all {
-		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+		AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 	}
 	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(len(all)))
 	gomega.NewWithT(t).Expect(late.Load()).To(gomega.BeZero())

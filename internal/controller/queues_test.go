@@ -27,6 +27,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/controller/queues"
 	"github.com/tenantry/tenantry/internal/kube"
@@ -47,7 +48,7 @@ func awaitQueue(t *testing.T, q *v1alpha1.TenantQueue, message string) {
 	Eventually(t, func(g gomega.Gomega) {
 		Get(t, g, q)
 		g.Expect(q.Status.Conditions).To(gomega.HaveLen(1))
-		ready := ConditionOf(q.Status.Conditions, v1alpha1.ConditionReady)
+		ready := conditions.Get(q.Status.Conditions, v1alpha1.ConditionReady)
 		g.Expect([]any{ready.Status, ready.Reason, ready.Message}).To(gomega.HaveExactElements(IsTrue, v1alpha1.ReasonReady, message))
 		g.Expect([]int64{ready.ObservedGeneration, q.Status.ObservedGeneration}).To(gomega.HaveEach(q.Generation))
 	})

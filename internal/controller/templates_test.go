@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 )
 
@@ -96,17 +97,17 @@ func TestTenantJobTemplateRefused(t *testing.T) {
 			template := NewTemplate(t, given.change)
 			AwaitReadiness(t, template, IsFalse, given.reason, given.message)
 			g := gomega.NewWithT(t)
-			g.Expect(ConditionOf(template.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
+			g.Expect(conditions.Get(template.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
 			Eventually(t, func(g gomega.Gomega) {
 				var events eventsv1.EventList
 				g.Expect(Admin.List(t.Context(), &events)).To(gomega.Succeed())
-				var told []string
+				var emitted []string
 				for _, e := range events.Items {
 					if e.Regarding.UID == template.UID {
-						told = append(told, e.Type+" "+e.Reason)
+						emitted = append(emitted, e.Type+" "+e.Reason)
 					}
 				}
-				g.Expect(told).To(gomega.HaveExactElements("Warning " + given.reason))
+				g.Expect(emitted).To(gomega.HaveExactElements("Warning " + given.reason))
 			})
 		})
 	}
@@ -148,10 +149,10 @@ func TestTenantJobTemplateChecksAgain(t *testing.T) {
 	t.Run("when it changes", func(t *testing.T) {
 		t.Parallel()
 		template := NewReadyTemplate(t, nil)
-		since := ConditionOf(template.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime
+		since := conditions.Get(template.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime
 		Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Description = "Reports." })
 		AwaitReadiness(t, template, IsTrue, v1alpha1.ReasonReady, "")
-		gomega.NewWithT(t).Expect(ConditionOf(template.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime).To(gomega.Equal(since))
+		gomega.NewWithT(t).Expect(conditions.Get(template.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime).To(gomega.Equal(since))
 		Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { PodSpec(o).NodeName = "node-1" })
 		AwaitReadiness(t, template, IsFalse, v1alpha1.ReasonInvalidTemplate, "nodeName")
 		Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { PodSpec(o).NodeName = "" })

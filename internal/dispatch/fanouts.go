@@ -15,7 +15,7 @@ import (
 
 // fanOuts are what is known of the fan-outs under way, and of their children.
 type fanOuts struct {
-	byName map[string]*fanOutState
+	fanOutsByName map[string]*fanOutState
 	// waiting are the children that wait, by fan-out.
 	waiting map[string]map[types.UID]child
 }
@@ -52,16 +52,16 @@ type ChildOutcome struct {
 }
 
 func newFanOuts() fanOuts {
-	return fanOuts{byName: map[string]*fanOutState{}, waiting: map[string]map[types.UID]child{}}
+	return fanOuts{fanOutsByName: map[string]*fanOutState{}, waiting: map[string]map[types.UID]child{}}
 }
 
 // fanOut is what is known of one by its name. Nil means nothing.
-func (f *fanOuts) fanOut(name string) *fanOutState { return f.byName[name] }
+func (f *fanOuts) fanOut(name string) *fanOutState { return f.fanOutsByName[name] }
 
 // child is what a fan-out says of its child, and the template that the child runs. Both are nil while nothing is known of
 // the fan-out.
 func (f *fanOuts) child(name string, uid types.UID, tenant string) (*job.FanOut, *v1alpha1.TenantJobTemplate) {
-	state := f.byName[name]
+	state := f.fanOutsByName[name]
 	if state == nil || state.fanOut.UID != uid {
 		return nil, nil
 	}
@@ -114,7 +114,7 @@ func (d *Dispatcher) SetFanOut(fanOut *v1alpha1.TenantFanOut, ledger, stored *fa
 	f := d.fanOut(fanOut.Name)
 	if f == nil || f.fanOut.UID != fanOut.UID {
 		f = &fanOutState{template: sealedTemplate(fanOut, ledger.Plan()), recorded: map[int]fanout.Outcome{}}
-		d.fanOuts.byName[fanOut.Name] = f
+		d.fanOutsByName[fanOut.Name] = f
 	}
 	f.fanOut, f.ledger, f.stored, f.end = fanOut, ledger.Clone(), stored, end
 	for i, o := range f.recorded {
@@ -145,7 +145,7 @@ func (d *Dispatcher) RemoveFanOut(name string) {
 	if d.fanOut(name) == nil {
 		return
 	}
-	delete(d.fanOuts.byName, name)
+	delete(d.fanOutsByName, name)
 	d.state.RemoveFanOut(name)
 	d.revokeAdmissions()
 	for _, c := range d.waiting[name] {

@@ -282,7 +282,7 @@ func TestDispatcherChildrenEnd(t *testing.T) {
 			tc.open(d)
 			d.expectRequests("acme/f")
 			d.expectEnd(child, tc.reason, tc.message)
-			said, _ := d.fanOuts.child("f", "fan-out f", "acme")
+			said, _ := d.child("f", "fan-out f", "acme")
 			if said == nil || said.Reason != tc.reason || said.Status != metav1.ConditionFalse {
 				t.Errorf("it says of its child: %+v", said)
 			}
@@ -302,10 +302,10 @@ func TestDispatcherCloseFanOut(t *testing.T) {
 	d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(1))})
 	created := createdLedger("acme", "globex")
 	d.SetFanOut(aFanOut("f", nil), created, created, "")
-	if said, template := d.fanOuts.child("f", "fan-out f", "acme"); said == nil || said.Reason != "" || template.Name != "report" {
+	if said, template := d.child("f", "fan-out f", "acme"); said == nil || said.Reason != "" || template.Name != "report" {
 		t.Errorf("it says of its child: %+v, %+v", said, template)
 	}
-	if said, _ := d.fanOuts.child("f", "another", "acme"); said != nil {
+	if said, _ := d.child("f", "another", "acme"); said != nil {
 		t.Errorf("it says of another's child: %+v", said)
 	}
 	running, waiting := ofFanOut(d.run("acme/f"), "f"), ofFanOut(d.run("globex/f"), "f")
@@ -318,7 +318,7 @@ func TestDispatcherCloseFanOut(t *testing.T) {
 	d.jobChanged(ended(made, batchv1.JobComplete))
 	d.waits(waiting)
 	d.running(0)
-	if said, _ := d.fanOuts.child("f", "fan-out f", "globex"); said != nil {
+	if said, _ := d.child("f", "fan-out f", "globex"); said != nil {
 		t.Errorf("it says of its child: %+v", said)
 	}
 	d.RemoveFanOut("f") // and once more

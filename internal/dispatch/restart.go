@@ -75,7 +75,7 @@ func (l *loop) sync(ctx context.Context) error {
 	l.reportsUntil = l.clock.Now().Add(reportsWithin)
 	l.synced = true
 	clear(l.reports)
-	l.Dispatcher.log.V(2).Info("Found out what runs", "slots", len(l.slots.byUID), "unreported", len(l.unreported))
+	l.Dispatcher.log.V(2).Info("Found out what runs", "slots", len(l.slotsByUID), "unreported", len(l.unreported))
 	l.admit()
 	return nil
 }
@@ -143,13 +143,13 @@ func (d *Dispatcher) addUntracked(j queue.Job, jobUID types.UID, made time.Time)
 	if d.slot(j.UID) != nil {
 		return
 	}
-	for _, s := range d.slots.byUID {
+	for _, s := range d.slotsByUID {
 		if s.jobUID == jobUID {
 			return
 		}
 	}
 	d.state.Run(j, roundUp(made))
-	d.slots.byUID[j.UID] = &slot{job: holderOf(j), untracked: true, jobUID: jobUID}
+	d.slotsByUID[j.UID] = &slot{job: holderOf(j), untracked: true, jobUID: jobUID}
 }
 
 // releaseGone releases the untracked slots of which neither a Job nor a pod is left.
@@ -170,7 +170,7 @@ func (l *loop) releaseGone(ctx context.Context) {
 func (d *Dispatcher) untracked() map[types.UID]slot {
 	defer d.lock()()
 	all := map[types.UID]slot{}
-	for uid, s := range d.slots.byUID {
+	for uid, s := range d.slotsByUID {
 		if s.untracked && !s.starting && d.clock.Now().Sub(s.endedAt) >= outcomeWithin {
 			all[uid] = *s
 		}

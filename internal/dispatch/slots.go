@@ -10,8 +10,8 @@ import (
 
 // slots are who holds one. The queue counts them; this is what frees them.
 type slots struct {
-	// byUID has them by the UID of their TenantJob.
-	byUID map[types.UID]*slot
+	// slotsByUID has them by the UID of their TenantJob.
+	slotsByUID map[types.UID]*slot
 	// admitted are those whose TenantJob is admitted and has not begun its start, and when they were.
 	admitted map[types.UID]time.Time
 }
@@ -48,15 +48,15 @@ func holderOf(j queue.Job) holder {
 }
 
 func newSlots() slots {
-	return slots{byUID: map[types.UID]*slot{}, admitted: map[types.UID]time.Time{}}
+	return slots{slotsByUID: map[types.UID]*slot{}, admitted: map[types.UID]time.Time{}}
 }
 
 // slot is that of a TenantJob. Nil means that it has none.
-func (s *slots) slot(uid types.UID) *slot { return s.byUID[uid] }
+func (s *slots) slot(uid types.UID) *slot { return s.slotsByUID[uid] }
 
 // addAdmitted gives a slot to a TenantJob that is admitted.
 func (s *slots) addAdmitted(j queue.Job, now time.Time) {
-	s.byUID[j.UID] = &slot{job: holderOf(j), admitted: true}
+	s.slotsByUID[j.UID] = &slot{job: holderOf(j), admitted: true}
 	s.admitted[j.UID] = now
 }
 
@@ -72,7 +72,7 @@ func (s *slots) admittedSince(since time.Time) int {
 }
 
 func (s *slots) removeSlot(slot *slot) {
-	delete(s.byUID, slot.job.UID)
+	delete(s.slotsByUID, slot.job.UID)
 	delete(s.admitted, slot.job.UID)
 }
 

@@ -139,7 +139,7 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 		d.removeChild(uid)
 		this := jobFrom(j, kube.KeyOf(j), uid)
 		d.state.Run(this, made)
-		d.slots.byUID[uid] = &slot{job: holderOf(this), cached: true, jobUID: j.UID}
+		d.slotsByUID[uid] = &slot{job: holderOf(this), cached: true, jobUID: j.UID}
 	case job.IsLive(j):
 		s.cached, s.untracked, s.uncertain, s.jobUID = true, false, false, j.UID
 	default:

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 )
 
@@ -36,7 +37,7 @@ func TestTenantFanOut(t *testing.T) {
 
 	g := gomega.NewWithT(t)
 	g.Expect(fanOut.Status.Counts).To(gomega.HaveValue(gomega.Equal(Counts(5, 0, 0))))
-	g.Expect(ConditionOf(fanOut.Status.Conditions, v1alpha1.ConditionPaused).Status).To(gomega.Equal(IsFalse))
+	g.Expect(conditions.Get(fanOut.Status.Conditions, v1alpha1.ConditionPaused).Status).To(gomega.Equal(IsFalse))
 	g.Expect(fanOut.Status.CompletionTime).NotTo(gomega.BeNil())
 	g.Expect(fanOut.Status.TemplateGeneration).To(gomega.Equal(template.Generation))
 	g.Expect(made.Of(fanOut, tenants)).To(gomega.HaveEach(1))
@@ -56,7 +57,7 @@ func TestTenantFanOut(t *testing.T) {
 		g.Expect(r).NotTo(gomega.Equal("PATCH /apis/tenantry.dev/v1alpha1/namespaces/"+child.Namespace+"/tenantjobs/"+child.Name), "its labels are there from the start")
 	}
 	Eventually(t, func(g gomega.Gomega) {
-		g.Expect(ToldOf(t, g, fanOut.UID)).To(gomega.ConsistOf("Normal Sealed", "Normal Completed"))
+		g.Expect(EventReasons(t, g, fanOut.UID)).To(gomega.ConsistOf("Normal Sealed", "Normal Completed"))
 	})
 }
 
@@ -113,9 +114,9 @@ func TestTenantFanOutFailures(t *testing.T) {
 		suspended.Name: v1alpha1.ReasonTenantSuspended, "nobody": v1alpha1.ReasonTenantDeleted,
 	}))
 	g.Expect(metav1.GetControllerOf(Get(t, g, stranger))).To(gomega.BeNil())
-	g.Expect(ConditionOf(fanOut.Status.Conditions, v1alpha1.ConditionStalled).Reason).To(gomega.Equal(v1alpha1.ReasonSomeFailed))
+	g.Expect(conditions.Get(fanOut.Status.Conditions, v1alpha1.ConditionStalled).Reason).To(gomega.Equal(v1alpha1.ReasonSomeFailed))
 	Eventually(t, func(g gomega.Gomega) {
-		g.Expect(ToldOf(t, g, fanOut.UID)).To(gomega.ConsistOf("Normal Sealed", "Warning SomeFailed"))
+		g.Expect(EventReasons(t, g, fanOut.UID)).To(gomega.ConsistOf("Normal Sealed", "Warning SomeFailed"))
 	})
 
 	// Retrying takes those that failed, and no others.
@@ -163,7 +164,7 @@ func TestTenantFanOutWaitsForItsSource(t *testing.T) {
 		o.Spec.Tenants.RetryOf = &v1alpha1.RetryOf{Name: name, Outcomes: []v1alpha1.RetryOutcome{v1alpha1.RetrySkipped}}
 	})
 	AwaitFanOut(t, retry, v1alpha1.ConditionPlanned, IsFalse, v1alpha1.ReasonSourceGone, "there is no TenantFanOut "+name)
-	gomega.NewWithT(t).Expect(ConditionOf(retry.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
+	gomega.NewWithT(t).Expect(conditions.Get(retry.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
 	NewFanOut(t, template.Name, tenants, func(o *v1alpha1.TenantFanOut) {
 		o.Name = name
 		o.Spec.Tenants.Names = append(o.Spec.Tenants.Names, "nobody")
@@ -181,7 +182,7 @@ func TestTenantFanOutWaitsForItsTemplate(t *testing.T) {
 	AwaitFanOut(t, fanOut, v1alpha1.ConditionPlanned, IsFalse, v1alpha1.ReasonTemplateNotFound, "create it")
 	AwaitFanOut(t, fanOut, v1alpha1.ConditionStalled, IsTrue, v1alpha1.ReasonTemplateNotFound, "")
 	Eventually(t, func(g gomega.Gomega) {
-		g.Expect(ToldOf(t, g, fanOut.UID)).To(gomega.ConsistOf("Warning TemplateNotFound"))
+		g.Expect(EventReasons(t, g, fanOut.UID)).To(gomega.ConsistOf("Warning TemplateNotFound"))
 	})
 	NewTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Name = name })
 	AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "")
@@ -241,7 +242,7 @@ func TestTenantFanOutSpread(t *testing.T) {
 	for _, tenant := range tenants {
 		child := ChildIn(tenant, soon)
 		Eventually(t, func(g gomega.Gomega) { Get(t, g, child) })
-		AwaitSaid(t, child, Unknown, v1alpha1.ReasonNotYetDue, "")
+		AwaitStatus(t, child, Unknown, v1alpha1.ReasonNotYetDue, "")
 		i, _ := PlanOf(t, soon).Find(tenant.Name)
 		g.Expect(child.Spec.NotBeforeTime.Time).To(gomega.BeTemporally("==", PlanOf(t, soon).Entries[i].NotBefore))
 		g.Expect(child.Annotations).To(gomega.HaveKeyWithValue(v1alpha1.AnnotationScheduledTime, soon.Annotations[v1alpha1.AnnotationScheduledTime]))
@@ -264,7 +265,7 @@ func TestTenantFanOutLedgerIsLost(t *testing.T) {
 	g := gomega.NewWithT(t)
 	g.Expect(made.Of(fanOut, tenants)).To(gomega.HaveEach(1))
 	Eventually(t, func(g gomega.Gomega) {
-		g.Expect(ToldOf(t, g, fanOut.UID)).To(gomega.ContainElement("Warning LedgerLost"))
+		g.Expect(EventReasons(t, g, fanOut.UID)).To(gomega.ContainElement("Warning LedgerLost"))
 	})
 }
 
@@ -302,7 +303,7 @@ func TestTenantFanOutPauses(t *testing.T) {
 	}
 	AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, IsFalse, v1alpha1.ReasonTooManyFailed, "3 of 4 tenants succeeded, 1 failed")
 	Eventually(t, func(g gomega.Gomega) {
-		g.Expect(ToldOf(t, g, fanOut.UID)).To(gomega.ConsistOf("Normal Sealed", "Normal WaveOpened", "Warning FailureBudgetExceeded",
+		g.Expect(EventReasons(t, g, fanOut.UID)).To(gomega.ConsistOf("Normal Sealed", "Normal WaveOpened", "Warning FailureBudgetExceeded",
 			"Normal Suspended", "Normal Resumed", "Warning TooManyFailed"))
 	})
 }

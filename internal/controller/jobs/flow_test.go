@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/kube"
 )
@@ -43,7 +44,7 @@ func TestTenantJobRuns(t *testing.T) {
 		o.Spec.Parameters = map[string]v1alpha1.ParameterValue{"payment": "8231"}
 	})
 
-	AwaitSaid(t, tj, Unknown, v1alpha1.ReasonStarting, "waiting for its pod")
+	AwaitStatus(t, tj, Unknown, v1alpha1.ReasonStarting, "waiting for its pod")
 	g := gomega.NewWithT(t)
 	j := Get(t, g, JobOf(tj))
 	var pods corev1.PodList
@@ -101,13 +102,13 @@ func TestTenantJobRuns(t *testing.T) {
 	g.Expect(tj.Status.StartTime.Time).To(gomega.BeTemporally("~", began, 10*time.Second))
 	g.Expect(*tj.Status.StartTime).To(gomega.Equal(j.CreationTimestamp))
 	g.Expect(tj.Status.CompletionTime).To(gomega.BeNil())
-	g.Expect(ConditionOf(tj.Status.Conditions, v1alpha1.ConditionReconciling).Status).To(gomega.Equal(IsTrue))
+	g.Expect(conditions.Get(tj.Status.Conditions, v1alpha1.ConditionReconciling).Status).To(gomega.Equal(IsTrue))
 
 	runs(t, pod)
-	AwaitSaid(t, tj, Unknown, v1alpha1.ReasonRunning, "a pod is running")
+	AwaitStatus(t, tj, Unknown, v1alpha1.ReasonRunning, "a pod is running")
 	started := tj.Status.StartTime
 	EndPod(t, Get(t, g, pod), corev1.PodSucceeded)
-	AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "the Job completed")
+	AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "the Job completed")
 	g.Expect(tj.Status.StartTime).To(gomega.Equal(started))
 	g.Expect(tj.Status.CompletionTime.Time).To(gomega.BeTemporally(">=", started.Time))
 	g.Expect(*tj.Status.CompletionTime).To(gomega.Equal(*Get(t, g, j).Status.CompletionTime))
@@ -140,15 +141,15 @@ func TestTenantJobCosts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			slow := false
 			Follow(t, &v1alpha1.TenantJobList{}, tenant.NamespaceName(), func(_ context.Context, _ watch.EventType, obj client.Object) {
-				if ConditionOf(obj.(*v1alpha1.TenantJob).Status.Conditions, v1alpha1.ConditionSucceeded).Reason == v1alpha1.ReasonStarting {
+				if conditions.Get(obj.(*v1alpha1.TenantJob).Status.Conditions, v1alpha1.ConditionSucceeded).Reason == v1alpha1.ReasonStarting {
 					slow = true
 				}
 			})
 			before := len(Operator.Requests())
 			tj := NewRun(t, tenant, template, func(o *v1alpha1.TenantJob) { o.Labels = given.labels })
-			AwaitSaid(t, tj, Unknown, v1alpha1.ReasonRunning, "")
+			AwaitStatus(t, tj, Unknown, v1alpha1.ReasonRunning, "")
 			Finish(t, tj, corev1.PodSucceeded)
-			AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+			AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 			if slow {
 				t.Skip("this machine is too busy to run a pod within two seconds")
 			}
@@ -163,7 +164,7 @@ func TestTenantJobCosts(t *testing.T) {
 		FinishAll(t, tenant)
 		before := len(Operator.Requests())
 		tj := NewRun(t, tenant, template, func(o *v1alpha1.TenantJob) { o.Labels = labels })
-		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+		AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 		gomega.NewWithT(t).Expect(len(WritesFor(tj, Operator.Requests()[before:]))).To(gomega.BeNumerically("<=", 3))
 	})
 }
@@ -175,17 +176,17 @@ func TestTenantJobFails(t *testing.T) {
 		t.Parallel()
 		tj := NewTenantJob(t, tenant, NewTemplate(t, nil))
 		ExitPod(t, AwaitRunningPod(t, tj), 3, "s3cr3t")
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonJobFailed, "backoff limit: container main exited with code 3")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonJobFailed, "backoff limit: container main exited with code 3")
 		g := gomega.NewWithT(t)
-		g.Expect(ConditionOf(tj.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
+		g.Expect(conditions.Get(tj.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
 		g.Expect(tj.Status.CompletionTime).NotTo(gomega.BeNil())
 		Eventually(t, func(g gomega.Gomega) {
 			var events eventsv1.EventList
 			g.Expect(Admin.List(t.Context(), &events, client.InNamespace(tj.Namespace))).To(gomega.Succeed())
-			told := slices.DeleteFunc(events.Items, func(e eventsv1.Event) bool { return e.Regarding.UID != tj.UID })
-			g.Expect(told).To(gomega.HaveLen(1))
-			g.Expect([]string{told[0].Type, told[0].Reason}).To(gomega.HaveExactElements(corev1.EventTypeWarning, "JobFailed"))
-			g.Expect(told[0].Note).NotTo(gomega.ContainSubstring("s3cr3t"))
+			emitted := slices.DeleteFunc(events.Items, func(e eventsv1.Event) bool { return e.Regarding.UID != tj.UID })
+			g.Expect(emitted).To(gomega.HaveLen(1))
+			g.Expect([]string{emitted[0].Type, emitted[0].Reason}).To(gomega.HaveExactElements(corev1.EventTypeWarning, "JobFailed"))
+			g.Expect(emitted[0].Note).NotTo(gomega.ContainSubstring("s3cr3t"))
 		})
 	})
 	t.Run("a retry that succeeds", func(t *testing.T) {
@@ -200,17 +201,17 @@ func TestTenantJobFails(t *testing.T) {
 			g.Expect(second).To(gomega.HaveLen(1))
 			EndPod(t, &second[0], corev1.PodSucceeded)
 		})
-		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+		AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 	})
 	t.Run("DeadlineExceeded", func(t *testing.T) {
 		t.Parallel()
 		tj := NewTenantJob(t, tenant, NewTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.JobTemplate.Spec.ActiveDeadlineSeconds = new(int64(1)) }))
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonDeadlineExceeded, "Job was active longer than specified deadline")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonDeadlineExceeded, "Job was active longer than specified deadline")
 	})
 	t.Run("a pod that does not start says why", func(t *testing.T) {
 		t.Parallel()
 		tj := NewTenantJob(t, tenant, NewTemplate(t, pending))
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonStarting, "waiting for its pod")
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonStarting, "waiting for its pod")
 		var pods corev1.PodList
 		g := gomega.NewWithT(t)
 		g.Expect(Admin.List(t.Context(), &pods, client.InNamespace(tj.Namespace), client.MatchingLabels{"batch.kubernetes.io/job-name": tj.Name})).To(gomega.Succeed())
@@ -220,7 +221,7 @@ func TestTenantJobFails(t *testing.T) {
 			Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: `Back-off pulling image "example.com/app"`},
 		}}}
 		g.Expect(Admin.Status().Patch(t.Context(), pod, client.MergeFrom(base))).To(gomega.Succeed())
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonStarting, `ImagePullBackOff: Back-off pulling image "example.com/app"`)
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonStarting, `ImagePullBackOff: Back-off pulling image "example.com/app"`)
 	})
 }
 
@@ -231,9 +232,9 @@ func TestTenantJobCancelled(t *testing.T) {
 	t.Run("waiting", func(t *testing.T) {
 		t.Parallel()
 		tj := NewRun(t, tenant, NewTemplate(t, nil), func(o *v1alpha1.TenantJob) { o.Spec.NotBeforeTime = new(metav1.NewTime(time.Now().Add(time.Hour))) })
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonNotYetDue, "")
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonNotYetDue, "")
 		Patch(t, tj, cancel)
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonCancelled, "")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonCancelled, "")
 		g := gomega.NewWithT(t)
 		g.Expect(tj.Status.Conditions).To(gomega.HaveLen(1))
 		g.Expect(tj.Status.JobRef).To(gomega.BeNil())
@@ -243,7 +244,7 @@ func TestTenantJobCancelled(t *testing.T) {
 		t.Parallel()
 		jobs := FollowJobs(t, tenant)
 		tj := NewRun(t, tenant, NewTemplate(t, nil), cancel)
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonCancelled, "")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonCancelled, "")
 		made, _ := jobs.Made()
 		gomega.NewWithT(t).Expect(made).NotTo(gomega.ContainElement(tj.Name))
 	})
@@ -252,11 +253,11 @@ func TestTenantJobCancelled(t *testing.T) {
 		tj := NewTenantJob(t, tenant, NewTemplate(t, nil))
 		pod := AwaitRunningPod(t, tj)
 		Patch(t, tj, cancel)
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonCancelled, "")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonCancelled, "")
 		AwaitGone(t, pod)
 		AwaitGone(t, JobOf(tj))
 		g := gomega.NewWithT(t)
-		g.Expect(ConditionOf(tj.Status.Conditions, v1alpha1.ConditionStalled)).To(gomega.BeZero())
+		g.Expect(conditions.Get(tj.Status.Conditions, v1alpha1.ConditionStalled)).To(gomega.BeZero())
 		g.Expect(tj.Status.StartTime).NotTo(gomega.BeNil())
 		g.Expect(tj.Status.CompletionTime).NotTo(gomega.BeNil())
 	})
@@ -264,7 +265,7 @@ func TestTenantJobCancelled(t *testing.T) {
 		t.Parallel()
 		tj := NewTenantJob(t, tenant, NewTemplate(t, nil))
 		Finish(t, tj, corev1.PodSucceeded)
-		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+		AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 		completed := tj.DeepCopy()
 		Patch(t, tj, cancel)
 		Eventually(t, func(g gomega.Gomega) {
@@ -282,12 +283,12 @@ func TestTenantJobNotBefore(t *testing.T) {
 	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
 	due := metav1.NewTime(time.Now().Add(4 * time.Second).Truncate(time.Second))
 	tj := NewRun(t, tenant, NewReadyTemplate(t, nil), func(o *v1alpha1.TenantJob) { o.Spec.NotBeforeTime = &due })
-	AwaitSaid(t, tj, Unknown, v1alpha1.ReasonNotYetDue, "waits for `spec.notBeforeTime`")
-	AwaitSaid(t, tj, Unknown, v1alpha1.ReasonRunning, "")
+	AwaitStatus(t, tj, Unknown, v1alpha1.ReasonNotYetDue, "waits for `spec.notBeforeTime`")
+	AwaitStatus(t, tj, Unknown, v1alpha1.ReasonRunning, "")
 	gomega.NewWithT(t).Expect(tj.Status.StartTime.Time).To(gomega.BeTemporally(">=", due.Time))
 
 	later := NewRun(t, tenant, NewReadyTemplate(t, nil), func(o *v1alpha1.TenantJob) { o.Spec.NotBeforeTime = new(metav1.NewTime(time.Now().Add(time.Hour))) })
-	AwaitSaid(t, later, Unknown, v1alpha1.ReasonNotYetDue, "")
+	AwaitStatus(t, later, Unknown, v1alpha1.ReasonNotYetDue, "")
 	Patch(t, later, func(o *v1alpha1.TenantJob) { o.Spec.NotBeforeTime = nil })
 	AwaitRunningPod(t, later)
 }
@@ -298,9 +299,9 @@ func TestTenantJobTTL(t *testing.T) {
 	template := NewReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.TTLSecondsAfterFinished = new(int32(5)) })
 	succeeds, fails := NewTenantJob(t, tenant, template), NewTenantJob(t, tenant, template)
 	Finish(t, fails, corev1.PodFailed)
-	AwaitSaid(t, fails, IsFalse, v1alpha1.ReasonJobFailed, "")
+	AwaitStatus(t, fails, IsFalse, v1alpha1.ReasonJobFailed, "")
 	Finish(t, succeeds, corev1.PodSucceeded)
-	AwaitSaid(t, succeeds, IsTrue, v1alpha1.ReasonCompleted, "")
+	AwaitStatus(t, succeeds, IsTrue, v1alpha1.ReasonCompleted, "")
 	completed := succeeds.Status.CompletionTime.Time
 	AwaitGone(t, succeeds)
 	g := gomega.NewWithT(t)
@@ -319,8 +320,8 @@ func TestTenantJobTemplateIsMissing(t *testing.T) {
 		later := NewTemplate(t, nil)
 		Remove(t, later)
 		tj := NewTenantJob(t, tenant, later)
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonTemplateNotFound, later.Name)
-		gomega.NewWithT(t).Expect(ConditionOf(tj.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonTemplateNotFound, later.Name)
+		gomega.NewWithT(t).Expect(conditions.Get(tj.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
 		Create(t, &v1alpha1.TenantJobTemplate{ObjectMeta: metav1.ObjectMeta{Name: later.Name}, Spec: later.Spec})
 		AwaitRunningPod(t, tj)
 	})
@@ -328,8 +329,8 @@ func TestTenantJobTemplateIsMissing(t *testing.T) {
 		t.Parallel()
 		wrong := NewTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.JobTemplate.Spec.Template.Spec.NodeName = "node-1" })
 		tj := NewTenantJob(t, tenant, wrong)
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonTemplateNotReady, "nodeName` must be left out")
-		gomega.NewWithT(t).Expect(ConditionOf(tj.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonTemplateNotReady, "nodeName` must be left out")
+		gomega.NewWithT(t).Expect(conditions.Get(tj.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
 		Patch(t, wrong, func(o *v1alpha1.TenantJobTemplate) { o.Spec.JobTemplate.Spec.Template.Spec.NodeName = "" })
 		AwaitRunningPod(t, tj)
 	})
@@ -341,7 +342,7 @@ func TestTenantJobTemplateIsMissing(t *testing.T) {
 		tj := NewRun(t, tenant, template, func(o *v1alpha1.TenantJob) {
 			o.Spec.Parameters = map[string]v1alpha1.ParameterValue{"days": "s3cr3t", "other": "s3cr3t"}
 		})
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonInvalidParameters, "`parameters.days` must be an integer; `parameters.other` must be left out: the template declares days")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonInvalidParameters, "`parameters.days` must be an integer; `parameters.other` must be left out: the template declares days")
 	})
 	t.Run("InvalidParameters is not said because of the template's own fault", func(t *testing.T) {
 		t.Parallel()
@@ -349,7 +350,7 @@ func TestTenantJobTemplateIsMissing(t *testing.T) {
 			o.Spec.Parameters = []v1alpha1.Parameter{{Name: "days", Pattern: "["}}
 		})
 		tj := NewRun(t, tenant, template, func(o *v1alpha1.TenantJob) { o.Spec.Parameters = map[string]v1alpha1.ParameterValue{"days": "3"} })
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonTemplateNotReady, "must have an RE2 expression as pattern")
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonTemplateNotReady, "must have an RE2 expression as pattern")
 		Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Parameters[0].Pattern = "^[0-9]$" })
 		AwaitRunningPod(t, tj)
 	})
@@ -358,7 +359,7 @@ func TestTenantJobTemplateIsMissing(t *testing.T) {
 		template := NewTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
 			o.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}}
 		})
-		AwaitSaid(t, NewTenantJob(t, tenant, template), IsFalse, v1alpha1.ReasonCredentialsFailed, "`spec.credentials`")
+		AwaitStatus(t, NewTenantJob(t, tenant, template), IsFalse, v1alpha1.ReasonCredentialsFailed, "`spec.credentials`")
 	})
 }
 
@@ -373,7 +374,7 @@ func TestTenantJobNameConflict(t *testing.T) {
 			stranger.Spec = template.Spec.JobTemplate.Spec
 			Create(t, stranger)
 		})
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonNameConflict, tj.Name)
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonNameConflict, tj.Name)
 		g := gomega.NewWithT(t)
 		g.Expect(Get(t, g, JobOf(tj)).OwnerReferences).To(gomega.BeEmpty(), "never adopt a stranger")
 		g.Expect(Get(t, g, JobOf(tj)).DeletionTimestamp).To(gomega.BeNil())
@@ -404,9 +405,9 @@ func TestTenantJobVanishes(t *testing.T) {
 		tj := NewTenantJob(t, tenant, NewTemplate(t, Lingering))
 		pod := AwaitRunningPod(t, tj)
 		Remove(t, JobOf(tj), client.PropagationPolicy(metav1.DeletePropagationForeground))
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonRunning, "the Job is being deleted")
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonRunning, "the Job is being deleted")
 		LetGo(t, pod)
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonDeleted, "create another TenantJob")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonDeleted, "create another TenantJob")
 		made, _ := jobs.Made()
 		gomega.NewWithT(t).Expect(slices.DeleteFunc(made, func(n string) bool { return n != tj.Name })).To(gomega.HaveLen(1), "it is not made again")
 	})
@@ -421,7 +422,7 @@ func TestTenantJobVanishes(t *testing.T) {
 			}
 		})
 		tj := NewRun(t, tenant, NewTemplate(t, nil), func(o *v1alpha1.TenantJob) { o.Labels = map[string]string{"tag.tenantry.dev/delete": "at-once"} })
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonDeleted, "")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonDeleted, "")
 		made, _ := jobs.Made()
 		gomega.NewWithT(t).Expect(slices.DeleteFunc(made, func(n string) bool { return n != tj.Name })).To(gomega.HaveLen(1), "it is not made again")
 	})
@@ -444,7 +445,7 @@ func TestTenantJobRefused(t *testing.T) {
 	}})
 	Eventually(t, func(g gomega.Gomega) { g.Expect(Get(t, g, quota).Status.Hard).NotTo(gomega.BeEmpty()) })
 	tj := NewTenantJob(t, tenant, NewReadyTemplate(t, nil))
-	AwaitSaid(t, tj, Unknown, v1alpha1.ReasonQueued, "exceeded quota: no-jobs")
+	AwaitStatus(t, tj, Unknown, v1alpha1.ReasonQueued, "exceeded quota: no-jobs")
 	Remove(t, quota)
 	AwaitRunningPod(t, tj)
 }

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 )
 
@@ -63,7 +64,7 @@ func TestTenantJobOperatorKilled(t *testing.T) {
 				a.Start(t)
 				tj := NewTenantJob(t, tenant, template)
 				if write == "status Completed" {
-					AwaitSaid(t, tj, Unknown, v1alpha1.ReasonRunning, "")
+					AwaitStatus(t, tj, Unknown, v1alpha1.ReasonRunning, "")
 					Finish(t, tj, corev1.PodSucceeded)
 				}
 				select {
@@ -77,7 +78,7 @@ func TestTenantJobOperatorKilled(t *testing.T) {
 				if write != "status Completed" {
 					Finish(t, tj, corev1.PodSucceeded)
 				}
-				AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+				AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 				g := gomega.NewWithT(t)
 				made, _ := jobs.Made()
 				g.Expect(made).To(gomega.HaveExactElements(tj.Name))
@@ -130,7 +131,7 @@ func TestTenantJobsOperatorKilledAgainAndAgain(t *testing.T) {
 	}
 	(&OtherOperator{}).Start(t)
 	for _, tj := range all {
-		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+		AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 	}
 	made, most := jobs.Made()
 	g := gomega.NewWithT(t)
@@ -143,17 +144,17 @@ func TestTenantJobJobIsDeletedWhileNobodyLooks(t *testing.T) {
 	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
 	jobs := FollowJobs(t, tenant)
 	tj := NewTenantJob(t, tenant, NewReadyTemplate(t, nil))
-	AwaitSaid(t, tj, Unknown, v1alpha1.ReasonRunning, "")
+	AwaitStatus(t, tj, Unknown, v1alpha1.ReasonRunning, "")
 	WithoutOperator(t)
 	Remove(t, JobOf(tj), client.PropagationPolicy(metav1.DeletePropagationBackground))
 	AwaitGone(t, JobOf(tj))
 	(&OtherOperator{}).Start(t)
-	AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonDeleted, "create another TenantJob")
+	AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonDeleted, "create another TenantJob")
 	made, _ := jobs.Made()
 	gomega.NewWithT(t).Expect(made).To(gomega.HaveExactElements(tj.Name))
 }
 
-// TestTenantJobStartWithoutAnAnswer: a start whose request is on its way, while its sender was told that it failed, keeps
+// TestTenantJobStartWithoutAnAnswer: a start whose request is on its way, while its sender was emitted that it failed, keeps
 // its slot.
 func TestTenantJobStartWithoutAnAnswer(t *testing.T) {
 	for name, answer := range map[string]func() (*http.Response, error){
@@ -195,14 +196,14 @@ func TestTenantJobStartWithoutAnAnswer(t *testing.T) {
 			first := NewTenantJob(t, tenant, template)
 			Eventually(t, func(g gomega.Gomega) { g.Expect(late.Load()).NotTo(gomega.BeNil()) })
 			second := NewTenantJob(t, tenant, template)
-			AwaitSaid(t, second, Unknown, v1alpha1.ReasonQueued, "")
+			AwaitStatus(t, second, Unknown, v1alpha1.ReasonQueued, "")
 			close(arrive)
 			AwaitRunningPod(t, first)
-			AwaitSaid(t, second, Unknown, v1alpha1.ReasonQueued, "")
+			AwaitStatus(t, second, Unknown, v1alpha1.ReasonQueued, "")
 			Finish(t, first, corev1.PodSucceeded)
 			Finish(t, second, corev1.PodSucceeded)
-			AwaitSaid(t, first, IsTrue, v1alpha1.ReasonCompleted, "")
-			AwaitSaid(t, second, IsTrue, v1alpha1.ReasonCompleted, "")
+			AwaitStatus(t, first, IsTrue, v1alpha1.ReasonCompleted, "")
+			AwaitStatus(t, second, IsTrue, v1alpha1.ReasonCompleted, "")
 			made, most := jobs.Made()
 			g := gomega.NewWithT(t)
 			g.Expect(made).To(gomega.HaveExactElements(first.Name, second.Name))
@@ -211,7 +212,7 @@ func TestTenantJobStartWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-// TestTenantJobLimitHoldsWhileTheCacheIsBlind: a limit holds while the cache is told nothing of Jobs, also for runs whose
+// TestTenantJobLimitHoldsWhileTheCacheIsBlind: a limit holds while the cache is emitted nothing of Jobs, also for runs whose
 // status says already that they were started, or that they are over.
 func TestTenantJobLimitHoldsWhileTheCacheIsBlind(t *testing.T) {
 	tenant := NewReadyTenant(t, AtMost(1))
@@ -238,11 +239,11 @@ func TestTenantJobLimitHoldsWhileTheCacheIsBlind(t *testing.T) {
 			Eventually(t, func(g gomega.Gomega) { g.Expect(Get(t, g, first).Status.JobRef).NotTo(gomega.BeNil()) })
 			if cancelled {
 				Patch(t, first, func(o *v1alpha1.TenantJob) { o.Spec.Cancel = new(true) })
-				AwaitSaid(t, first, IsFalse, v1alpha1.ReasonCancelled, "")
+				AwaitStatus(t, first, IsFalse, v1alpha1.ReasonCancelled, "")
 			}
 			second := NewTenantJob(t, tenant, template)
 			if !cancelled {
-				AwaitSaid(t, second, Unknown, v1alpha1.ReasonQueued, "")
+				AwaitStatus(t, second, Unknown, v1alpha1.ReasonQueued, "")
 			} else {
 				// The API server is asked whether anything of the first is left.
 				Eventually(t, func(g gomega.Gomega) { g.Expect(Get(t, g, second).Status.JobRef).NotTo(gomega.BeNil()) })
@@ -253,7 +254,7 @@ func TestTenantJobLimitHoldsWhileTheCacheIsBlind(t *testing.T) {
 				Finish(t, first, corev1.PodSucceeded)
 			}
 			Finish(t, second, corev1.PodSucceeded)
-			AwaitSaid(t, second, IsTrue, v1alpha1.ReasonCompleted, "")
+			AwaitStatus(t, second, IsTrue, v1alpha1.ReasonCompleted, "")
 		})
 	}
 	_, most := jobs.Made()
@@ -273,24 +274,24 @@ func TestTenantJobPodsRefused(t *testing.T) {
 
 	refused, retried := NewTenantJob(t, full, template), NewTenantJob(t, becomesFull, retries)
 	pod := AwaitRunningPod(t, retried)
-	AwaitSaid(t, refused, Unknown, v1alpha1.ReasonStarting, "its pod is refused: exceeded quota")
+	AwaitStatus(t, refused, Unknown, v1alpha1.ReasonStarting, "its pod is refused: exceeded quota")
 	waits := NewTenantJob(t, full, template)
-	AwaitSaid(t, waits, Unknown, v1alpha1.ReasonQueued, "")
-	AwaitSaid(t, retried, Unknown, v1alpha1.ReasonRunning, "")
+	AwaitStatus(t, waits, Unknown, v1alpha1.ReasonQueued, "")
+	AwaitStatus(t, retried, Unknown, v1alpha1.ReasonRunning, "")
 	Patch(t, becomesFull, func(o *v1alpha1.Tenant) { o.Spec.Quota = noPods })
 	AwaitCondition(t, becomesFull, v1alpha1.ConditionReady, IsTrue, v1alpha1.ReasonReady, "")
 	ExitPod(t, pod, 1, "")
-	AwaitSaid(t, retried, Unknown, v1alpha1.ReasonStarting, "its pod is refused: exceeded quota")
+	AwaitStatus(t, retried, Unknown, v1alpha1.ReasonStarting, "its pod is refused: exceeded quota")
 
 	a.Clock.Ahead.Store(int64(2 * time.Minute))
-	AwaitSaid(t, refused, IsFalse, v1alpha1.ReasonPodsRefused, "no pod for two minutes: exceeded quota")
-	AwaitSaid(t, retried, IsFalse, v1alpha1.ReasonPodsRefused, "no pod for two minutes: exceeded quota")
+	AwaitStatus(t, refused, IsFalse, v1alpha1.ReasonPodsRefused, "no pod for two minutes: exceeded quota")
+	AwaitStatus(t, retried, IsFalse, v1alpha1.ReasonPodsRefused, "no pod for two minutes: exceeded quota")
 	AwaitGone(t, JobOf(refused))
 	AwaitGone(t, JobOf(retried))
 	g := gomega.NewWithT(t)
-	g.Expect(ConditionOf(refused.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
+	g.Expect(conditions.Get(refused.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
 	// The slot is given back, and the next one tries. By this clock it has done so for two minutes at once.
-	AwaitSaid(t, waits, IsFalse, v1alpha1.ReasonPodsRefused, "")
+	AwaitStatus(t, waits, IsFalse, v1alpha1.ReasonPodsRefused, "")
 }
 
 // TestTenantJobLongRun: a run that took longer than two minutes completes; that its pod has ended does not count as having
@@ -306,7 +307,7 @@ func TestTenantJobLongRun(t *testing.T) {
 		all = append(all, NewTenantJob(t, tenant, template))
 	}
 	for _, tj := range all {
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonRunning, "")
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonRunning, "")
 	}
 	a.Clock.Ahead.Store(int64(time.Hour))
 	for i, tj := range all {
@@ -314,9 +315,9 @@ func TestTenantJobLongRun(t *testing.T) {
 	}
 	for i, tj := range all {
 		if i%2 == 0 {
-			AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+			AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 		} else {
-			AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonJobFailed, "")
+			AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonJobFailed, "")
 		}
 	}
 }
@@ -329,9 +330,9 @@ func TestTenantJobAnEndedOneIsNeverStartedAgain(t *testing.T) {
 	cancels := NewRun(t, tenant, template, func(o *v1alpha1.TenantJob) { o.Spec.Cancel = new(true) })
 	Finish(t, completes, corev1.PodSucceeded)
 	Finish(t, fails, corev1.PodFailed)
-	AwaitSaid(t, completes, IsTrue, v1alpha1.ReasonCompleted, "")
-	AwaitSaid(t, fails, IsFalse, v1alpha1.ReasonJobFailed, "")
-	AwaitSaid(t, cancels, IsFalse, v1alpha1.ReasonCancelled, "")
+	AwaitStatus(t, completes, IsTrue, v1alpha1.ReasonCompleted, "")
+	AwaitStatus(t, fails, IsFalse, v1alpha1.ReasonJobFailed, "")
+	AwaitStatus(t, cancels, IsFalse, v1alpha1.ReasonCancelled, "")
 	WithoutOperator(t)
 	before := map[string]string{}
 	for _, tj := range []*v1alpha1.TenantJob{completes, fails, cancels} {

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 )
 
@@ -23,14 +24,14 @@ func TestTenantJobWaitsForASlot(t *testing.T) {
 		first := NewTenantJob(t, tenant, template)
 		AwaitRunningPod(t, first)
 		second := NewTenantJob(t, tenant, template)
-		AwaitSaid(t, second, Unknown, v1alpha1.ReasonQueued, "template "+template.Name+" runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)")
+		AwaitStatus(t, second, Unknown, v1alpha1.ReasonQueued, "template "+template.Name+" runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)")
 		gomega.NewWithT(t).Expect(second.Status.QueuedTime).NotTo(gomega.BeNil())
 		AwaitRunningPod(t, NewTenantJob(t, other, template))
 		AwaitRunningPod(t, NewTenantJob(t, tenant, NewTemplate(t, nil)))
 
 		Finish(t, first, corev1.PodFailed)
 		AwaitRunningPod(t, second)
-		AwaitSaid(t, second, Unknown, v1alpha1.ReasonRunning, "")
+		AwaitStatus(t, second, Unknown, v1alpha1.ReasonRunning, "")
 		gomega.NewWithT(t).Expect(second.Status.QueuedTime).To(gomega.BeNil())
 	})
 	t.Run("of its tenant", func(t *testing.T) {
@@ -39,7 +40,7 @@ func TestTenantJobWaitsForASlot(t *testing.T) {
 		first := NewTenantJob(t, tenant, NewTemplate(t, nil))
 		AwaitRunningPod(t, first)
 		second := NewTenantJob(t, tenant, NewTemplate(t, nil))
-		AwaitSaid(t, second, Unknown, v1alpha1.ReasonQueued, "tenant "+tenant.Name+" runs at most 1 jobs at once (`spec.jobs.maxConcurrent`)")
+		AwaitStatus(t, second, Unknown, v1alpha1.ReasonQueued, "tenant "+tenant.Name+" runs at most 1 jobs at once (`spec.jobs.maxConcurrent`)")
 		Finish(t, first, corev1.PodSucceeded)
 		AwaitRunningPod(t, second)
 	})
@@ -50,7 +51,7 @@ func TestTenantJobWaitsForASlot(t *testing.T) {
 		AwaitRunningPod(t, NewTenantJob(t, tenant, template))
 		waiting := []*v1alpha1.TenantJob{NewTenantJob(t, tenant, template), NewTenantJob(t, tenant, template)}
 		for _, tj := range waiting {
-			AwaitSaid(t, tj, Unknown, v1alpha1.ReasonQueued, "")
+			AwaitStatus(t, tj, Unknown, v1alpha1.ReasonQueued, "")
 		}
 		Patch(t, template, AtMostPerTenant(3))
 		for _, tj := range waiting {
@@ -64,7 +65,7 @@ func TestTenantJobWaitsForASlot(t *testing.T) {
 		AwaitRunningPod(t, NewTenantJob(t, tenant, template))
 		waiting := []*v1alpha1.TenantJob{NewTenantJob(t, tenant, template), NewTenantJob(t, tenant, template)}
 		for _, tj := range waiting {
-			AwaitSaid(t, tj, Unknown, v1alpha1.ReasonQueued, "")
+			AwaitStatus(t, tj, Unknown, v1alpha1.ReasonQueued, "")
 		}
 		Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Jobs = nil })
 		for _, tj := range waiting {
@@ -77,14 +78,14 @@ func TestTenantJobWaitsForASlot(t *testing.T) {
 		first := NewTenantJob(t, tenant, NewTemplate(t, Lingering))
 		pod := AwaitRunningPod(t, first)
 		second := NewTenantJob(t, tenant, NewTemplate(t, nil))
-		AwaitSaid(t, second, Unknown, v1alpha1.ReasonQueued, "")
+		AwaitStatus(t, second, Unknown, v1alpha1.ReasonQueued, "")
 		Patch(t, first, func(o *v1alpha1.TenantJob) { o.Spec.Cancel = new(true) })
-		AwaitSaid(t, first, IsFalse, v1alpha1.ReasonCancelled, "")
+		AwaitStatus(t, first, IsFalse, v1alpha1.ReasonCancelled, "")
 		Eventually(t, func(g gomega.Gomega) { g.Expect(Get(t, g, pod).DeletionTimestamp).NotTo(gomega.BeNil()) })
 		// The pod is there, so nothing starts, whatever happens to the one that waits.
 		Patch(t, second, func(o *v1alpha1.TenantJob) { o.Labels["touched"] = "true" })
 		gomega.NewWithT(t).Consistently(func(g gomega.Gomega) {
-			g.Expect(ConditionOf(Get(t, g, second).Status.Conditions, v1alpha1.ConditionSucceeded).Reason).To(gomega.Equal(v1alpha1.ReasonQueued))
+			g.Expect(conditions.Get(Get(t, g, second).Status.Conditions, v1alpha1.ConditionSucceeded).Reason).To(gomega.Equal(v1alpha1.ReasonQueued))
 		}).WithTimeout(2 * time.Second).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
 		LetGo(t, pod)
 		AwaitRunningPod(t, second)
@@ -101,11 +102,11 @@ func TestTenantJobWaitsForASlot(t *testing.T) {
 			stranger.Spec = template.Spec.JobTemplate.Spec
 			Create(t, stranger)
 		})
-		AwaitSaid(t, second, Unknown, v1alpha1.ReasonQueued, "")
+		AwaitStatus(t, second, Unknown, v1alpha1.ReasonQueued, "")
 		third := NewTenantJob(t, tenant, template)
-		AwaitSaid(t, third, Unknown, v1alpha1.ReasonQueued, "")
+		AwaitStatus(t, third, Unknown, v1alpha1.ReasonQueued, "")
 		EndPod(t, pod, corev1.PodSucceeded)
-		AwaitSaid(t, second, IsFalse, v1alpha1.ReasonNameConflict, "")
+		AwaitStatus(t, second, IsFalse, v1alpha1.ReasonNameConflict, "")
 		AwaitRunningPod(t, third)
 	})
 }
@@ -117,23 +118,23 @@ func TestTenantJobExpires(t *testing.T) {
 	t.Run("by its own word", func(t *testing.T) {
 		t.Parallel()
 		tj := NewRun(t, tenant, NewReadyTemplate(t, nil), func(o *v1alpha1.TenantJob) { o.Spec.MaxWaitSeconds = new(int32(4)) })
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonExpired, "did not start within 4 seconds: tenant "+tenant.Name+" runs at most 1 jobs at once")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonExpired, "did not start within 4 seconds: tenant "+tenant.Name+" runs at most 1 jobs at once")
 		g := gomega.NewWithT(t)
 		g.Expect(tj.Status.CompletionTime.Time).To(gomega.BeTemporally(">=", tj.CreationTimestamp.Add(4*time.Second)))
 		g.Expect(tj.Status.JobRef).To(gomega.BeNil())
-		g.Expect(ConditionOf(tj.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
+		g.Expect(conditions.Get(tj.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
 	})
 	t.Run("by its template's", func(t *testing.T) {
 		t.Parallel()
 		tj := NewTenantJob(t, tenant, NewReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.MaxWaitSeconds = new(int32(1)) }))
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonExpired, "did not start within 1 seconds")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonExpired, "did not start within 1 seconds")
 	})
 	t.Run("only by what a limit holds it", func(t *testing.T) {
 		t.Parallel()
 		later := NewTemplate(t, nil)
 		Remove(t, later)
 		tj := NewRun(t, NewReadyTenant(t, v1alpha1.TenantSpec{}), later, func(o *v1alpha1.TenantJob) { o.Spec.MaxWaitSeconds = new(int32(1)) })
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonTemplateNotFound, "")
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonTemplateNotFound, "")
 		Eventually(t, func(g gomega.Gomega) {
 			g.Expect(time.Since(tj.CreationTimestamp.Time)).To(gomega.BeNumerically(">", 2*time.Second))
 		})
@@ -169,7 +170,7 @@ func TestTenantJobsTakeTurns(t *testing.T) {
 				all = append(all, NewTenantJob(t, tenant, templates[i%len(templates)]))
 			}
 			for _, tj := range all {
-				AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+				AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 			}
 			made, most := jobs.Made()
 			gomega.NewWithT(t).Expect(made).To(gomega.HaveLen(len(all)))
@@ -199,7 +200,7 @@ func TestTenantJobTwoAtOnce(t *testing.T) {
 			<-made
 			<-made
 			for _, tj := range pair {
-				AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+				AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 			}
 			_, most := jobs.Made()
 			gomega.NewWithT(t).Expect(most).To(gomega.Equal(1))
@@ -221,9 +222,9 @@ func TestTenantJobsOrder(t *testing.T) {
 			for _, p := range []v1alpha1.JobPriority{v1alpha1.PriorityLow, v1alpha1.PriorityMedium, v1alpha1.PriorityHigh} {
 				template := NewReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Priority = p })
 				older := NewTenantJob(t, tenant, template)
-				AwaitSaid(t, older, Unknown, v1alpha1.ReasonQueued, "")
+				AwaitStatus(t, older, Unknown, v1alpha1.ReasonQueued, "")
 				newer := NewTenantJob(t, tenant, template)
-				AwaitSaid(t, newer, Unknown, v1alpha1.ReasonQueued, "")
+				AwaitStatus(t, newer, Unknown, v1alpha1.ReasonQueued, "")
 				want = slices.Concat([]string{older.Name, newer.Name}, want)
 			}
 			FinishAll(t, tenant)

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/kube"
 )
@@ -37,9 +38,9 @@ func TestTenantJobMismatch(t *testing.T) {
 			tj := NewRun(t, acme, template, func(o *v1alpha1.TenantJob) {
 				o.Namespace, o.Spec.TenantRef.Name = given.namespace, given.tenant
 			})
-			AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonTenantMismatch, given.message)
+			AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonTenantMismatch, given.message)
 			g := gomega.NewWithT(t)
-			g.Expect(ConditionOf(tj.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
+			g.Expect(conditions.Get(tj.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
 			g.Expect(client.IgnoreNotFound(Admin.Get(t.Context(), kube.KeyOf(tj), JobOf(tj)))).To(gomega.Succeed())
 			g.Expect(JobOf(tj).UID).To(gomega.BeEmpty())
 		})
@@ -57,9 +58,9 @@ func TestTenantJobTenantIsNotReady(t *testing.T) {
 		AwaitGone(t, later)
 		t.Cleanup(func() { _ = Admin.Delete(t.Context(), namespace) })
 		tj := NewTenantJob(t, later, template)
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonTenantNotReady, "there is no Tenant "+later.Name)
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonTenantNotReady, "there is no Tenant "+later.Name)
 		g := gomega.NewWithT(t)
-		g.Expect(ConditionOf(tj.Status.Conditions, v1alpha1.ConditionReconciling).Status).To(gomega.Equal(IsTrue))
+		g.Expect(conditions.Get(tj.Status.Conditions, v1alpha1.ConditionReconciling).Status).To(gomega.Equal(IsTrue))
 		Consent(t, Get(t, g, namespace), later.Name)
 		Create(t, &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: later.Name}})
 		AwaitRunningPod(t, tj)
@@ -69,7 +70,7 @@ func TestTenantJobTenantIsNotReady(t *testing.T) {
 		namespace := NewNamespace(t, func(*corev1.Namespace) {})
 		tenant := NewTenant(t, v1alpha1.TenantSpec{Namespace: &v1alpha1.TenantNamespace{Name: namespace.Name}})
 		tj := NewTenantJob(t, tenant, template)
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonTenantNotReady, "the namespace of tenant "+tenant.Name+" is not ready")
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonTenantNotReady, "the namespace of tenant "+tenant.Name+" is not ready")
 		Consent(t, namespace, tenant.Name)
 		AwaitRunningPod(t, tj)
 	})
@@ -89,7 +90,7 @@ func TestTenantJobTenantIsSuspended(t *testing.T) {
 		tenant := NewReadyTenant(t, v1alpha1.TenantSpec{Suspend: new(true)})
 		jobs := FollowJobs(t, tenant)
 		tj := NewTenantJob(t, tenant, template)
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonTenantSuspended, "it starts when the tenant is resumed")
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonTenantSuspended, "it starts when the tenant is resumed")
 		AwaitCondition(t, tenant, v1alpha1.ConditionSuspended, IsTrue, v1alpha1.ReasonSuspended, "")
 		made, _ := jobs.Made()
 		gomega.NewWithT(t).Expect(made).To(gomega.BeEmpty())
@@ -113,8 +114,8 @@ func TestTenantJobTenantIsSuspended(t *testing.T) {
 		})
 		Patch(t, waits, Suspend)
 		child := ChildIn(waits, fanOut)
-		AwaitSaid(t, child, IsFalse, v1alpha1.ReasonTenantSuspended, "tenant "+waits.Name+" is suspended")
-		gomega.NewWithT(t).Expect(ConditionOf(child.Status.Conditions, v1alpha1.ConditionStalled)).To(gomega.BeZero())
+		AwaitStatus(t, child, IsFalse, v1alpha1.ReasonTenantSuspended, "tenant "+waits.Name+" is suspended")
+		gomega.NewWithT(t).Expect(conditions.Get(child.Status.Conditions, v1alpha1.ConditionStalled)).To(gomega.BeZero())
 	})
 	t.Run("StoppedBySuspension", func(t *testing.T) {
 		t.Parallel()
@@ -122,7 +123,7 @@ func TestTenantJobTenantIsSuspended(t *testing.T) {
 		tj := NewTenantJob(t, tenant, template)
 		pod := AwaitRunningPod(t, tj)
 		Patch(t, tenant, Suspend)
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonStoppedBySuspension, "create another TenantJob when it is active again")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonStoppedBySuspension, "create another TenantJob when it is active again")
 		AwaitGone(t, pod)
 		AwaitGone(t, JobOf(tj))
 	})
@@ -132,17 +133,17 @@ func TestTenantJobTenantIsSuspended(t *testing.T) {
 		tj := NewTenantJob(t, tenant, template)
 		pod := AwaitRunningPod(t, tj)
 		Patch(t, tenant, Suspend)
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonRunning, "is being suspended; its running pods may finish")
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonRunning, "is being suspended; its running pods may finish")
 		EndPod(t, pod, corev1.PodSucceeded)
-		AwaitSaid(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+		AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
 	})
 	t.Run("Drain stops a pod that does not run yet", func(t *testing.T) {
 		t.Parallel()
 		tenant := NewReadyTenant(t, v1alpha1.TenantSpec{SuspendPolicy: v1alpha1.SuspendPolicyDrain})
 		tj := NewTenantJob(t, tenant, NewReadyTemplate(t, pending))
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonStarting, "")
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonStarting, "")
 		Patch(t, tenant, Suspend)
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonStoppedBySuspension, "")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonStoppedBySuspension, "")
 		AwaitGone(t, JobOf(tj))
 	})
 	t.Run("Drain stops what would need another pod", func(t *testing.T) {
@@ -151,9 +152,9 @@ func TestTenantJobTenantIsSuspended(t *testing.T) {
 		tj := NewTenantJob(t, tenant, NewReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.JobTemplate.Spec.BackoffLimit = new(int32(3)) }))
 		pod := AwaitRunningPod(t, tj)
 		Patch(t, tenant, Suspend)
-		AwaitSaid(t, tj, Unknown, v1alpha1.ReasonRunning, "is being suspended")
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonRunning, "is being suspended")
 		EndPod(t, pod, corev1.PodFailed)
-		AwaitSaid(t, tj, IsFalse, v1alpha1.ReasonStoppedBySuspension, "")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonStoppedBySuspension, "")
 		AwaitCondition(t, tenant, v1alpha1.ConditionSuspended, IsTrue, v1alpha1.ReasonSuspended, "")
 	})
 }
@@ -165,12 +166,12 @@ func TestTenantJobTenantIsDeleted(t *testing.T) {
 	running := NewTenantJob(t, tenant, template)
 	pod := AwaitRunningPod(t, running)
 	waiting := NewTenantJob(t, tenant, template)
-	AwaitSaid(t, waiting, Unknown, v1alpha1.ReasonQueued, "")
+	AwaitStatus(t, waiting, Unknown, v1alpha1.ReasonQueued, "")
 	Remove(t, tenant)
-	AwaitSaid(t, waiting, IsFalse, v1alpha1.ReasonTenantDeleted, "tenant "+tenant.Name+" is being deleted")
-	AwaitSaid(t, running, IsFalse, v1alpha1.ReasonTenantDeleted, "tenant "+tenant.Name+" is being deleted")
+	AwaitStatus(t, waiting, IsFalse, v1alpha1.ReasonTenantDeleted, "tenant "+tenant.Name+" is being deleted")
+	AwaitStatus(t, running, IsFalse, v1alpha1.ReasonTenantDeleted, "tenant "+tenant.Name+" is being deleted")
 	g := gomega.NewWithT(t)
-	g.Expect(ConditionOf(waiting.Status.Conditions, v1alpha1.ConditionStalled)).To(gomega.BeZero())
+	g.Expect(conditions.Get(waiting.Status.Conditions, v1alpha1.ConditionStalled)).To(gomega.BeZero())
 	LetGo(t, pod)
 	AwaitGone(t, tenant)
 }
@@ -195,7 +196,7 @@ func TestTenantJobSuspendedAtEveryMoment(t *testing.T) {
 		Patch(t, tenant, Resume)
 		for _, tj := range all {
 			Eventually(t, func(g gomega.Gomega) {
-				reason := ConditionOf(Get(t, g, tj).Status.Conditions, v1alpha1.ConditionSucceeded).Reason
+				reason := conditions.Get(Get(t, g, tj).Status.Conditions, v1alpha1.ConditionSucceeded).Reason
 				g.Expect(reason).To(gomega.BeElementOf(v1alpha1.ReasonRunning, v1alpha1.ReasonStoppedBySuspension))
 			})
 			Remove(t, tj)

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/fanout"
 )
 
@@ -72,7 +73,7 @@ func AwaitFanOut(t *testing.T, fanOut *v1alpha1.TenantFanOut, conditionType stri
 	t.Helper()
 	Eventually(t, func(g gomega.Gomega) {
 		Get(t, g, fanOut)
-		c := ConditionOf(fanOut.Status.Conditions, conditionType)
+		c := conditions.Get(fanOut.Status.Conditions, conditionType)
 		g.Expect([]any{c.Status, c.Reason, c.Message}).To(gomega.HaveExactElements(status, reason, gomega.ContainSubstring(message)), "%+v", fanOut.Status)
 		g.Expect([]int64{c.ObservedGeneration, fanOut.Status.ObservedGeneration}).To(gomega.HaveEach(fanOut.Generation))
 	})
@@ -113,18 +114,18 @@ func PlanOf(t *testing.T, fanOut *v1alpha1.TenantFanOut) *fanout.Plan {
 	return plan
 }
 
-// ToldOf are the types and reasons of the events about an object, each once.
-func ToldOf(t *testing.T, g gomega.Gomega, uid types.UID) []string {
+// EventReasons are the types and reasons of the events about an object, each once.
+func EventReasons(t *testing.T, g gomega.Gomega, uid types.UID) []string {
 	t.Helper()
 	var all eventsv1.EventList
 	g.Expect(Admin.List(t.Context(), &all)).To(gomega.Succeed())
-	var told []string
+	var emitted []string
 	for _, e := range all.Items {
 		if e.Regarding.UID == uid {
-			told = append(told, e.Type+" "+e.Reason)
+			emitted = append(emitted, e.Type+" "+e.Reason)
 		}
 	}
-	return told
+	return emitted
 }
 
 // ChildLog counts how often a fan-out's child was made in each namespace.

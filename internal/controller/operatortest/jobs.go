@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/job"
 )
 
@@ -51,14 +52,14 @@ func AwaitReadiness(t *testing.T, template *v1alpha1.TenantJobTemplate, status m
 	t.Helper()
 	Eventually(t, func(g gomega.Gomega) {
 		Get(t, g, template)
-		ready := ConditionOf(template.Status.Conditions, v1alpha1.ConditionReady)
+		ready := conditions.Get(template.Status.Conditions, v1alpha1.ConditionReady)
 		g.Expect([]any{ready.Status, ready.Reason, ready.Message}).To(gomega.HaveExactElements(status, reason, gomega.ContainSubstring(message)))
 		g.Expect([]int64{ready.ObservedGeneration, template.Status.ObservedGeneration}).To(gomega.HaveEach(template.Generation))
 	})
 }
 
-// AwaitSaid waits until a TenantJob's condition Succeeded speaks of its present generation and says this.
-func AwaitSaid(t *testing.T, tj *v1alpha1.TenantJob, status metav1.ConditionStatus, reason, message string) {
+// AwaitStatus waits until a TenantJob's condition Succeeded speaks of its present generation and says this.
+func AwaitStatus(t *testing.T, tj *v1alpha1.TenantJob, status metav1.ConditionStatus, reason, message string) {
 	t.Helper()
 	defer func() {
 		if t.Failed() {
@@ -67,17 +68,10 @@ func AwaitSaid(t *testing.T, tj *v1alpha1.TenantJob, status metav1.ConditionStat
 	}()
 	Eventually(t, func(g gomega.Gomega) {
 		Get(t, g, tj)
-		c := ConditionOf(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
+		c := conditions.Get(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
 		g.Expect([]any{c.Status, c.Reason, c.Message}).To(gomega.HaveExactElements(status, reason, gomega.ContainSubstring(message)))
 		g.Expect([]int64{c.ObservedGeneration, tj.Status.ObservedGeneration}).To(gomega.HaveEach(tj.Generation))
 	})
-}
-
-func ConditionOf(conditions []metav1.Condition, conditionType string) metav1.Condition {
-	if c := meta.FindStatusCondition(conditions, conditionType); c != nil {
-		return *c
-	}
-	return metav1.Condition{}
 }
 
 // JobOf names the Job of a TenantJob, to be read.

@@ -47,6 +47,7 @@ func runPod(ctx context.Context, pod *corev1.Pod) error {
 	return nil
 }
 
+// SetPhase sets the phase of a pod, and its condition Ready.
 func SetPhase(ctx context.Context, pod *corev1.Pod, phase corev1.PodPhase, ready corev1.ConditionStatus) error {
 	base := pod.DeepCopy()
 	pod.Status.Phase = phase

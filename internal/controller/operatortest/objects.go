@@ -107,19 +107,19 @@ func AwaitCondition(t *testing.T, tenant *v1alpha1.Tenant, conditionType string,
 	})
 }
 
-// AwaitEvents waits until events have told of a Tenant, in whatever order.
+// AwaitEvents waits until events have emitted of a Tenant, in whatever order.
 func AwaitEvents(t *testing.T, tenant *v1alpha1.Tenant, reasons ...string) {
 	t.Helper()
 	Eventually(t, func(g gomega.Gomega) {
 		var all eventsv1.EventList
 		g.Expect(Admin.List(t.Context(), &all)).To(gomega.Succeed())
-		var told []string
+		var emitted []string
 		for _, e := range all.Items {
 			if e.Regarding.UID == tenant.UID {
-				told = append(told, e.Reason)
+				emitted = append(emitted, e.Reason)
 			}
 		}
-		g.Expect(told).To(gomega.ConsistOf(reasons))
+		g.Expect(emitted).To(gomega.ConsistOf(reasons))
 	})
 }
 

@@ -33,6 +33,7 @@ type RunningOperator struct {
 	sent []string
 }
 
+// Start returns when the caches have synced.
 func (o *RunningOperator) Start() error {
 	cfg := rest.CopyConfig(RestConfig)
 	cfg.Impersonate = rest.ImpersonationConfig{
@@ -65,6 +66,7 @@ func (o *RunningOperator) Start() error {
 	return nil
 }
 
+// Stop returns when it no longer runs.
 func (o *RunningOperator) Stop() {
 	o.Cancel()
 	if err := <-o.done; err != nil {
@@ -122,8 +124,10 @@ type ShiftedClock struct {
 	Ahead atomic.Int64
 }
 
+// Now implements clock.PassiveClock.
 func (c *ShiftedClock) Now() time.Time { return c.RealClock.Now().Add(time.Duration(c.Ahead.Load())) }
 
+// Since implements clock.PassiveClock.
 func (c *ShiftedClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
 
 // WithoutOperator stops the operator of all tests until the test ends, which so must not be parallel.
@@ -152,6 +156,7 @@ type OtherOperator struct {
 	Once   sync.Once
 }
 
+// Start returns when the caches have synced. The end of the test stops it.
 func (a *OtherOperator) Start(t *testing.T) {
 	t.Helper()
 	t.Cleanup(a.Stop)
@@ -196,8 +201,10 @@ func (a *OtherOperator) Stop() {
 	})
 }
 
+// RoundTripper is a function that is an http.RoundTripper.
 type RoundTripper func(*http.Request) (*http.Response, error)
 
+// RoundTrip implements http.RoundTripper.
 func (f RoundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // GatedBody passes nothing on while there is a gate that is shut.

@@ -22,6 +22,7 @@ func NewNamespace(t *testing.T, change func(*corev1.Namespace)) *corev1.Namespac
 	return Create(t, namespace)
 }
 
+// Consent allows a Tenant to adopt a namespace.
 func Consent(t *testing.T, namespace *corev1.Namespace, tenant string) {
 	t.Helper()
 	Patch(t, namespace, func(o *corev1.Namespace) {
@@ -29,20 +30,24 @@ func Consent(t *testing.T, namespace *corev1.Namespace, tenant string) {
 	})
 }
 
+// Suspend suspends a Tenant, for Patch.
 func Suspend(o *v1alpha1.Tenant) { o.Spec.Suspend = new(true) }
 
+// Resume resumes a Tenant, for Patch.
 func Resume(o *v1alpha1.Tenant) { o.Spec.Suspend = nil }
 
-// Lingering is a pod that does not go when it is deleted, until it is told to.
+// Lingering is a pod that does not go when it is deleted, until it is emitted to.
 func Lingering(o *v1alpha1.TenantJobTemplate) {
 	metav1.SetMetaDataAnnotation(&o.Spec.JobTemplate.Spec.Template.ObjectMeta, AnnotationLingers, "true")
 }
 
+// LetGo lets a pod of a Lingering template be deleted.
 func LetGo(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
 	Patch(t, pod, func(o *corev1.Pod) { delete(o.Annotations, AnnotationLingers) })
 }
 
+// AtMost is a Tenant that runs at most so many TenantJobs at once.
 func AtMost(n int32) v1alpha1.TenantSpec {
 	return v1alpha1.TenantSpec{Jobs: &v1alpha1.TenantJobLimits{MaxConcurrent: &n}}
 }

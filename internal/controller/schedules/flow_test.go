@@ -36,7 +36,7 @@ func awaitScheduleSays(t *testing.T, ts *v1alpha1.TenantSchedule, conditionType 
 	t.Helper()
 	Eventually(t, func(g gomega.Gomega) {
 		Get(t, g, ts)
-		c := ConditionOf(ts.Status.Conditions, conditionType)
+		c := conditions.Get(ts.Status.Conditions, conditionType)
 		g.Expect([]any{c.Status, c.Reason, c.Message}).To(gomega.HaveExactElements(is, reason, gomega.ContainSubstring(message)))
 		g.Expect([]int64{c.ObservedGeneration, ts.Status.ObservedGeneration}).To(gomega.HaveEach(ts.Generation))
 	})
@@ -56,7 +56,7 @@ func TestTenantScheduleKstatus(t *testing.T) {
 	judge(ts, status.CurrentStatus)
 	g.Expect(ts.Status.EffectiveTime).To(gomega.HaveValue(gomega.Equal(ts.CreationTimestamp)))
 	g.Expect(ts.Status.NextScheduleTimes).To(gomega.HaveLen(5))
-	g.Expect(ConditionOf(ts.Status.Conditions, v1alpha1.ConditionLastRunSucceeded)).To(gomega.And(
+	g.Expect(conditions.Get(ts.Status.Conditions, v1alpha1.ConditionLastRunSucceeded)).To(gomega.And(
 		gomega.HaveField("Status", Unknown), gomega.HaveField("Reason", v1alpha1.ReasonNeverRun)))
 
 	Patch(t, ts, suspended(true))
@@ -415,8 +415,8 @@ func TestTenantScheduleUnreadable(t *testing.T) {
 					obj.SetCreationTimestamp(metav1.Now())
 					return nil
 				}}).Build()
-			told := events.NewFakeRecorder(10)
-			r := &schedules.Reconciler{Client: kube.Client{Client: api, Live: api, Events: told}, Clock: clockAt(time.Now())}
+			emitted := events.NewFakeRecorder(10)
+			r := &schedules.Reconciler{Client: kube.Client{Client: api, Live: api, Events: emitted}, Clock: clockAt(time.Now())}
 			g := gomega.NewWithT(t)
 			for range 2 {
 				g.Expect(api.Get(t.Context(), kube.KeyOf(ts), ts)).To(gomega.Succeed())
@@ -424,13 +424,13 @@ func TestTenantScheduleUnreadable(t *testing.T) {
 				g.Expect(err).NotTo(gomega.HaveOccurred())
 				g.Expect(result.RequeueAfter).To(gomega.BeZero())
 				g.Expect(api.Get(t.Context(), kube.KeyOf(ts), ts)).To(gomega.Succeed())
-				ready := ConditionOf(ts.Status.Conditions, v1alpha1.ConditionReady)
+				ready := conditions.Get(ts.Status.Conditions, v1alpha1.ConditionReady)
 				g.Expect([]any{ready.Status, ready.Reason, ready.Message}).To(gomega.HaveExactElements(IsFalse, v1alpha1.ReasonInvalidSchedule, gomega.ContainSubstring(tc.want)))
 				g.Expect(Judged(t, ts)).To(gomega.Equal(status.FailedStatus))
 				g.Expect(ts.Status.NextScheduleTimes).To(gomega.BeEmpty())
 			}
-			g.Expect(told.Events).To(gomega.HaveLen(1), "it is told once")
-			g.Expect(<-told.Events).To(gomega.ContainSubstring("Warning InvalidSchedule " + tc.want))
+			g.Expect(emitted.Events).To(gomega.HaveLen(1), "it is emitted once")
+			g.Expect(<-emitted.Events).To(gomega.ContainSubstring("Warning InvalidSchedule " + tc.want))
 		})
 	}
 }

@@ -254,16 +254,16 @@ func endFanOut(t *testing.T, name string, status metav1.ConditionStatus, reason 
 	}
 }
 
-// eventsOf returns what events have told of an object.
+// eventsOf returns what events have emitted of an object.
 func eventsOf(t *testing.T, g gomega.Gomega, obj client.Object) []string {
 	t.Helper()
 	var all eventsv1.EventList
 	g.Expect(Admin.List(t.Context(), &all)).To(gomega.Succeed())
-	var told []string
+	var emitted []string
 	for _, e := range all.Items {
 		if e.Regarding.UID == obj.GetUID() {
-			told = append(told, strings.Join([]string{e.Type, e.Reason, e.Note}, " "))
+			emitted = append(emitted, strings.Join([]string{e.Type, e.Reason, e.Note}, " "))
 		}
 	}
-	return told
+	return emitted
 }

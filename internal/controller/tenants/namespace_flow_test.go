@@ -289,7 +289,7 @@ func TestTenantMemberTemplates(t *testing.T) {
 func TestTenantPhases(t *testing.T) {
 	t.Parallel()
 	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementAudit})
-	told := []string{"RoleBinding tenantry-operator", "ServiceAccount tenant-runner"}
+	emitted := []string{"RoleBinding tenantry-operator", "ServiceAccount tenant-runner"}
 	enforced := []string{
 		"LimitRange tenant-limits", "NetworkPolicy tenant-deny-all", "NetworkPolicy tenant-egress", "ResourceQuota tenant-quota",
 		"RoleBinding tenantry-operator", "ServiceAccount tenant-runner",
@@ -299,10 +299,10 @@ func TestTenantPhases(t *testing.T) {
 		children []string
 		security []string
 	}{
-		{v1alpha1.EnforcementAudit, told, []string{"audit", "audit-version", "warn", "warn-version"}},
-		{v1alpha1.EnforcementWarn, told, []string{"audit", "audit-version", "warn", "warn-version"}},
+		{v1alpha1.EnforcementAudit, emitted, []string{"audit", "audit-version", "warn", "warn-version"}},
+		{v1alpha1.EnforcementWarn, emitted, []string{"audit", "audit-version", "warn", "warn-version"}},
 		{v1alpha1.EnforcementEnforce, enforced, []string{"enforce", "enforce-version"}},
-		{v1alpha1.EnforcementAudit, told, []string{"audit", "audit-version", "warn", "warn-version"}},
+		{v1alpha1.EnforcementAudit, emitted, []string{"audit", "audit-version", "warn", "warn-version"}},
 	} {
 		Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Enforcement = step.phase })
 		Eventually(t, func(g gomega.Gomega) {
