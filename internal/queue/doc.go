@@ -46,17 +46,17 @@
 //
 // # Structure
 //
-// The waiting jobs are in a hierarchy of heaps. The heap of each level, named startable, has only those elements of the
-// level below in which something can start:
+// The waiting jobs are in a hierarchy. Each level has a heap of those elements of the next level in which something can
+// start. These heaps are named startable; that of a templateQueue is named ready.
 //
 //	State
-//	└─ queue                a TenantQueue
-//	   └─ waveQueue         its waiting jobs of one wave of a fan-out, or all of those without a fan-out
-//	      └─ flowQueue      those of one tenant
+//	└─ queue                     a TenantQueue
+//	   └─ waveQueue              its waiting jobs of one wave of a fan-out, or all of those without a fan-out
+//	      └─ flowQueue           those of one tenant
 //	         └─ templateQueue    those of one template
-//	            └─ entry    a TenantJob
+//	            └─ entry         a TenantJob
 //
-//	an element      is in the heap above it unless it is empty or held by
+//	this            is in the heap above it unless it is empty or held by
 //	queue           its suspension, its maxConcurrent, its startsPerMinute
 //	waveQueue       its fan-out's Held, OpenWave, maxConcurrent
 //	flowQueue       its tenant's Held, back-off, maxConcurrent; the queue's maxConcurrentPerTenant

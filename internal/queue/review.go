@@ -13,7 +13,7 @@ type review struct {
 	waiting []*entry
 	// cursor is the index in waiting of the job that was reviewed last.
 	cursor int
-	// unreviewed has the jobs that have waited without a status message and were not reviewed since. Some of them may no
+	// unreviewed has the jobs that began to wait without a status message and are not reviewed yet. Some of them may no
 	// longer wait.
 	unreviewed []*entry
 }
