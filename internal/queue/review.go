@@ -6,8 +6,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// review finds waiting jobs whose status message is out of date. A status message stays as long as what it names holds the
-// job, so that a thousand waiting jobs cost no write while the same limit holds them.
+// review finds waiting jobs whose status message is out of date. A status message stays as long as what it names holds
+// the job, so that a thousand waiting jobs cost no write while the same limit holds them.
 type review struct {
 	// waiting has all waiting jobs, in no particular order.
 	waiting []*entry
