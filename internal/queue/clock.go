@@ -7,9 +7,9 @@ import (
 )
 
 // The time that counts against maxWaitSeconds is measured in two parts. Each waveQueue has a clock, which runs while
-// nothing but limits of the queue holds the wave. Each job has a stopwatch, which runs while neither the job itself nor its
-// tenant is held, and which measures by the clock of the waveQueue. So a fan-out that fills and empties with every start
-// stops and starts one clock for each of its waves, and touches no job.
+// nothing but limits of the queue holds the wave. Each job has a stopwatch, which runs while neither the job itself
+// nor its tenant is held, and which measures by the clock of the waveQueue. So a fan-out that fills and empties with
+// every start stops and starts one clock for each of its waves, and touches no job.
 
 // clock of a waveQueue.
 type clock struct {

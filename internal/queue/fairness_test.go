@@ -102,8 +102,8 @@ func TestShares(t *testing.T) {
 	}
 }
 
-// TestWaitBound has tenants that come and go, some with many jobs at once, some with limits. While only the queue holds a
-// tenant's next job, no other tenant may start more than 1 + w/w' jobs.
+// TestWaitBound has tenants that come and go, some with many jobs at once, some with limits. While only the queue
+// holds a tenant's next job, no other tenant may start more than 1 + w/w' jobs.
 func TestWaitBound(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 2))
 	c := newCrowd(t, 8)
@@ -259,13 +259,13 @@ func TestSplittingGainsNothing(t *testing.T) {
 func TestRestartsKeepShares(t *testing.T) {
 	c := newCrowd(t, 4)
 	tenants := map[string]int32{"one": 1, "also-one": 1, "two": 2}
-	feed := func(s *State) {
+	setUp := func(s *State) {
 		s.SetQueue(Queue{Name: "checks", MaxConcurrent: 4})
 		for name, weight := range tenants {
 			s.SetTenant(Tenant{Name: name, Weight: weight})
 		}
 	}
-	feed(c.s)
+	setUp(c.s)
 	for range 900 {
 		for name := range tenants {
 			c.put(name)
@@ -275,7 +275,7 @@ func TestRestartsKeepShares(t *testing.T) {
 		if n%40 == 39 {
 			old := c.s
 			c.s = New(noon)
-			feed(c.s)
+			setUp(c.s)
 			for _, j := range c.running {
 				c.s.Run(j, noon)
 			}

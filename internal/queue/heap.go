@@ -1,8 +1,8 @@
 package queue
 
-// heap is a binary heap whose elements know their index in it, so that any of them can be moved or removed. Its order must
-// be total, so that what comes out does not depend on the order of insertion. It is faster than container/heap, which calls
-// its methods through an interface.
+// heap is a binary heap whose elements know their index in it, so that any of them can be moved or removed. Its order
+// must be total, so that what comes out does not depend on the order of insertion. It is faster than container/heap,
+// which calls its methods through an interface.
 type heap[T any] struct {
 	items []T
 	less  func(a, b T) bool

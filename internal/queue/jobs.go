@@ -26,8 +26,8 @@ func (s *State) Put(j Job) {
 	}
 }
 
-// Run adds a TenantJob that has a live Job, or pods that have not ended: it holds slots. The time of its start counts for
-// startsPerMinute. The API server's times have whole seconds, so the caller rounds it up.
+// Run adds a TenantJob that has a live Job, or pods that have not ended: it holds slots. The time of its start counts
+// for startsPerMinute. The API server's times have whole seconds, so the caller rounds it up.
 func (s *State) Run(j Job, started time.Time) {
 	e := s.jobs[j.UID]
 	switch {

@@ -65,8 +65,8 @@ func (s *State) setTenant(to Tenant, exists bool) {
 	}
 }
 
-// BackOff holds all jobs of a tenant until the given time, because a start of it failed. The jobs of other tenants do not
-// wait for it, and the time counts against maxWaitSeconds. Why is the status message; empty means the general one.
+// BackOff holds all jobs of a tenant until the given time, because a start of it failed. The jobs of other tenants do
+// not wait for it, and the time counts against maxWaitSeconds. Why is the status message; empty means the general one.
 func (s *State) BackOff(tenant string, until time.Time, why string) {
 	t := s.tenantOf(tenant)
 	s.backedOff.set(t, false)

@@ -27,8 +27,8 @@ func (s *State) link(e *entry) {
 	e.schedule = e.tenant.scheduleOf(e.Schedule)
 }
 
-// prune deletes what nothing belongs to any more after a job has left. A flow stays until virtual time reaches its start
-// tag: otherwise a tenant that brings one job at a time would get a new flow for each.
+// prune deletes what nothing belongs to any more after a job has left. A flow stays until virtual time reaches its
+// start tag: otherwise a tenant that brings one job at a time would get a new flow for each.
 func (s *State) prune(e *entry) {
 	if r := e.schedule; r != nil && len(r.running)+len(r.waiting) == 0 {
 		delete(e.tenant.schedules, e.Schedule)

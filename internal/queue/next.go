@@ -8,7 +8,8 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// Advance sets the time. Call it before any update, so that the clocks of maxWaitSeconds stop and start at the right time.
+// Advance sets the time. Call it before any update, so that the clocks of maxWaitSeconds stop and start at the right
+// time.
 func (s *State) Advance(now time.Time) {
 	s.now = now
 	for !s.notDue.empty() && !s.notDue.top().NotBefore.After(now) {

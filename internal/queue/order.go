@@ -6,8 +6,8 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// stride is what a start costs a tenant of weight 1 in virtual time. Others pay it divided by their weight. All weights up
-// to 20 divide it, so that their shares are exact. The error for other weights is below 1 in 2,000,000.
+// stride is what a start costs a tenant of weight 1 in virtual time. Others pay it divided by their weight. All
+// weights up to 20 divide it, so that their shares are exact. The error for other weights is below 1 in 2,000,000.
 const stride = 232_792_560
 
 func costOf(weight int32) int64 { return stride / int64(max(1, weight)) }

@@ -8,8 +8,9 @@ import (
 // window is the minute of startsPerMinute.
 const window = time.Minute
 
-// startLog has the starts of the last minute. A start is allowed when fewer than startsPerMinute of them lie in the minute
-// before it, so that no minute ever has more. Starts are recorded without a limit, too, since a limit may be set later.
+// startLog has the starts of the last minute. A start is allowed when fewer than startsPerMinute of them lie in the
+// minute before it, so that no minute ever has more. Starts are recorded without a limit, too, since a limit may be
+// set later.
 type startLog struct {
 	times    []time.Time
 	unsorted bool

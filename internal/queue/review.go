@@ -6,14 +6,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// review finds waiting jobs whose status message is out of date. A status message stays as long as what it names holds the
-// job, so that a thousand waiting jobs cost no write while the same limit holds them.
+// review finds waiting jobs whose status message is out of date. A status message stays as long as what it names holds
+// the job, so that a thousand waiting jobs cost no write while the same limit holds them.
 type review struct {
 	// waiting has all waiting jobs, in no particular order.
 	waiting []*entry
 	// cursor is the index in waiting of the job that was reviewed last.
 	cursor int
-	// unreviewed has the jobs that have waited without a status message and were not reviewed since. Some of them may no
+	// unreviewed has the jobs that began to wait without a status message and are not reviewed yet. Some of them may no
 	// longer wait.
 	unreviewed []*entry
 }

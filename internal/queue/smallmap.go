@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// smallMap is a map for few entries, as a tenant's queues and templates are. A Go map has room for eight at least, which
-// would be wasted twice for each of ten thousand tenants. smallMap takes only the room that its entries need.
+// smallMap is a map for few entries, as a tenant's queues and templates are. A Go map has room for eight at least,
+// which would be wasted twice for each of ten thousand tenants. smallMap takes only the room that its entries need.
 type smallMap[V any] struct {
 	pairs []pair[V]
 	// large is used instead of pairs as soon as there are more than maxPairs entries, until all are removed.

@@ -2,8 +2,9 @@ package queue
 
 import "github.com/tenantry/tenantry/api/v1alpha1"
 
-// The update functions put an element into the heap above it or take it out, after something changed that decides whether
-// one of its jobs can start. Each of them then updates the next level: templateQueue, flowQueue, waveQueue, queue.
+// The update functions put an element into the heap above it or take it out, after something changed that decides
+// whether one of its jobs can start. Each of them then updates the next level: templateQueue, flowQueue, waveQueue,
+// queue.
 
 // updateDue is called after a job changed or became due.
 func (s *State) updateDue(e *entry) {

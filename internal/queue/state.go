@@ -7,8 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// State has the TenantJobs that wait, those that hold slots, and the limits. Callers keep it up to date, and Next decides.
-// It is not safe for concurrent use.
+// State has the TenantJobs that wait, those that hold slots, and the limits. Callers keep it up to date, and Next
+// decides. It is not safe for concurrent use.
 type State struct {
 	now     time.Time
 	jobs    map[types.UID]*entry
@@ -125,8 +125,8 @@ type waveQueue struct {
 	// startable has the flowQueues in which something can start unless the fan-out or the queue holds it.
 	startable heap[*flowQueue]
 	waiting   int
-	// head is the job that would start next. It is a copy, so that the order of waveQueues changes only when a waveQueue is
-	// moved in the queue's heap.
+	// head is the job that would start next. It is a copy, so that the order of waveQueues changes only when a waveQueue
+	// is moved in the queue's heap.
 	head head
 
 	clock

@@ -44,8 +44,8 @@ type Queue struct {
 type Tenant struct {
 	Name                  string
 	MaxConcurrent, Weight int32
-	// Held is the status message of what keeps all of its jobs from starting: it is suspended, it is not ready. Empty means
-	// nothing.
+	// Held is the status message of what keeps all of its jobs from starting: it is suspended, it is not ready. Empty
+	// means nothing.
 	Held string
 }
 
