@@ -153,7 +153,7 @@ func (d *Dispatcher) jobEnded(j *batchv1.Job, uid types.UID, made time.Time) {
 	s := d.slot(uid)
 	switch {
 	case s == nil && !d.synced && d.clock.Now().Sub(made) < time.Minute:
-		d.state.RecordStart(j.Labels[v1alpha1.LabelQueue], made)
+		d.state.RecordStart(jobFrom(j, kube.KeyOf(j), uid).Queue, made)
 	case s == nil:
 	case s.admitted:
 		d.revokeAdmission(uid)

@@ -60,10 +60,10 @@ func (s *State) start(e *entry) {
 	q.virtualTime = max(q.virtualTime, f.startTag)
 	f.startTag = q.virtualTime + costOf(f.tenant.Weight)
 	f.sequence, q.sequence = s.nextSequence(), s.nextSequence()
+	s.updateQueue(q) // at once: takeSlots moves other queues in the same heap
 	q.starts.add(s.now)
 	s.reorderFlow(f)
 	s.takeSlots(e, s.now)
-	s.updateQueue(q)
 	s.pruneQueue(q)
 }
 

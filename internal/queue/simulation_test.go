@@ -145,7 +145,8 @@ func (s *State) holdOf(uid types.UID) (Hold, bool) {
 // TestAnythingHappens makes random changes and compares with the model after every step.
 func TestAnythingHappens(t *testing.T) {
 	seen, held := map[Action]int{}, map[Kind]int{}
-	for seed := range uint64(seeds(t)) {
+	// In the last two a start fills other queues that are in the same heap as the queue of the start.
+	for _, seed := range append(firstSeeds(t), 1042, 1049) {
 		w := newWorld(t, seed)
 		w.seen, w.held = seen, held
 		for range 400 {
@@ -167,12 +168,16 @@ func TestAnythingHappens(t *testing.T) {
 	t.Log(seen, held)
 }
 
-func seeds(t *testing.T) int {
+func firstSeeds(t *testing.T) []uint64 {
 	t.Helper()
+	seeds := make([]uint64, 15)
 	if testing.Short() {
-		return 5
+		seeds = seeds[:5]
 	}
-	return 15
+	for i := range seeds {
+		seeds[i] = uint64(i)
+	}
+	return seeds
 }
 
 // checkStatusHolds checks that each status message names something that holds the job, once all have been reviewed.
