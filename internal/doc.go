@@ -8,9 +8,9 @@
 //
 // Pure packages decide. They know no API server: values come in, values go out.
 //
-//	job/         TenantJob + template + Tenant -> batch/v1 Job; Job -> condition; what to do next. What a TenantJob says
-//	             while it waits or runs, and what a suspended tenant's Job gets: rules.go
-//	tenant/      Tenant -> namespace and everything in it, its labels: desired.go; what a suspension or a deletion waits for
+//	job/         TenantJob + template + Tenant -> batch/v1 Job; Job -> condition; what to do next. What becomes of a Job, of a
+//	             suspended tenant's say: rules_running.go; why a TenantJob without a Job waits: rules_waiting.go
+//	tenant/      Tenant -> namespace and everything in it, and its labels: desired.go; the steps of a suspension or deletion
 //	schedule/    (spec, last, now) -> due ticks, next, missed
 //	fanout/      tenants -> sealed plan; plan, ledger, children -> what to create, counters, waves, budget
 //	queue/       waiting and running TenantJobs, limits -> who starts next, and why the others wait. The message of each
