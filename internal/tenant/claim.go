@@ -73,3 +73,21 @@ func IsAdopted(t *v1alpha1.Tenant, namespace *metav1.PartialObjectMetadata) bool
 func Retains(t *v1alpha1.Tenant, namespace *metav1.PartialObjectMetadata) bool {
 	return IsAdopted(t, namespace) || t.Spec.Namespace != nil && t.Spec.Namespace.DeletionPolicy == v1alpha1.NamespaceRetain
 }
+
+// SameExternalID returns the name of the Tenant that has the external id of t and is the oldest of those that have it, of two as
+// old the one whose name comes first. It is empty when that is t itself: the others are not ready.
+func SameExternalID(t *v1alpha1.Tenant, all []*v1alpha1.Tenant) string {
+	oldest := t
+	for _, other := range all {
+		if other.ExternalID() != t.ExternalID() {
+			continue
+		}
+		if age := other.CreationTimestamp.Compare(oldest.CreationTimestamp.Time); age < 0 || age == 0 && other.Name < oldest.Name {
+			oldest = other
+		}
+	}
+	if oldest.Name == t.Name {
+		return ""
+	}
+	return oldest.Name
+}

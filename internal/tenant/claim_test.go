@@ -107,3 +107,33 @@ func TestRetains(t *testing.T) {
 		})
 	}
 }
+
+func TestSameExternalID(t *testing.T) {
+	tenant := func(name, externalID string, age int64) *v1alpha1.Tenant {
+		return &v1alpha1.Tenant{
+			ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(time.Unix(1000-age, 0))},
+			Spec:       v1alpha1.TenantSpec{ExternalID: externalID},
+		}
+	}
+	this := tenant("acme", "42", 5)
+	cases := map[string]struct {
+		others []*v1alpha1.Tenant
+		want   string
+	}{
+		"alone":                                {nil, ""},
+		"an older one":                         {[]*v1alpha1.Tenant{tenant("zeta", "42", 6)}, "zeta"},
+		"the oldest of several":                {[]*v1alpha1.Tenant{tenant("b", "42", 6), tenant("c", "42", 8), tenant("d", "42", 7)}, "c"},
+		"a younger one":                        {[]*v1alpha1.Tenant{tenant("abc", "42", 4)}, ""},
+		"as old, and its name comes first":     {[]*v1alpha1.Tenant{tenant("abc", "42", 5)}, "abc"},
+		"as old, and its name comes later":     {[]*v1alpha1.Tenant{tenant("zeta", "42", 5)}, ""},
+		"another id":                           {[]*v1alpha1.Tenant{tenant("zeta", "43", 6)}, ""},
+		"one whose name is the id, by default": {[]*v1alpha1.Tenant{tenant("42", "", 6)}, "42"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := SameExternalID(this, append(tc.others, this)); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}

@@ -24,7 +24,9 @@ type Observed struct {
 	Claim     Claim
 	// ClaimMessage says what a person can do when the Tenant may not have the namespace.
 	ClaimMessage string
-	Desired      Desired
+	// SameExternalID is the older Tenant that has the same external id. Empty when there is none.
+	SameExternalID string
+	Desired        Desired
 	// Jobs are the tenant's Jobs that have not ended: those in the cache, and after ActionListJobs those in the API server.
 	Jobs []*batchv1.Job
 	// Verify asks to check also what is not watched: the contents of the namespace, and a suspended tenant's pods.

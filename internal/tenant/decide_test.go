@@ -97,6 +97,10 @@ func TestDecideActive(t *testing.T) {
 			tenant: acme(), kept: true, want: []Action{unlock},
 			ready: "True Ready", suspended: "False Active", progress: "Current Ready",
 		},
+		"an older Tenant has the same external id": {
+			tenant: acme(), kept: true, change: func(w *world) { w.sameExternalID = "globex" }, want: []Action{unlock},
+			ready: "False InvalidSpec", suspended: "False Active", progress: "Stalled InvalidSpec",
+		},
 		"verified": {
 			tenant: acme(), kept: true, change: func(w *world) { w.verify = true }, want: []Action{write, unlock},
 			ready: "True Ready", suspended: "False Active", progress: "Current Ready",

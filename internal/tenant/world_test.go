@@ -33,6 +33,8 @@ type world struct {
 	// namespace has the metadata of the tenant's namespace. Nil means that there is none.
 	namespace *metav1.PartialObjectMetadata
 	verify    bool
+	// sameExternalID is an older Tenant with the same external id.
+	sameExternalID string
 	// contents is the result of writing the contents.
 	contents ContentsResult
 	// cached are the Jobs in the cache, and jobs those in the API server.
@@ -53,7 +55,7 @@ func (w *world) desired() Desired {
 }
 
 func (w *world) observe() Observed {
-	o := Observed{Tenant: w.tenant, Namespace: w.namespace, Desired: w.desired(), Jobs: w.cached, Verify: w.verify}
+	o := Observed{Tenant: w.tenant, Namespace: w.namespace, Desired: w.desired(), Jobs: w.cached, Verify: w.verify, SameExternalID: w.sameExternalID}
 	o.Claim, o.ClaimMessage = ClaimOf(w.tenant, w.namespace, "tenantry-system", func(string) bool { return false })
 	return o
 }

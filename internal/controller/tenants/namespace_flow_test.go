@@ -1,6 +1,7 @@
 package tenants_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -376,4 +377,24 @@ func TestTenantInvalidSpec(t *testing.T) {
 			AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
 		})
 	}
+}
+
+// TestTenantExternalIDIsUnique: of two Tenants with one external id the younger is not ready, until the other is gone.
+func TestTenantExternalIDIsUnique(t *testing.T) {
+	t.Parallel()
+	older := NewReadyTenant(t, v1alpha1.TenantSpec{ExternalID: "shared-" + fmt.Sprint(Serial.Add(1))})
+	younger := NewTenant(t, v1alpha1.TenantSpec{ExternalID: older.Spec.ExternalID})
+	AwaitCondition(t, younger, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, "Tenant "+older.Name+" has")
+	waits := NewTenantJob(t, younger, NewReadyTemplate(t, nil))
+	AwaitOutcome(t, waits, v1alpha1.ReasonTenantNotReady)
+	gomega.NewWithT(t).Expect(Get(t, gomega.NewWithT(t), older).Status.Conditions).To(gomega.ContainElement(gomega.And(
+		gomega.HaveField("Type", v1alpha1.ConditionReady), gomega.HaveField("Status", metav1.ConditionTrue))))
+
+	byDefault := NewTenant(t, v1alpha1.TenantSpec{ExternalID: older.Name}) // which is nobody's id: the older one has named another
+	AwaitCondition(t, byDefault, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+
+	Remove(t, older)
+	AwaitGone(t, older)
+	AwaitCondition(t, younger, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+	AwaitRunningPod(t, waits)
 }

@@ -32,6 +32,7 @@ func (r *Reconciler) observe(ctx context.Context, t *v1alpha1.Tenant) (tenant.Ob
 		return r.Get(ctx, types.NamespacedName{Name: name}, &v1alpha1.Tenant{}) == nil
 	}
 	o.Claim, o.ClaimMessage = tenant.ClaimOf(t, o.Namespace, r.OperatorNamespace, exists)
+	o.SameExternalID = tenant.SameExternalID(t, r.tenants.By(indexExternalID, t.ExternalID()))
 	var templates v1alpha1.TenantJobTemplateList
 	if err := r.List(ctx, &templates, client.UnsafeDisableDeepCopy); err != nil {
 		return o, fmt.Errorf("listing TenantJobTemplates: %w", err)

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,11 +24,21 @@ import (
 	"github.com/tenantry/tenantry/internal/kube"
 )
 
+// indexExternalID finds Tenants by their external id.
+const indexExternalID = "external-id"
+
+func externalIDOf(obj any) ([]string, error) {
+	if t, ok := obj.(*v1alpha1.Tenant); ok {
+		return []string{t.ExternalID()}, nil
+	}
+	return nil, nil
+}
+
 // SetupWithManager adds the controller to a manager.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Options) error {
 	r.requests = make(chan event.GenericEvent)
 	var err error
-	if r.tenants, err = kube.NewLister[*v1alpha1.Tenant](mgr.GetCache(), &v1alpha1.Tenant{}, nil); err != nil {
+	if r.tenants, err = kube.NewLister[*v1alpha1.Tenant](mgr.GetCache(), &v1alpha1.Tenant{}, toolscache.Indexers{indexExternalID: externalIDOf}); err != nil {
 		return err
 	}
 	if r.jobs, err = kube.NewJobLister(mgr.GetCache()); err != nil {
@@ -42,6 +53,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 	return builder.ControllerManagedBy(mgr).
 		Named("tenant").
 		For(&v1alpha1.Tenant{}, builder.WithPredicates(kube.Changed(tenantChange), kube.OnDelete(r.Forget, true))).
+		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.withSameExternalID), builder.WithPredicates(createdOrDeleted)).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOfLabel)).
 		Watches(&batchv1.Job{}, r.jobHandler()).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.allTenants),
@@ -62,6 +74,20 @@ func (r *Reconciler) request(ctx context.Context, t *v1alpha1.Tenant) {
 // tenantChange is what a Tenant is reconciled for. Its status is left out, because this controller writes it.
 func tenantChange(obj client.Object) any {
 	return []any{obj.GetGeneration(), obj.GetDeletionTimestamp(), obj.GetLabels(), obj.GetFinalizers()}
+}
+
+// createdOrDeleted passes no updates: an external id never changes.
+var createdOrDeleted = predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }}
+
+// withSameExternalID enqueues the other Tenants that have the external id of one that was created or deleted.
+func (r *Reconciler) withSameExternalID(_ context.Context, obj client.Object) []reconcile.Request {
+	var others []reconcile.Request
+	for _, t := range r.tenants.By(indexExternalID, obj.(*v1alpha1.Tenant).ExternalID()) {
+		if t.Name != obj.GetName() {
+			others = append(others, reconcile.Request{NamespacedName: kube.KeyOf(t)})
+		}
+	}
+	return others
 }
 
 // memberDispatchChanged passes the events of a template that change which tenants' members may dispatch it. Most templates have
