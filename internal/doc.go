@@ -6,24 +6,30 @@
 //
 // Results flow back the same way.
 //
-// Pure packages decide. They know no API server: values come in, values go out.
+// Pure packages decide. Values come in, values go out: they have no client and no clock.
 //
-//	job/         TenantJob + template + Tenant -> batch/v1 Job; Job -> condition; what to do next. What becomes of a Job, of a
-//	             suspended tenant's say: rules_running.go; why a TenantJob without a Job waits: rules_waiting.go
-//	tenant/      Tenant -> namespace and everything in it, and its labels: desired.go; the steps of a suspension or deletion
-//	schedule/    (spec, last, now) -> due ticks, next, missed
-//	fanout/      tenants -> sealed plan; plan, ledger, children -> what to create, counters, waves, budget
-//	queue/       waiting and running TenantJobs, limits -> who starts next, and why the others wait. The message of each
-//	             limit: holds.go; starts per minute: rate.go
-//	conditions/  sets conditions and kstatus progress, cuts messages to size
+//	job/         TenantJob + template + Tenant -> batch/v1 Job; Job -> condition; what to do next. What becomes of a Job, for
+//	             instance of a suspended tenant's: rules_running.go; why a TenantJob without a Job waits, other than for a
+//	             limit: rules_waiting.go
+//	tenant/      Tenant -> namespace and everything in it, and its labels: desired.go; the steps of a suspension or a
+//	             deletion: steps.go
+//	schedule/    (spec, last, now) -> due ticks, next, missed. The ticks of an expression: ticks.go; which of them are due or
+//	             missed: findticks.go
+//	fanout/      tenants -> plan; plan, ledger (what came of each tenant), children -> what to create, counters, waves, budget
+//	queue/       waiting and running TenantJobs, limits -> who starts next: next.go, in the order of order.go; and why the
+//	             others wait: holds.go has the message of each limit. Starts per minute: rate.go
+//	conditions/  sets conditions, among them those that kstatus reads, and cuts messages to size
 //
-// Controllers talk to the API server: observe -> decide -> act -> one status write. They decide nothing.
+// Controllers talk to the API server: each pass observes, has a pure package decide, acts, and writes the status once.
 //
-//	kube/        what every controller needs of the API server: reading, writing, events, errors, caches, watches
-//	dispatch/    the dispatcher, which owns all starts: it feeds queue/ and admits who is next
-//	metrics/     one recorder, few series
-//	controller/  setup.go says who holds what; a package for each kind, none of which knows another:
-//	             tenants/ templates/ jobs/ fanouts/ schedules/ queues/. Its tests run the whole operator on a real API server
+//	kube/        what every controller needs of the API server: reading, writing, events, caches, watches, and errors.go, which
+//	             says what a refusal means
+//	dispatch/    the dispatcher, which owns all starts: it tells queue/ what waits and runs, and admits whoever queue/ says is
+//	             next: admit.go. Its doc.go lists its files
+//	metrics/     the recorder of all Prometheus series
+//	controller/  setup.go wires everything: what each controller holds. A package for each kind, none of which knows another:
+//	             tenants/ templates/ jobs/ fanouts/ schedules/ queues/. The plan of a fan-out is sealed, which means stored for
+//	             good, by fanouts/seal.go. The tests run the whole operator on a real API server, with operatortest/
 //
 // There is no controller for CredentialProvider yet.
 //

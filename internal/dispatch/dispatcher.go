@@ -108,8 +108,8 @@ type Answer struct {
 	Again time.Duration
 }
 
-// Ask whether a TenantJob may start now that nothing but limits can hold it. Message is what its status says of what holds
-// it, if it does.
+// Ask asks whether a TenantJob may start now. Only limits may hold it: for one that waits for something else there is Wait.
+// Message is what its status says of the limit that holds it, empty if it says nothing of one.
 func (d *Dispatcher) Ask(j queue.Job, message string) Answer {
 	defer d.lock()()
 	d.reported(j.UID)
@@ -210,7 +210,7 @@ func (d *Dispatcher) over(uid types.UID, outcome *ChildOutcome) {
 		case s.starting:
 		case !s.endedAt.IsZero():
 			d.releaseEnded(s)
-		case !s.cached: // A Job that the cache has never shown may not appear any more.
+		case !s.cached: // If the cache never shows the Job, no event releases the slot.
 			s.untracked = true
 		}
 	}

@@ -41,8 +41,8 @@ const (
 	RefusalTerminating Refusal = "Terminating"
 	// RefusalNotFound means that the object, or its namespace, is gone.
 	RefusalNotFound Refusal = "NotFound"
-	// RefusalOperator means that the operator lacks a right, or its own namespace is not complete: nobody's object is to
-	// blame.
+	// RefusalOperator means that the operator lacks a right, or that the service account of a dry run's pod does not exist in the
+	// operator's namespace yet. The object is not to blame.
 	RefusalOperator Refusal = "Operator"
 	// RefusalForbidden means that something else forbids it: an admission policy, say.
 	RefusalForbidden Refusal = "Forbidden"
@@ -85,8 +85,8 @@ func forbidden(message string) Refusal {
 	return RefusalForbidden
 }
 
-// IsAboutObject says whether a dry run was refused for what the object says, and not for the operator's rights or its
-// namespace.
+// IsAboutObject says whether a dry run in the operator's namespace was refused because of what the object says: a full quota
+// there counts as that, too. It is false when the operator lacks a right, or its namespace is terminating.
 func (r Refusal) IsAboutObject() bool {
 	return r == RefusalInvalid || r == RefusalForbidden || r == RefusalQuota
 }
