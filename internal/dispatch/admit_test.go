@@ -6,6 +6,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/job"
@@ -31,9 +32,10 @@ func TestDispatcherRevokesAdmissions(t *testing.T) {
 		"fan-out superseded": {func(d *fixture) {
 			d.SetFanOut(aFanOut("f", nil), createdLedger("acme"), createdLedger("acme"), v1alpha1.ReasonSuperseded)
 		}, 0},
-		"fan-out closed":    {func(d *fixture) { d.RemoveFanOut("f") }, 0},
-		"no longer leading": {func(d *fixture) { d.leader = false }, 0},
-		"nothing":           {func(*fixture) {}, 4},
+		"fan-out closed":         {func(d *fixture) { d.RemoveFanOut("f") }, 0},
+		"no longer leading":      {func(d *fixture) { d.leader = false }, 0},
+		"nothing":                {func(*fixture) {}, 4},
+		"queue's status written": {func(d *fixture) { d.limitQueue(v1alpha1.TenantQueueSpec{}) }, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -330,5 +332,18 @@ func TestDispatcherRush(t *testing.T) {
 		old = old[most:]
 	}
 	d.review()
+	d.expectRequests()
+}
+
+// TestDispatcherKeepsAdmissions: an event that changes no limit takes no admission back, which would cost a tenant its place.
+func TestDispatcherKeepsAdmissions(t *testing.T) {
+	t.Parallel()
+	d := newSyncedFixture(t)
+	d.waitMany(2)
+	d.requested = nil
+	d.queueChanged(&v1alpha1.TenantQueue{
+		ObjectMeta: metav1.ObjectMeta{Name: "q"}, Status: v1alpha1.TenantQueueStatus{Running: new(int32(7))},
+	})
+	d.limitTenant("acme", v1alpha1.TenantJobLimits{})
 	d.expectRequests()
 }

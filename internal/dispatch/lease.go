@@ -59,6 +59,16 @@ func newLease(lock resourcelock.Interface, c clock.PassiveClock) *Lease {
 	return &Lease{Interface: lock, clock: c, start: c.Now()}
 }
 
+// Get implements resourcelock.Interface. Once another process holds the lease, this one does not lead, whatever its clock says: a
+// clock that stood still while the machine was paused would say that it does.
+func (l *Lease) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	record, raw, err := l.Interface.Get(ctx)
+	if err == nil && record.HolderIdentity != l.Identity() {
+		l.heldUntil.Store(0)
+	}
+	return record, raw, err
+}
+
 // Create implements resourcelock.Interface.
 func (l *Lease) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	return l.remember(record, func() error { return l.Interface.Create(ctx, record) })

@@ -15,6 +15,12 @@ import (
 type lockOf struct {
 	resourcelock.Interface
 	write func() error
+	// holder is who holds the lease.
+	holder string
+}
+
+func (l lockOf) Get(context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	return &resourcelock.LeaderElectionRecord{HolderIdentity: l.holder}, nil, l.write()
 }
 
 func (l lockOf) Identity() string { return "me" }
@@ -74,6 +80,37 @@ func TestLeaseLeads(t *testing.T) {
 				if got := lease.Leads(); got != s.want {
 					t.Errorf("step %d: leads: %t, want %t", i, got, s.want)
 				}
+			}
+		})
+	}
+}
+
+// TestLeaseSeesAnotherHolder: a process whose clock stood still does not lead once it has read who holds the lease.
+func TestLeaseSeesAnotherHolder(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		holder string
+		fails  error
+		want   bool
+	}{
+		"its own":          {holder: "me", want: true},
+		"another's":        {holder: "another", want: false},
+		"nobody's":         {holder: "", want: false},
+		"it can't be read": {holder: "another", fails: errors.New("timeout"), want: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lock := &lockOf{write: func() error { return nil }}
+			lease := newLease(lock, clocktesting.NewFakeClock(time.Now()))
+			if err := lease.Update(t.Context(), resourcelock.LeaderElectionRecord{HolderIdentity: "me"}); err != nil {
+				t.Fatal(err)
+			}
+			lock.holder, lock.write = tc.holder, func() error { return tc.fails }
+			if _, _, err := lease.Get(t.Context()); !errors.Is(err, tc.fails) {
+				t.Fatal(err)
+			}
+			if got := lease.Leads(); got != tc.want {
+				t.Errorf("leads: %t, want %t", got, tc.want)
 			}
 		})
 	}

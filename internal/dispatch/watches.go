@@ -89,10 +89,13 @@ func (d *Dispatcher) setTemplate(name string, perTenant int32) {
 
 func (d *Dispatcher) queueChanged(q *v1alpha1.TenantQueue) {
 	defer d.lock()()
-	d.state.SetQueue(queue.Queue{
+	to := queue.Queue{
 		Name: q.Name, MaxConcurrent: ptr.Deref(q.Spec.MaxConcurrent, 0), MaxConcurrentPerTenant: ptr.Deref(q.Spec.MaxConcurrentPerTenant, 0),
 		StartsPerMinute: ptr.Deref(q.Spec.StartsPerMinute, 0), Suspended: ptr.Deref(q.Spec.Suspend, false),
-	})
+	}
+	if !d.state.SetQueue(to) {
+		return // Only its status has changed, which is written every few seconds.
+	}
 	d.revokeAdmissions()
 	d.admit()
 }

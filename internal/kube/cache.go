@@ -54,6 +54,9 @@ func stripTenantJob(obj any) (any, error) {
 	if !ok {
 		return tombstone(obj)
 	}
+	maps.DeleteFunc(tj.Labels, func(key, _ string) bool {
+		return !strings.HasPrefix(key, "tenantry.dev/") && !strings.HasPrefix(key, v1alpha1.TagPrefix)
+	})
 	slim(&tj.ObjectMeta, func(key string) bool { return key == v1alpha1.AnnotationScheduledTime })
 	tj.TypeMeta = metav1.TypeMeta{Kind: shared(tj.Kind), APIVersion: shared(tj.APIVersion)}
 	tj.Spec.TenantRef.Name = shared(tj.Spec.TenantRef.Name)

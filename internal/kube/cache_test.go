@@ -22,7 +22,7 @@ func TestStripTenantJob(t *testing.T) {
 		return &v1alpha1.TenantJob{
 			ObjectMeta: metav1.ObjectMeta{
 				Namespace: "tenant-acme", Name: "report-1", UID: "1", ResourceVersion: "7", Generation: 3, Finalizers: []string{"a"},
-				Labels:          map[string]string{v1alpha1.LabelTenant: "acme", "tag.tenantry.dev/ticket": "77", "team": "billing"},
+				Labels:          map[string]string{v1alpha1.LabelTenant: "acme", "tag.tenantry.dev/ticket": "77"},
 				Annotations:     map[string]string{v1alpha1.AnnotationScheduledTime: "2026-11-24T02:00:00Z"},
 				OwnerReferences: []metav1.OwnerReference{{APIVersion: "a/v1", Kind: "TenantFanOut", Name: "report-1", UID: "2", Controller: new(true), BlockOwnerDeletion: new(false)}},
 			},
@@ -37,6 +37,7 @@ func TestStripTenantJob(t *testing.T) {
 		}
 	}
 	obj := given()
+	obj.Labels["team"] = "billing"
 	obj.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
 	obj.Annotations["kubectl.kubernetes.io/last-applied-configuration"] = "{}"
 	stripped, err := stripTenantJob(obj)

@@ -9,8 +9,8 @@ import (
 // Limits take effect with the next decision. Lowering a limit below the number of slots in use stops no running job:
 // nothing more starts until there is room again.
 
-// SetQueue sets what a TenantQueue allows.
-func (s *State) SetQueue(to Queue) { s.setQueue(to, true) }
+// SetQueue sets what a TenantQueue allows. It says whether that is something else than before.
+func (s *State) SetQueue(to Queue) bool { return s.setQueue(to, true) }
 
 // RemoveQueue notes that there is no such TenantQueue. Its waiting jobs wait until there is one, except in the default
 // queue, which needs none.
@@ -20,10 +20,10 @@ func (s *State) RemoveQueue(name string) {
 	}
 }
 
-func (s *State) setQueue(to Queue, exists bool) {
+func (s *State) setQueue(to Queue, exists bool) bool {
 	q := s.queueOf(to.Name)
 	if q.Queue == to && q.exists == exists {
-		return
+		return false
 	}
 	q.Queue, q.exists = to, exists
 	s.rateLimited.set(q, false)
@@ -32,6 +32,7 @@ func (s *State) setQueue(to Queue, exists bool) {
 	}
 	s.updateQueue(q)
 	s.pruneQueue(q)
+	return true
 }
 
 // SetTenant sets what a Tenant allows.

@@ -42,7 +42,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 
 func (w *world) setTenant(t Tenant) { w.m.setWeight(t); w.s.SetTenant(t) }
 
-func (w *world) setQueue(q Queue) { w.m.queues[q.Name] = q; w.s.SetQueue(q) }
+func (w *world) setQueue(q Queue) { w.m.queues[q.Name] = q; _ = w.s.SetQueue(q) }
 
 func (w *world) setFanOut(f FanOut) { w.m.fanOuts[f.Name] = f; w.s.SetFanOut(f) }
 

@@ -138,8 +138,8 @@ func (r *Reconciler) announce(ctx context.Context, before *v1alpha1.TenantJob, o
 	}
 	log.FromContext(ctx).V(2).Info("Ended", "tenantJob", klog.KObj(after), "reason", d.Reason)
 	tenant := ""
-	if o.Tenant != nil {
-		tenant = o.Tenant.Name
+	if o.Tenant != nil && o.Namespace != nil && o.Namespace.TenantUID == o.Tenant.UID {
+		tenant = o.Tenant.Name // One in another tenant's namespace is no run of the tenant that it names.
 	}
 	switch fanout.OutcomeOf(d.Status, d.Reason, "").Counter {
 	case fanout.Succeeded:
