@@ -1,11 +1,8 @@
 package fanouts_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -237,9 +234,9 @@ func TestTenantFanOutRefused(t *testing.T) {
 		switch {
 		case r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/tenantjobs"):
 		case toFirst:
-			return answered(apierrors.NewBadRequest("a webhook says no")), nil
+			return Answer(apierrors.NewBadRequest("a webhook says no")), nil
 		case lacksRights.Load():
-			return answered(apierrors.NewForbidden(schema.GroupResource{Resource: "tenantjobs"}, "x", errors.New("User cannot create resource"))), nil
+			return Answer(apierrors.NewForbidden(schema.GroupResource{Resource: "tenantjobs"}, "x", errors.New("User cannot create resource"))), nil
 		}
 		return next.RoundTrip(r)
 	}
@@ -251,15 +248,6 @@ func TestTenantFanOutRefused(t *testing.T) {
 	gomega.NewWithT(t).Expect(fanOut.Status.UnsuccessfulTenants).To(gomega.HaveExactElements(v1alpha1.UnsuccessfulTenant{
 		Tenant: v1alpha1.TenantName(tenants[0].Name), Reason: v1alpha1.ReasonJobFailed, Message: "the API server refused the TenantJob: a webhook says no",
 	}))
-}
-
-// answered is an error as the API server sends it.
-func answered(err *apierrors.StatusError) *http.Response {
-	err.ErrStatus.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
-	body, _ := json.Marshal(err.ErrStatus)
-	return &http.Response{
-		StatusCode: int(err.ErrStatus.Code), Header: http.Header{"Content-Type": []string{"application/json"}}, Body: io.NopCloser(bytes.NewReader(body)),
-	}
 }
 
 // TestTenantFanOutWritesSeldom: many small steps of the children cost few writes of the ledger and of the status.

@@ -35,7 +35,9 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	result, why := dispatch.NotMade, ""
 	defer func() { answer.Finish(result, why) }()
 	if _, err := r.label(ctx, p.TenantJob, job.Labels(run, d.Values)); err != nil {
-		return d, err
+		// No Job was made. Without a back-off it would be admitted again at once, and refused again, for ever.
+		result, why = dispatch.Refused, "the API server refuses the labels of the TenantJob: "+kube.MessageOf(err)
+		return job.Queued(why), ignoreRefusal(err)
 	}
 	created, err := r.create(ctx, p.TenantJob, job.Build(run, d.Values))
 	switch {
@@ -77,7 +79,8 @@ func (r *Reconciler) wait(ctx context.Context, a dispatch.Answer, tj *v1alpha1.T
 	case a.Hold.Kind == "":
 		return job.Decision{RequeueAfter: a.Again}, nil
 	}
-	if labelled, err := r.label(ctx, tj, labels); err != nil || labelled {
+	labelled, err := r.label(ctx, tj, labels)
+	if err = ignoreRefusal(err); err != nil || labelled {
 		return job.Decision{}, err // The watch brings it back, and then its status is written.
 	}
 	d := job.Queued(a.Hold.Message())
@@ -107,6 +110,14 @@ func refused(tj *v1alpha1.TenantJob, err error, why string) (job.Decision, error
 	default:
 		return job.Decision{}, fmt.Errorf("creating Job %s: %w", kube.KeyOf(tj), err)
 	}
+}
+
+// ignoreRefusal drops an error with which the API server has refused a write: to try it again at once would be in vain.
+func ignoreRefusal(err error) error {
+	if kube.RefusalOf(err) == kube.RefusalUnknown {
+		return err
+	}
+	return nil
 }
 
 // label puts the operator's labels on a TenantJob that lacks some, and says whether it did.

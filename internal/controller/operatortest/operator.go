@@ -1,7 +1,9 @@
 package operatortest
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
@@ -219,4 +224,13 @@ func (g GatedBody) Read(p []byte) (int, error) {
 		<-*gate
 	}
 	return n, err
+}
+
+// Answer is an error as the API server sends it, for OtherOperator.Through.
+func Answer(err *apierrors.StatusError) *http.Response {
+	err.ErrStatus.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+	body, _ := json.Marshal(err.ErrStatus)
+	return &http.Response{
+		StatusCode: int(err.ErrStatus.Code), Header: http.Header{"Content-Type": []string{"application/json"}}, Body: io.NopCloser(bytes.NewReader(body)),
+	}
 }
