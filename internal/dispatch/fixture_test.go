@@ -39,7 +39,9 @@ type fixture struct {
 	there client.WithWatch
 	// jobStore and tenantJobStore are the caches.
 	jobStore, tenantJobStore toolscache.Indexer
-	// called are the names of those that were called since they were last asked for.
+	// whileSyncing is called when it lists what runs.
+	whileSyncing func()
+	// requested are the names of those that were requested since they were last asked for.
 	requested []string
 }
 
@@ -47,7 +49,11 @@ type fixture struct {
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	d := &fixture{t: t, clock: clocktesting.NewFakeClock(time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)), leader: true}
-	d.there = newStore()
+	d.there = newStore(func() {
+		if d.whileSyncing != nil {
+			d.whileSyncing()
+		}
+	})
 	d.jobStore = toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, nil)
 	d.tenantJobStore = toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, nil)
 	d.loop = &loop{
@@ -71,12 +77,14 @@ func newSyncedFixture(t *testing.T) *fixture {
 }
 
 // newStore is an API server that leaves field selectors to the test.
-func newStore() client.WithWatch {
+func newStore(listed func()) client.WithWatch {
 	return fake.NewClientBuilder().WithScheme(newScheme()).WithInterceptorFuncs(interceptor.Funcs{
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 			asked := (&client.ListOptions{}).ApplyOptions(opts)
 			asked.FieldSelector = nil
-			return c.List(ctx, list, asked)
+			err := c.List(ctx, list, asked)
+			listed()
+			return err
 		},
 	}).Build()
 }
@@ -89,6 +97,14 @@ func (d *fixture) caches(j *batchv1.Job) {
 		err = d.jobStore.Add(cached)
 	}
 	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// uncaches takes a Job out of the cache, without a word to the dispatcher.
+func (d *fixture) uncaches(j *batchv1.Job) {
+	d.t.Helper()
+	if err := d.jobStore.Delete(j); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -106,7 +122,10 @@ func (d *fixture) limitQueue(spec v1alpha1.TenantQueueSpec) {
 }
 
 func (d *fixture) limitTenant(name string, limits v1alpha1.TenantJobLimits) {
-	d.tenantChanged(&v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.TenantSpec{Jobs: &limits}})
+	d.tenantChanged(&v1alpha1.Tenant{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.TenantSpec{Jobs: &limits},
+		Status: v1alpha1.TenantStatus{Namespace: &v1alpha1.TenantNamespaceStatus{Name: "tenant-" + name, UID: types.UID("namespace of " + name)}},
+	})
 }
 
 func (d *fixture) limitTemplate(perTenant *int32) {

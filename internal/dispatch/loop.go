@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -64,6 +66,16 @@ func (d *Dispatcher) SetupWithManager(mgr manager.Manager) error {
 	}
 	if l.tenantJobs, err = kube.NewLister[*v1alpha1.TenantJob](mgr.GetCache(), &v1alpha1.TenantJob{}, nil); err != nil {
 		return err
+	}
+	namespaces, err := kube.NewLister[*metav1.PartialObjectMetadata](mgr.GetCache(), kube.NamespaceMetadata(""), nil)
+	if err != nil {
+		return err
+	}
+	d.namespaceUID = func(name string) types.UID {
+		if namespace, known := namespaces.Get(types.NamespacedName{Name: name}); known {
+			return namespace.UID
+		}
+		return ""
 	}
 	for _, w := range d.watches() {
 		informer, err := mgr.GetCache().GetInformer(context.Background(), w.obj)

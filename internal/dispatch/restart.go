@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -31,8 +30,12 @@ const (
 
 // restart is what has to be known before anything is admitted.
 type restart struct {
-	// synced means that everything that holds a slot is known.
+	// synced means that everything that holds a slot is known. Before that, the events of Jobs are ignored: one that stands by would
+	// remember all that has ever run.
 	synced bool
+	// syncing means that it is being found out, and deleted are the live Jobs that were deleted meanwhile.
+	syncing bool
+	deleted []run
 	// unreported are the TenantJobs that were not reconciled since the restart. Nobody is admitted before all were, or the
 	// first ones would not wait for their turn; or until the time reportsUntil. Reports are those that were reconciled before
 	// it was synced.
@@ -59,54 +62,58 @@ func (r *restart) awaitsReports(now time.Time) bool {
 	return len(r.unreported) > 0 && now.Before(r.reportsUntil)
 }
 
-// sync finds what holds a slot, from the API server and not from the caches, which may be behind what an earlier leader
-// did. From then on TenantJobs are admitted.
+// sync finds what holds a slot, from the API server and not from the caches alone, which may be behind what an earlier leader did.
+// From then on TenantJobs are admitted, and the events of Jobs count.
 func (l *loop) sync(ctx context.Context) error {
-	if err := errors.Join(l.findJobs(ctx), l.findPods(ctx)); err != nil {
+	l.beginSync()
+	runs, err := l.findRuns(ctx)
+	if err != nil {
 		log.FromContext(ctx).Error(err, "Finding out what runs")
 		return err
 	}
-	defer l.lock()()
-	for _, tj := range l.tenantJobs.All() {
-		if _, reported := l.reports[tj.UID]; !reported && !job.IsOver(tj) && l.slot(tj.UID) == nil {
-			l.unreported[tj.UID] = struct{}{}
-		}
-	}
-	l.reportsUntil = l.clock.Now().Add(reportsWithin)
-	l.synced = true
-	clear(l.reports)
-	l.Dispatcher.log.V(2).Info("Found out what runs", "slots", len(l.slotsByUID), "unreported", len(l.unreported))
-	l.admit()
+	l.endSync(runs)
 	return nil
 }
 
-// findJobs takes slots for the Jobs of which the watch has not told yet.
-func (l *loop) findJobs(ctx context.Context) error {
-	return l.find(ctx, "JobList", batchv1.SchemeGroupVersion, func(j *metav1.PartialObjectMetadata) {
-		owner := metav1.GetControllerOf(j)
-		if owner == nil || owner.Kind != "TenantJob" {
-			return
-		}
-		// The cache is ahead of its event handlers: that it has a live Job does not mean that jobChanged was called for it.
-		if known := l.cachedJob(kube.KeyOf(j), j.UID); known == nil || job.IsLive(known) {
-			l.addUntracked(jobFrom(j, kube.KeyOf(j), owner.UID), j.UID, j.CreationTimestamp.Time)
-		}
-	})
+// beginSync notes the Jobs that are deleted from now on: findRuns takes them for known, and their pods may outlive them.
+func (d *Dispatcher) beginSync() {
+	defer d.lock()()
+	d.syncing, d.deleted = true, nil
 }
 
-// findPods takes slots for the pods that have not ended and whose Job is gone.
-func (l *loop) findPods(ctx context.Context) error {
-	return l.find(ctx, "PodList", corev1.SchemeGroupVersion, func(pod *metav1.PartialObjectMetadata) {
-		owner := metav1.GetControllerOf(pod)
-		if owner == nil || owner.Kind != "Job" {
-			return
+// run is one of which the caches know nothing: a Job, or the pod of a Job that is gone.
+type run struct {
+	queue.Job
+	jobUID types.UID
+}
+
+// findRuns returns the runs that the API server has and the caches do not.
+func (l *loop) findRuns(ctx context.Context) ([]run, error) {
+	var runs []run
+	add := func(obj *metav1.PartialObjectMetadata, key types.NamespacedName, uid, jobUID types.UID) {
+		if l.jobs.Get(key) == nil || l.jobs.Get(key).UID != jobUID {
+			runs = append(runs, run{jobFrom(obj, key, uid), jobUID})
 		}
-		key := types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}
-		if l.cachedJob(key, owner.UID) == nil {
-			// Nobody knows the UID of its TenantJob any more.
-			l.addUntracked(jobFrom(pod, key, owner.UID), owner.UID, pod.CreationTimestamp.Time)
+	}
+	holds := func(check func(client.Object) bool, obj client.Object) bool {
+		defer l.lock()()
+		return check(obj)
+	}
+	err := l.find(ctx, "JobList", batchv1.SchemeGroupVersion, func(j *metav1.PartialObjectMetadata) {
+		if holds(l.isRun, j) {
+			add(j, kube.KeyOf(j), holderUID(j), j.UID)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = l.find(ctx, "PodList", corev1.SchemeGroupVersion, func(pod *metav1.PartialObjectMetadata) {
+		if owner := metav1.GetControllerOf(pod); owner != nil && owner.Kind == "Job" && holds(l.isOfTenant, pod) {
+			// If the Job is gone, nobody knows the UID of its TenantJob any more.
+			add(pod, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}, owner.UID, owner.UID)
 		}
 	}, client.MatchingFieldsSelector{Selector: kube.UnfinishedPods})
+	return runs, err
 }
 
 // find calls back with the metadata of all objects of a kind in tenants' namespaces.
@@ -129,27 +136,45 @@ func (l *loop) find(
 	}
 }
 
-// cachedJob is this very Job as the cache has it. Nil means that the cache does not have it.
-func (l *loop) cachedJob(key types.NamespacedName, uid types.UID) *batchv1.Job {
-	if known := l.jobs.Get(key); known != nil && known.UID == uid {
-		return known
-	}
-	return nil
-}
-
-// addUntracked takes a slot for a Job of which the watch has not told.
-func (d *Dispatcher) addUntracked(j queue.Job, jobUID types.UID, made time.Time) {
-	defer d.lock()()
-	if d.slot(j.UID) != nil {
-		return
-	}
-	for _, s := range d.slotsByUID {
-		if s.jobUID == jobUID {
-			return
+// endSync takes the slots of all that runs. What the cache of Jobs has by now brings no event that is ignored: its event has been
+// handled before, or waits for the lock.
+func (l *loop) endSync(runs []run) {
+	defer l.lock()()
+	ended := map[types.UID]bool{}
+	for _, j := range l.jobs.All() {
+		made := roundUp(j.CreationTimestamp.Time)
+		switch {
+		case !l.isRun(j):
+		case job.IsLive(j):
+			l.addJob(j)
+		case l.clock.Now().Sub(made) < time.Minute:
+			l.state.RecordStart(jobFrom(j, kube.KeyOf(j), j.UID).Queue, made)
+			fallthrough
+		default:
+			ended[j.UID] = true
 		}
 	}
-	d.state.Run(j, roundUp(made))
-	d.slotsByUID[j.UID] = &slot{job: holderOf(j), untracked: true, jobUID: jobUID}
+	for _, r := range append(runs, l.deleted...) {
+		if !ended[r.jobUID] && l.slotsByJob[r.jobUID] == nil && l.slot(r.UID) == nil {
+			l.addUntracked(r)
+		}
+	}
+	for _, tj := range l.tenantJobs.All() {
+		if _, reported := l.reports[tj.UID]; !reported && !job.IsOver(tj) && l.slot(tj.UID) == nil {
+			l.unreported[tj.UID] = struct{}{}
+		}
+	}
+	l.reportsUntil = l.clock.Now().Add(reportsWithin)
+	l.synced, l.syncing, l.deleted = true, false, nil
+	clear(l.reports)
+	l.Dispatcher.log.V(2).Info("Found out what runs", "slots", len(l.slotsByUID), "unreported", len(l.unreported))
+	l.admit()
+}
+
+// addUntracked takes a slot for a run of which no event will tell.
+func (d *Dispatcher) addUntracked(r run) {
+	d.state.Run(r.Job, roundUp(r.Created))
+	d.addRunning(r.Job, r.jobUID).untracked = true
 }
 
 // releaseGone releases the untracked slots of which neither a Job nor a pod is left.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -60,8 +61,57 @@ func TestDispatcherSyncs(t *testing.T) {
 			free: true,
 		},
 		"a stranger's Job": {
-			given: func(d *fixture, j *batchv1.Job) { j.OwnerReferences = nil; d.put(d.there, j) },
+			given: func(d *fixture, j *batchv1.Job) {
+				j.OwnerReferences = nil
+				delete(j.Labels, v1alpha1.LabelTemplate)
+				d.put(d.there, j)
+				d.caches(j)
+			},
+			free: true,
+		},
+		"a Job in the cache that is owned by a TenantJob of another API group": {
+			given: func(d *fixture, j *batchv1.Job) {
+				j.OwnerReferences[0].APIVersion = "example.com/v1"
+				d.put(d.there, j)
+				d.caches(j)
+			},
+			free: true,
+		},
+		"a Job in another namespace than the tenant's": {
+			given: func(d *fixture, j *batchv1.Job) { j.Namespace = "tenant-globex"; d.put(d.there, j); d.caches(j) },
 			free:  true,
+		},
+		"a pod in another namespace than the tenant's": {
+			given: func(d *fixture, j *batchv1.Job) { j.Namespace = "tenant-globex"; d.put(d.there, podOf(j)) },
+			free:  true,
+		},
+		"a Job of a tenant that there is not": {
+			given: func(d *fixture, j *batchv1.Job) {
+				j.Labels[v1alpha1.LabelTenant] = "nobody"
+				d.put(d.there, j)
+				d.caches(j)
+			},
+			free: true,
+		},
+		"a Job of a namespace that was made again": {
+			given: func(d *fixture, j *batchv1.Job) {
+				d.put(d.there, j)
+				d.caches(j)
+				d.namespaceUID = func(string) types.UID { return "another" }
+			},
+			free: true,
+		},
+		"a Job that has lost its owner": {
+			given: func(d *fixture, j *batchv1.Job) { j.OwnerReferences = nil; d.put(d.there, j); d.caches(j) },
+			ends:  func(d *fixture, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) },
+		},
+		"a Job that is deleted while it is found out what runs, with a pod that lingers": {
+			given: func(d *fixture, j *batchv1.Job) {
+				d.put(d.there, podOf(j))
+				d.caches(j)
+				d.whileSyncing = func() { d.uncaches(j); d.jobDeleted(j) }
+			},
+			ends: func(d *fixture, j *batchv1.Job) { _ = d.there.Delete(d.t.Context(), podOf(j)) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,8 +142,8 @@ func TestDispatcherRestartKeepsTheRate(t *testing.T) {
 	t.Parallel()
 	d := newFixture(t)
 	d.limitQueue(v1alpha1.TenantQueueSpec{StartsPerMinute: new(int32(2))})
-	d.jobChanged(ended(d.jobOf(d.run("acme/1")), batchv1.JobComplete))
-	d.jobChanged(d.jobOf(d.run("globex/1")))
+	d.caches(ended(d.jobOf(d.run("acme/1")), batchv1.JobComplete))
+	d.caches(d.jobOf(d.run("globex/1")))
 	d.syncs()
 	d.waitsFor(d.run("acme/2"), "queue q starts at most 2 a minute (`spec.startsPerMinute`)")
 }
@@ -178,4 +228,71 @@ type unreadable struct{ client.Reader }
 
 func (unreadable) List(context.Context, client.ObjectList, ...client.ListOption) error {
 	return errUnreadable
+}
+
+// TestDispatcherStandsByInVain: one that stands by remembers nothing of what runs and ends, however long it does.
+func TestDispatcherStandsByInVain(t *testing.T) {
+	t.Parallel()
+	d := newFixture(t)
+	for _, name := range many("acme", 100) {
+		j := d.jobOf(d.run(name))
+		d.jobChanged(j)
+		d.jobDeleted(j)
+	}
+	if len(d.slotsByUID)+len(d.slotsByJob)+len(d.deleted) > 0 {
+		t.Errorf("%d slots, %d by their Jobs, %d deleted", len(d.slotsByUID), len(d.slotsByJob), len(d.deleted))
+	}
+	d.syncs()
+	d.running(0)
+}
+
+// TestDispatcherOrphan: a Job whose TenantJob is deleted without it keeps its slot until it ends, and then gives it back.
+func TestDispatcherOrphan(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(d *fixture, j *batchv1.Job){
+		"completes":  func(d *fixture, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) },
+		"fails":      func(d *fixture, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobFailed)) },
+		"is deleted": func(d *fixture, j *batchv1.Job) { d.jobDeleted(j); d.releaseGone(d.t.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newSyncedFixture(t)
+			d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(1))})
+			first := d.run("acme/1")
+			made := d.starts(first)
+			d.tenantJobDeleted(tenantJobOf(first))
+			orphan := made.DeepCopy()
+			orphan.OwnerReferences = nil
+			d.jobChanged(orphan)
+			d.waits(d.run("acme/2"))
+			end(d, orphan)
+			d.starts(d.run("acme/2"))
+			d.running(1)
+		})
+	}
+}
+
+// TestDispatcherForeignJob: a Job that anybody has labelled takes no slot of any tenant or queue, and makes none known.
+func TestDispatcherForeignJob(t *testing.T) {
+	t.Parallel()
+	for name, forge := range map[string]func(j *batchv1.Job){
+		"in another namespace":     func(j *batchv1.Job) { j.Namespace = "tenant-globex" },
+		"of another API group":     func(j *batchv1.Job) { j.OwnerReferences[0].APIVersion = "example.com/v1" },
+		"of an unknown tenant":     func(j *batchv1.Job) { j.Labels[v1alpha1.LabelTenant] = "nobody" },
+		"with labels and no owner": func(j *batchv1.Job) { j.OwnerReferences, j.Namespace = nil, "elsewhere" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newSyncedFixture(t)
+			d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(1))})
+			j := d.jobOf(d.run("acme/forged"))
+			j.Labels[v1alpha1.LabelQueue] = "invented"
+			forge(j)
+			d.jobChanged(j)
+			if _, known := d.Counts()["invented"]; known {
+				t.Error("its queue is known")
+			}
+			d.starts(d.run("acme/1"))
+		})
+	}
 }

@@ -3,15 +3,17 @@ package dispatch
 import (
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/queue"
 )
 
 // slots are who holds one. The queue counts them; this is what frees them.
 type slots struct {
-	// slotsByUID has them by the UID of their TenantJob.
-	slotsByUID map[types.UID]*slot
+	// slotsByUID has them by the UID of their TenantJob, slotsByJob by that of their Job as soon as it is known.
+	slotsByUID, slotsByJob map[types.UID]*slot
 	// admitted are those whose TenantJob is admitted and has not begun its start, and when they were.
 	admitted map[types.UID]time.Time
 }
@@ -48,7 +50,7 @@ func holderOf(j queue.Job) holder {
 }
 
 func newSlots() slots {
-	return slots{slotsByUID: map[types.UID]*slot{}, admitted: map[types.UID]time.Time{}}
+	return slots{slotsByUID: map[types.UID]*slot{}, slotsByJob: map[types.UID]*slot{}, admitted: map[types.UID]time.Time{}}
 }
 
 // slot is that of a TenantJob. Nil means that it has none.
@@ -71,8 +73,33 @@ func (s *slots) admittedSince(since time.Time) int {
 	return n
 }
 
+// slotOf is that of a Job. A Job that has lost its owner reference is known by its own UID. Nil means that it has none.
+func (s *slots) slotOf(j *batchv1.Job) *slot {
+	if byJob := s.slotsByJob[j.UID]; byJob != nil {
+		return byJob
+	}
+	return s.slotsByUID[kube.ControllerUID(j, "TenantJob")]
+}
+
+// addRunning gives a slot to a run whose Job exists.
+func (s *slots) addRunning(j queue.Job, jobUID types.UID) *slot {
+	delete(s.admitted, j.UID)
+	added := &slot{job: holderOf(j)}
+	s.slotsByUID[j.UID] = added
+	s.setJob(added, jobUID)
+	return added
+}
+
+// setJob notes which Job a slot is held by.
+func (s *slots) setJob(slot *slot, jobUID types.UID) {
+	delete(s.slotsByJob, slot.jobUID)
+	slot.jobUID = jobUID
+	s.slotsByJob[jobUID] = slot
+}
+
 func (s *slots) removeSlot(slot *slot) {
 	delete(s.slotsByUID, slot.job.UID)
+	delete(s.slotsByJob, slot.jobUID)
 	delete(s.admitted, slot.job.UID)
 }
 

@@ -5,10 +5,12 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/queue"
 )
 
@@ -23,6 +25,10 @@ const (
 type tenants struct {
 	// limits are what Tenants allow, by name.
 	limits map[string]queue.Tenant
+	// namespaces are those of the tenants that have one, by the name of the Tenant. NamespaceUID returns the UID that a namespace
+	// has now, empty if it is none of a tenant's; nil means that nobody looks.
+	namespaces   map[string]v1alpha1.TenantNamespaceStatus
+	namespaceUID func(name string) types.UID
 	// locked are the tenants that start nothing. idle tells when a start under way has finished.
 	locked         map[string]bool
 	startsUnderWay map[string]int
@@ -35,7 +41,7 @@ func newTenants(mu *sync.Mutex, c clock.Clock) tenants {
 	backoff := flowcontrol.NewBackOff(firstBackoff, lastBackoff)
 	backoff.Clock = c
 	return tenants{
-		limits: map[string]queue.Tenant{}, locked: map[string]bool{}, startsUnderWay: map[string]int{}, idle: sync.NewCond(mu),
+		limits: map[string]queue.Tenant{}, namespaces: map[string]v1alpha1.TenantNamespaceStatus{}, locked: map[string]bool{}, startsUnderWay: map[string]int{}, idle: sync.NewCond(mu),
 		backoff: backoff,
 	}
 }

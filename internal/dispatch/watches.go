@@ -54,6 +54,9 @@ func (d *Dispatcher) tenantChanged(t *v1alpha1.Tenant) {
 	if limits := t.Spec.Jobs; limits != nil {
 		to.MaxConcurrent, to.Weight = ptr.Deref(limits.MaxConcurrent, 0), ptr.Deref(limits.Weight, 0)
 	}
+	if d.namespaces[t.Name] = ptr.Deref(t.Status.Namespace, v1alpha1.TenantNamespaceStatus{}); d.namespaces[t.Name].Name == "" {
+		delete(d.namespaces, t.Name)
+	}
 	if before, known := d.limits[t.Name]; known && before == to {
 		return
 	}
@@ -66,6 +69,7 @@ func (d *Dispatcher) tenantChanged(t *v1alpha1.Tenant) {
 func (d *Dispatcher) tenantDeleted(name string) {
 	defer d.lock()()
 	delete(d.limits, name)
+	delete(d.namespaces, name)
 	d.forgive(name)
 	d.state.RemoveTenant(name)
 	d.revokeAdmissions()
@@ -126,41 +130,60 @@ func (d *Dispatcher) tenantJobDeleted(tj *v1alpha1.TenantJob) {
 	d.admit()
 }
 
-// jobChanged takes a slot for a Job that lives, and releases that of one that has ended.
+// jobChanged takes a slot for a Job that lives, and releases that of one that has ended. Until all that runs is known, sync reads
+// the Jobs itself.
 func (d *Dispatcher) jobChanged(j *batchv1.Job) {
-	owner := metav1.GetControllerOf(j)
-	if owner == nil || owner.Kind != "TenantJob" {
+	defer d.lock()()
+	if !d.synced {
 		return
 	}
-	defer d.lock()()
-	uid, made := owner.UID, roundUp(j.CreationTimestamp.Time)
-	s := d.slot(uid)
+	s := d.slotOf(j)
 	switch {
-	case job.IsLive(j) && (s == nil || s.admitted):
-		delete(d.admitted, uid)
-		delete(d.unreported, uid)
-		d.removeChild(uid)
-		this := jobFrom(j, kube.KeyOf(j), uid)
-		d.state.Run(this, made)
-		d.slotsByUID[uid] = &slot{job: holderOf(this), cached: true, jobUID: j.UID}
-	case job.IsLive(j):
-		s.cached, s.untracked, s.uncertain, s.jobUID = true, false, false, j.UID
+	case !job.IsLive(j):
+		d.jobEnded(j, s)
+	case s == nil || s.admitted:
+		if !d.isRun(j) {
+			return
+		}
+		d.addJob(j)
 	default:
-		d.jobEnded(j, uid, made)
+		d.setJob(s, j.UID)
+		s.cached, s.untracked, s.uncertain = true, false, false
+		s.orphaned = s.orphaned || isOrphan(j)
 	}
 	d.admit()
 }
 
-func (d *Dispatcher) jobEnded(j *batchv1.Job, uid types.UID, made time.Time) {
-	delete(d.unreported, uid)
-	s := d.slot(uid)
+// addJob takes a slot for a Job that lives.
+func (d *Dispatcher) addJob(j *batchv1.Job) *slot {
+	run := jobFrom(j, kube.KeyOf(j), holderUID(j))
+	delete(d.unreported, run.UID)
+	d.removeChild(run.UID)
+	d.state.Run(run, roundUp(j.CreationTimestamp.Time))
+	s := d.addRunning(run, j.UID)
+	s.cached, s.orphaned = true, isOrphan(j)
+	return s
+}
+
+// holderUID is the UID of the TenantJob of a Job. Of an orphan, whose TenantJob nobody knows any more, it is the Job's own.
+func holderUID(j metav1.Object) types.UID {
+	if uid := kube.ControllerUID(j, "TenantJob"); uid != "" {
+		return uid
+	}
+	return j.GetUID()
+}
+
+// isOrphan says whether a Job has lost its owner reference.
+func isOrphan(j metav1.Object) bool { return metav1.GetControllerOfNoCopy(j) == nil }
+
+func (d *Dispatcher) jobEnded(j *batchv1.Job, s *slot) {
 	switch {
-	case s == nil && !d.synced && d.clock.Now().Sub(made) < time.Minute:
-		d.state.RecordStart(jobFrom(j, kube.KeyOf(j), uid).Queue, made)
 	case s == nil:
+		delete(d.unreported, kube.ControllerUID(j, "TenantJob"))
 	case s.admitted:
-		d.revokeAdmission(uid)
-		d.state.Remove(uid)
+		d.reported(s.job.UID)
+		d.revokeAdmission(s.job.UID)
+		d.state.Remove(s.job.UID)
 	case s.endedAt.IsZero():
 		s.cached, s.endedAt = true, d.clock.Now()
 		if !s.starting {
@@ -171,14 +194,27 @@ func (d *Dispatcher) jobEnded(j *batchv1.Job, uid types.UID, made time.Time) {
 
 // jobDeleted keeps the slot of a Job that is gone: its pods may outlive it.
 func (d *Dispatcher) jobDeleted(j *batchv1.Job) {
-	owner := metav1.GetControllerOf(j)
-	if owner == nil || owner.Kind != "TenantJob" {
-		return
-	}
 	defer d.lock()()
-	if s := d.slot(owner.UID); s != nil && !s.admitted {
-		s.cached, s.untracked, s.jobUID = true, true, j.UID
+	if d.syncing && job.IsLive(j) && d.isRun(j) {
+		d.deleted = append(d.deleted, run{jobFrom(j, kube.KeyOf(j), holderUID(j)), j.UID})
 	}
+	if s := d.slotOf(j); s != nil && !s.admitted {
+		d.setJob(s, j.UID)
+		s.cached, s.untracked = true, true
+	}
+}
+
+// isRun says whether a Job is a run of the tenant that it is labelled with: it is controlled by a TenantJob, or has been and was
+// orphaned, and is in the very namespace of that tenant. Labels alone take no slot: anybody can write them.
+func (d *Dispatcher) isRun(obj client.Object) bool {
+	owned := kube.ControllerUID(obj, "TenantJob") != "" || isOrphan(obj) && obj.GetLabels()[v1alpha1.LabelTemplate] != ""
+	return owned && d.isOfTenant(obj)
+}
+
+// isOfTenant says whether an object is in the very namespace of the tenant that it is labelled with.
+func (d *Dispatcher) isOfTenant(obj client.Object) bool {
+	home, known := d.namespaces[obj.GetLabels()[v1alpha1.LabelTenant]]
+	return known && home.Name == obj.GetNamespace() && (d.namespaceUID == nil || d.namespaceUID(home.Name) == home.UID)
 }
 
 // jobFrom is what the labels of a Job or a pod say of the run.

@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
 // FieldManager is the name under which the operator writes objects.
@@ -76,9 +78,10 @@ func KindOf(obj any) string {
 	return name[strings.LastIndex(name, ".")+1:]
 }
 
-// ControllerUID is the UID of the object of a kind that controls obj. Empty when there is none.
-func ControllerUID(obj client.Object, kind string) types.UID {
-	if owner := metav1.GetControllerOfNoCopy(obj); owner != nil && owner.Kind == kind {
+// ControllerUID is the UID of the object of a kind of ours that controls obj. Empty when there is none.
+func ControllerUID(obj metav1.Object, kind string) types.UID {
+	owner := metav1.GetControllerOfNoCopy(obj)
+	if owner != nil && owner.Kind == kind && strings.HasPrefix(owner.APIVersion, v1alpha1.GroupVersion.Group+"/") {
 		return owner.UID
 	}
 	return ""

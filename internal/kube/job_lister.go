@@ -48,8 +48,12 @@ func (l JobLister) Get(key client.ObjectKey) *batchv1.Job {
 }
 
 // In returns the Jobs in a namespace.
-func (l JobLister) In(namespace string) []*batchv1.Job {
-	cached := l.cached.In(namespace)
+func (l JobLister) In(namespace string) []*batchv1.Job { return jobs(l.cached.In(namespace)) }
+
+// All returns all Jobs.
+func (l JobLister) All() []*batchv1.Job { return jobs(l.cached.All()) }
+
+func jobs(cached []*CachedJob) []*batchv1.Job {
 	all := make([]*batchv1.Job, 0, len(cached))
 	for _, c := range cached {
 		all = append(all, c.Job())
