@@ -4,6 +4,7 @@ package conditions
 import (
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -42,10 +43,10 @@ func Of(list *[]metav1.Condition, generation int64) Setter {
 	return Setter{List: list, Generation: generation}
 }
 
-// Set sets a condition. Its message is cut to MaxMessage.
+// Set sets a condition. Its message is put on one line and cut to MaxMessage.
 func (s Setter) Set(conditionType string, status metav1.ConditionStatus, reason, message string) {
 	meta.SetStatusCondition(s.List, metav1.Condition{
-		Type: conditionType, Status: status, Reason: reason, Message: Cut(message, MaxMessage),
+		Type: conditionType, Status: status, Reason: reason, Message: Cut(Line(message), MaxMessage),
 		ObservedGeneration: s.Generation, LastTransitionTime: metav1.NewTime(s.Now),
 	})
 }
@@ -93,6 +94,14 @@ type Readiness struct {
 func Ready(list []metav1.Condition) Readiness {
 	c := Get(list, v1alpha1.ConditionReady)
 	return Readiness{c.Status, c.ObservedGeneration, c.Message}
+}
+
+// Line puts text on one line: any sequence of blanks and control characters becomes one blank, and bytes that are not UTF-8 become
+// U+FFFD.
+func Line(text string) string {
+	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\uFFFD"), func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r)
+	}), " ")
 }
 
 // Cut shortens text to at most n bytes. It breaks no character.

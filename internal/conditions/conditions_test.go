@@ -106,10 +106,21 @@ func TestCut(t *testing.T) {
 	}
 }
 
-func TestMessagesAreCut(t *testing.T) {
-	var list []metav1.Condition
-	Of(&list, 1).Set("Ready", metav1.ConditionFalse, "Long", strings.Repeat("x", MaxMessage+1))
-	if got := len(Get(list, "Ready").Message); got != MaxMessage {
-		t.Errorf("the message has %d bytes, want %d", got, MaxMessage)
+func TestMessagesFit(t *testing.T) {
+	cases := map[string]struct{ message, want string }{
+		"too long":            {strings.Repeat("x", MaxMessage+1), strings.Repeat("x", MaxMessage-3) + "..."},
+		"several lines":       {"denied by a webhook:\n\t- no limits\r\n", "denied by a webhook: - no limits"},
+		"escape characters":   {"a\x1b[31mred", "a [31mred"},
+		"bytes without UTF-8": {"a\xffb", "a\uFFFDb"},
+		"a line that fits":    {"nothing to change", "nothing to change"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			var list []metav1.Condition
+			Of(&list, 1).Set("Ready", metav1.ConditionFalse, "Because", tc.message)
+			if got := Get(list, "Ready").Message; got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
 	}
 }

@@ -40,6 +40,7 @@ type tenants struct {
 func newTenants(mu *sync.Mutex, c clock.Clock) tenants {
 	backoff := flowcontrol.NewBackOff(firstBackoff, lastBackoff)
 	backoff.Clock = c
+	backoff.HasExpiredFunc = func(time.Time, time.Time, time.Duration) bool { return false } // only a start that succeeds ends it
 	return tenants{
 		limits: map[string]queue.Tenant{}, namespaces: map[string]v1alpha1.TenantNamespaceStatus{}, locked: map[string]bool{}, startsUnderWay: map[string]int{}, idle: sync.NewCond(mu),
 		backoff: backoff,

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -90,10 +89,7 @@ func validReason(reason string) bool {
 
 // shorten puts text on one line and cuts it to at most n bytes. It breaks no character.
 func shorten(text string, n int) string {
-	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\uFFFD"), func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r)
-	}), " ")
-	return conditions.Cut(text, n)
+	return conditions.Cut(conditions.Line(text), n)
 }
 
 func superseded() Outcome {

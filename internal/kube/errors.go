@@ -70,8 +70,8 @@ func RefusalOf(err error) Refusal {
 	return RefusalUnknown
 }
 
-// missingRight matches what RBAC says.
-var missingRight = regexp.MustCompile(`\bcannot \w+ resource\b`)
+// missingRight matches what the API server says of a user who lacks a right.
+var missingRight = regexp.MustCompile(`User .*cannot \w+ resource\b`)
 
 func forbidden(message string) Refusal {
 	switch {

@@ -41,6 +41,7 @@ func TestRefusalOf(t *testing.T) {
 		"no right to update": {
 			forbidden(`User "system:serviceaccount:tenantry-system:tenantry" cannot update resource "resourcequotas" in API group ""`), RefusalOperator, false,
 		},
+		"a policy with similar words": {forbidden("ValidatingAdmissionPolicy 'x' denied request: pods cannot use resource nvidia.com/gpu"), RefusalForbidden, true},
 		"no service account":  {forbidden("error looking up service account tenantry-system/default: not found"), RefusalOperator, false},
 		"an admission policy": {forbidden("ValidatingAdmissionPolicy 'x' denied request: a Job must have an owner"), RefusalForbidden, true},
 		"no namespace":        {apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "tenant-acme"), RefusalNotFound, false},

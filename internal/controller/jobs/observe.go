@@ -98,18 +98,27 @@ func (r *Reconciler) namespace(name string) *job.Namespace {
 	}
 }
 
-// job returns the TenantJob's Job. One that was made and is not in the cache is read from the API server: the cache may be
-// behind, and a Job that is taken for gone would be made again, or its run called Deleted.
+// job returns the TenantJob's Job. If it was made and is not in the cache, it is read from the API server: the cache may be
+// behind, and have an earlier TenantJob's Job of the name, and a Job that is taken for gone would be made again, or its run called
+// Deleted.
 func (r *Reconciler) job(ctx context.Context, tj *v1alpha1.TenantJob, started bool) (*batchv1.Job, error) {
-	key := kube.KeyOf(tj)
-	existing, err := r.jobs.Get(key), error(nil)
-	if existing == nil && (started || tj.Status.JobRef != nil && !job.IsOver(tj)) {
-		existing, err = kube.Find(ctx, r.Live, key, &batchv1.Job{})
+	existing := r.cachedJob(tj)
+	if existing != nil || !started && (tj.Status.JobRef == nil || job.IsOver(tj)) {
+		return existing, nil
 	}
+	existing, err := kube.Find(ctx, r.Live, kube.KeyOf(tj), &batchv1.Job{})
 	if err != nil || existing == nil || !metav1.IsControlledBy(existing, tj) {
 		return nil, err
 	}
 	return existing, nil
+}
+
+// cachedJob returns the TenantJob's Job from the cache, never another one of its name. Nil means that the cache has none.
+func (r *Reconciler) cachedJob(tj *v1alpha1.TenantJob) *batchv1.Job {
+	if cached := r.jobs.Get(kube.KeyOf(tj)); cached != nil && metav1.IsControlledBy(cached, tj) {
+		return cached
+	}
+	return nil
 }
 
 // pods looks at a Job's pods, and at why there are none.

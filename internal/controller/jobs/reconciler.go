@@ -51,7 +51,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	now := r.Clock.Now()
 	standing := r.Dispatcher.Standing(cached)
-	if standing.Settles > 0 && r.jobs.Get(req.NamespacedName) == nil { // Its Job is about to be in the cache.
+	if standing.Settles > 0 && r.cachedJob(cached) == nil { // Its Job is about to be in the cache.
 		return reconcile.Result{RequeueAfter: standing.Settles, Priority: new(dispatch.PriorityStarted)}, nil
 	}
 	tj, base := cached.DeepCopy(), *cached
@@ -107,7 +107,7 @@ func (r *Reconciler) reportOf(base *v1alpha1.TenantJob, o job.Observed, deferred
 	report := dispatch.Report{
 		UID: tj.UID, Running: o.Job != nil, Deferred: deferred,
 		Over:        job.IsOver(tj) || tj.DeletionTimestamp != nil,
-		Settled:     (base.Status.JobRef != nil || job.IsOver(base)) && (o.Job == nil || r.jobs.Get(kube.KeyOf(tj)) != nil),
+		Settled:     (base.Status.JobRef != nil || job.IsOver(base)) && (o.Job == nil || r.cachedJob(tj) != nil),
 		OverInCache: job.IsOver(base),
 	}
 	if report.Over {
