@@ -36,7 +36,9 @@ func (d *Dispatcher) admit() {
 			d.addAdmitted(j, now)
 			recent++
 			d.log.V(2).Info("Admitted", "tenantJob", klog.KRef(j.Key.Namespace, j.Key.Name), "queue", j.Queue)
-			d.requestFirst(j.Key)
+			if j.UID != d.asking {
+				d.requestFirst(j.Key)
+			}
 		case queue.ActionOverlapped:
 			d.end(j, v1alpha1.ReasonOverlapped, fmt.Sprintf("an earlier run of schedule %s still runs for tenant %s", j.Schedule, j.Tenant))
 		case queue.ActionExpire:
@@ -81,7 +83,9 @@ func (d *Dispatcher) end(j queue.Job, reason, message string) {
 	if _, ends := d.ends[j.UID]; !ends {
 		d.ends[j.UID] = End{reason, message}
 		d.log.V(2).Info("Ends", "tenantJob", klog.KRef(j.Key.Namespace, j.Key.Name), "reason", reason)
-		d.requestFirst(j.Key)
+		if j.UID != d.asking {
+			d.requestFirst(j.Key)
+		}
 	}
 }
 

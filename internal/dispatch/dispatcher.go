@@ -127,7 +127,9 @@ func (d *Dispatcher) Ask(j queue.Job, message string) Answer {
 		return Answer{End: end}
 	}
 	d.state.Put(j)
+	d.asking = j.UID
 	d.admit()
+	d.asking = ""
 	end, ends := d.ends[j.UID]
 	switch s := d.slot(j.UID); {
 	case ends:

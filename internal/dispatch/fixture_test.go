@@ -223,6 +223,7 @@ func (d *fixture) jobOf(j queue.Job) *batchv1.Job {
 	maps.Copy(labels, map[string]string{v1alpha1.LabelFanOut: j.FanOut, v1alpha1.LabelSchedule: j.Schedule})
 	return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
 		Namespace: j.Key.Namespace, Name: j.Key.Name, UID: "job of " + j.UID, CreationTimestamp: metav1.NewTime(d.clock.Now()), Labels: labels,
+		Annotations:     map[string]string{v1alpha1.AnnotationTemplateGeneration: "1"},
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner, v1alpha1.GroupVersion.WithKind("TenantJob"))},
 	}}
 }

@@ -23,6 +23,9 @@ type requests struct {
 	// enqueue takes them. Before it is there, they are kept in early.
 	enqueue func(Request)
 	early   []Request
+	// asking is the TenantJob that asks just now. It is not requested: it gets its answer. Otherwise it would be reconciled again
+	// at once, and for ever while another Job has its name.
+	asking types.UID
 }
 
 // requestFirst has a TenantJob reconciled before those that have just been made.

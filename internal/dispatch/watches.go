@@ -207,8 +207,7 @@ func (d *Dispatcher) jobDeleted(j *batchv1.Job) {
 // isRun says whether a Job is a run of the tenant that it is labelled with: it is controlled by a TenantJob, or has been and was
 // orphaned, and is in the very namespace of that tenant. Labels alone take no slot: anybody can write them.
 func (d *Dispatcher) isRun(obj client.Object) bool {
-	owned := kube.ControllerUID(obj, "TenantJob") != "" || isOrphan(obj) && obj.GetLabels()[v1alpha1.LabelTemplate] != ""
-	return owned && d.isOfTenant(obj)
+	return (kube.ControllerUID(obj, "TenantJob") != "" || job.IsOrphan(obj)) && d.isOfTenant(obj)
 }
 
 // isOfTenant says whether an object is in the very namespace of the tenant that it is labelled with.

@@ -153,12 +153,19 @@ func EndWith(reason, message string) Decision {
 // that object is being deleted, or belongs to an earlier TenantJob of this name and will be.
 func NameTaken(o Observed, other *batchv1.Job) Decision {
 	owner := metav1.GetControllerOf(other)
-	if other.DeletionTimestamp != nil || owner != nil && owner.Kind == "TenantJob" && owner.Name == o.TenantJob.Name {
+	if other.DeletionTimestamp != nil || IsOrphan(other) || owner != nil && owner.Kind == "TenantJob" && owner.Name == o.TenantJob.Name {
 		d := waitsFor(v1alpha1.ReasonPending, "the Job of an earlier TenantJob of this name is still being deleted")
 		d.RequeueAfter = SettleAfter
 		return d
 	}
 	return *endsWith(v1alpha1.ReasonNameConflict, conditions.Stalled, fmt.Sprintf("there is a Job %s that is not this TenantJob's: delete it, or create the TenantJob under another name", other.Name))
+}
+
+// IsOrphan says whether an object is a Job of the operator's that has lost its TenantJob: somebody has deleted that with
+// `--cascade=orphan`, or has removed the owner reference. Such a Job is stopped.
+func IsOrphan(j metav1.Object) bool {
+	return metav1.GetControllerOfNoCopy(j) == nil && j.GetLabels()[v1alpha1.LabelTenant] != "" &&
+		j.GetLabels()[v1alpha1.LabelTemplate] != "" && j.GetAnnotations()[v1alpha1.AnnotationTemplateGeneration] != ""
 }
 
 // Refused returns the decision about a TenantJob whose Job the API server does not accept. The message is the API server's.

@@ -47,7 +47,7 @@ type Reconciler struct {
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	cached, exists := r.tenantJobs.Get(req.NamespacedName)
 	if !exists {
-		return reconcile.Result{}, nil
+		return reconcile.Result{}, r.stopOrphan(ctx, r.jobs.Get(req.NamespacedName))
 	}
 	now := r.Clock.Now()
 	standing := r.Dispatcher.Standing(cached)

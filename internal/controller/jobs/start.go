@@ -44,7 +44,7 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	case err == nil && !metav1.IsControlledBy(created, p.TenantJob):
 		d := job.NameTaken(p.Observed, created)
 		why = d.Message
-		return d, nil
+		return d, r.stopOrphan(ctx, created)
 	case err != nil:
 		result, why = resultOf(err), "the API server refuses the Job: "+err.Error()
 		return refused(p.TenantJob, err, why)

@@ -70,6 +70,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		For(&v1alpha1.TenantJob{}, builder.WithPredicates(predicate.NewPredicateFuncs(func(client.Object) bool { return false }))).
 		Watches(&v1alpha1.TenantJob{}, handler.Funcs{CreateFunc: r.created, UpdateFunc: r.updated}).
 		Owns(&batchv1.Job{}, builder.WithPredicates(predicate.Funcs{CreateFunc: r.isNews})).
+		Watches(&batchv1.Job{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return job.IsOrphan(o) }))).
 		WatchesRawSource(source.Func(r.requested)).
 		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.ofTenant), builder.WithPredicates(kube.Changed(tenantChange))).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.ofTemplate), builder.WithPredicates(kube.Changed(kube.TemplateChange))).
