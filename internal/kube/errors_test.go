@@ -42,13 +42,13 @@ func TestRefusalOf(t *testing.T) {
 			forbidden(`User "system:serviceaccount:tenantry-system:tenantry" cannot update resource "resourcequotas" in API group ""`), RefusalOperator, false,
 		},
 		"a policy with similar words": {forbidden("ValidatingAdmissionPolicy 'x' denied request: pods cannot use resource nvidia.com/gpu"), RefusalForbidden, true},
-		"no service account":  {forbidden("error looking up service account tenantry-system/default: not found"), RefusalOperator, false},
-		"an admission policy": {forbidden("ValidatingAdmissionPolicy 'x' denied request: a Job must have an owner"), RefusalForbidden, true},
-		"no namespace":        {apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "tenant-acme"), RefusalNotFound, false},
-		"a conflict":          {apierrors.NewConflict(jobs, "report", errors.New("changed")), RefusalOther, false},
-		"too many requests":   {apierrors.NewTooManyRequests("later", 1), RefusalOther, false},
-		"wrapped":             {fmt.Errorf("creating Job report: %w", apierrors.NewBadRequest("unknown field")), RefusalInvalid, true},
-		"another answer":      {&apierrors.StatusError{ErrStatus: metav1.Status{Code: http.StatusMethodNotAllowed}}, RefusalOther, false},
+		"no service account":          {forbidden("error looking up service account tenantry-system/default: not found"), RefusalOperator, false},
+		"an admission policy":         {forbidden("ValidatingAdmissionPolicy 'x' denied request: a Job must have an owner"), RefusalForbidden, true},
+		"no namespace":                {apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "tenant-acme"), RefusalNotFound, false},
+		"a conflict":                  {apierrors.NewConflict(jobs, "report", errors.New("changed")), RefusalOther, false},
+		"too many requests":           {apierrors.NewTooManyRequests("later", 1), RefusalOther, false},
+		"wrapped":                     {fmt.Errorf("creating Job report: %w", apierrors.NewBadRequest("unknown field")), RefusalInvalid, true},
+		"another answer":              {&apierrors.StatusError{ErrStatus: metav1.Status{Code: http.StatusMethodNotAllowed}}, RefusalOther, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
