@@ -2,10 +2,12 @@ package dispatch
 
 import (
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/queue"
@@ -409,4 +411,48 @@ func TestDispatcherLockTenant(t *testing.T) {
 	d.waitsFor(d.run("new/1"), "tenant new is suspended")
 	d.UnlockTenant("new")
 	d.starts(d.run("new/1"))
+}
+
+// TestDispatcherRetries: a tenant whose start was refused tries again at once when there may be room.
+func TestDispatcherRetries(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		room func(d *fixture, other *batchv1.Job)
+		want bool
+	}{
+		"another of its Jobs ends":        {func(d *fixture, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) }, true},
+		"a Job that has ended is deleted": {func(d *fixture, j *batchv1.Job) { d.jobDeleted(ended(j, batchv1.JobFailed)) }, true},
+		"its spec is in force": {func(d *fixture, _ *batchv1.Job) {
+			d.tenantChanged(&v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: "acme"}, Status: v1alpha1.TenantStatus{ObservedGeneration: 2}})
+		}, true},
+		"its status changes": {func(d *fixture, _ *batchv1.Job) { d.limitTenant("acme", v1alpha1.TenantJobLimits{}) }, false},
+		"another tenant's Job ends": {func(d *fixture, _ *batchv1.Job) {
+			d.jobChanged(ended(d.starts(d.run("globex/1")), batchv1.JobComplete))
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newSyncedFixture(t)
+			other, refused := d.starts(d.run("acme/other")), d.run("acme/1")
+			for range 5 {
+				d.begins(refused)(Refused)
+				d.clock.Step(lastBackoff)
+				d.admitDue()
+			}
+			d.begins(refused)(Refused)
+			d.waits(refused)
+			d.requested = nil
+			tc.room(d, other)
+			if got := slices.Contains(d.requested, "acme/1"); got != tc.want {
+				t.Errorf("tried again: %v, want %v", got, tc.want)
+			}
+			if !tc.want {
+				return
+			}
+			// And if there is no room yet, soon again.
+			d.begins(refused)(Refused)
+			d.clock.Step(firstBackoff)
+			d.starts(refused)
+		})
+	}
 }

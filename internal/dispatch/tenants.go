@@ -33,8 +33,9 @@ type tenants struct {
 	locked         map[string]bool
 	startsUnderWay map[string]int
 	idle           *sync.Cond
-	// backoff is of the tenants whose starts were refused.
-	backoff *flowcontrol.Backoff
+	// backoff is of the tenants whose starts were refused. Generations are those of the Tenants that their namespaces show.
+	backoff     *flowcontrol.Backoff
+	generations map[string]int64
 }
 
 func newTenants(mu *sync.Mutex, c clock.Clock) tenants {
@@ -43,7 +44,7 @@ func newTenants(mu *sync.Mutex, c clock.Clock) tenants {
 	backoff.HasExpiredFunc = func(time.Time, time.Time, time.Duration) bool { return false } // only a start that succeeds ends it
 	return tenants{
 		limits: map[string]queue.Tenant{}, namespaces: map[string]v1alpha1.TenantNamespaceStatus{}, locked: map[string]bool{}, startsUnderWay: map[string]int{}, idle: sync.NewCond(mu),
-		backoff: backoff,
+		backoff: backoff, generations: map[string]int64{},
 	}
 }
 
@@ -57,6 +58,14 @@ func (t *tenants) startFinished(tenant string) {
 
 // forgive forgets that starts of a tenant were refused.
 func (t *tenants) forgive(tenant string) { t.backoff.DeleteEntry(tenant) }
+
+// retry lets a tenant whose starts were refused try again at once, because there may be room now.
+func (d *Dispatcher) retry(tenant string) {
+	if d.backoff.Get(tenant) > 0 {
+		d.forgive(tenant)
+		d.state.BackOff(tenant, d.clock.Now(), "")
+	}
+}
 
 // LockTenant keeps a tenant from starting anything, and waits for its starts under way: when it returns, whoever lists the
 // tenant's Jobs finds all there will be until UnlockTenant.

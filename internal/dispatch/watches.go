@@ -57,6 +57,11 @@ func (d *Dispatcher) tenantChanged(t *v1alpha1.Tenant) {
 	if d.namespaces[t.Name] = ptr.Deref(t.Status.Namespace, v1alpha1.TenantNamespaceStatus{}); d.namespaces[t.Name].Name == "" {
 		delete(d.namespaces, t.Name)
 	}
+	if d.generations[t.Name] != t.Status.ObservedGeneration {
+		d.generations[t.Name] = t.Status.ObservedGeneration
+		d.retry(t.Name) // Its quota may be another.
+		d.admit()
+	}
 	if before, known := d.limits[t.Name]; known && before == to {
 		return
 	}
@@ -70,6 +75,7 @@ func (d *Dispatcher) tenantDeleted(name string) {
 	defer d.lock()()
 	delete(d.limits, name)
 	delete(d.namespaces, name)
+	delete(d.generations, name)
 	d.forgive(name)
 	d.state.RemoveTenant(name)
 	d.revokeAdmissions()
@@ -140,6 +146,9 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 	s := d.slotOf(j)
 	switch {
 	case !job.IsLive(j):
+		if d.isRun(j) {
+			d.retry(j.Labels[v1alpha1.LabelTenant])
+		}
 		d.jobEnded(j, s)
 	case s == nil || s.admitted:
 		if !d.isRun(j) {
@@ -201,6 +210,10 @@ func (d *Dispatcher) jobDeleted(j *batchv1.Job) {
 	if s := d.slotOf(j); s != nil && !s.admitted {
 		d.setJob(s, j.UID)
 		s.cached, s.untracked = true, true
+	}
+	if d.isRun(j) {
+		d.retry(j.Labels[v1alpha1.LabelTenant])
+		d.admit()
 	}
 }
 
