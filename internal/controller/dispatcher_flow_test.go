@@ -70,7 +70,7 @@ func TestDispatcherSaysWhatHolds(t *testing.T) {
 		"tenant": func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
 			tenant, template := NewReadyTenant(t, AtMost(1)), NewReadyTemplate(t, nil)
 			awaitStarted(t, NewTenantJob(t, tenant, template))
-			return NewTenantJob(t, tenant, template), "tenant " + tenant.Name + " runs at most 1 jobs at once (`spec.jobs.maxConcurrent`)", func() {
+			return NewTenantJob(t, tenant, template), "tenant " + tenant.Name + " runs at most 1 at once (`spec.jobs.maxConcurrent`)", func() {
 				Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Jobs = nil })
 			}
 		},

@@ -37,29 +37,29 @@ func TestDispatcherLimits(t *testing.T) {
 	one := new(int32(1))
 	for name, tc := range map[string]struct {
 		set, lift func(*fixture)
-		words     string
+		message   string
 		// another says that another tenant is held, too.
 		another bool
 	}{
 		"tenant": {
-			set:   func(d *fixture) { d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: one}) },
-			lift:  func(d *fixture) { d.limitTenant("acme", v1alpha1.TenantJobLimits{}) },
-			words: "tenant acme runs at most 1 jobs at once (`spec.jobs.maxConcurrent`)",
+			set:     func(d *fixture) { d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: one}) },
+			lift:    func(d *fixture) { d.limitTenant("acme", v1alpha1.TenantJobLimits{}) },
+			message: "tenant acme runs at most 1 at once (`spec.jobs.maxConcurrent`)",
 		},
 		"template": {
-			set:   func(d *fixture) { d.limitTemplate(one) },
-			lift:  func(d *fixture) { d.templateDeleted("report") },
-			words: "template report runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)",
+			set:     func(d *fixture) { d.limitTemplate(one) },
+			lift:    func(d *fixture) { d.templateDeleted("report") },
+			message: "template report runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)",
 		},
 		"queue": {
-			set:   func(d *fixture) { d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: one}) },
-			lift:  func(d *fixture) { d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(3))}) },
-			words: "queue q is full (`spec.maxConcurrent`: 1)", another: true,
+			set:     func(d *fixture) { d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: one}) },
+			lift:    func(d *fixture) { d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(3))}) },
+			message: "queue q is full (`spec.maxConcurrent`: 1)", another: true,
 		},
 		"queue, per tenant": {
-			set:   func(d *fixture) { d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrentPerTenant: one}) },
-			lift:  func(d *fixture) { d.limitQueue(v1alpha1.TenantQueueSpec{}) },
-			words: "queue q runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)",
+			set:     func(d *fixture) { d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrentPerTenant: one}) },
+			lift:    func(d *fixture) { d.limitQueue(v1alpha1.TenantQueueSpec{}) },
+			message: "queue q runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestDispatcherLimits(t *testing.T) {
 					tc.set(d)
 					first, second, other := d.run("acme/1"), d.run("acme/2"), d.run("globex/1")
 					made := d.starts(first)
-					d.waitsFor(second, tc.words)
+					d.waitsFor(second, tc.message)
 					if !tc.another {
 						d.starts(other)
 					}

@@ -4,7 +4,7 @@
 //	TenantFanOut controller ──SetFanOut───────────►   ▲                                                        │
 //	Tenant controller ──LockTenant────────────────►   └──────Ask, Wait, Report─────────────────────────────────┘
 //
-// A TenantJob that may start but for limits asks (Ask), and joins the queue. When its turn has come it is admitted: it has
+// A TenantJob that may start but for limits asks (Ask), and joins the queue. When it is next it is admitted: it has
 // a slot, and a request has its controller reconcile it, which asks again and begins the start. The slot is held while the
 // Job is made, lives, or has pods that have not ended.
 //
@@ -17,7 +17,7 @@
 //	tenants.go     tenants that are locked, or whose starts are refused
 //	fanouts.go     what fan-outs allow their children
 //	watches.go     what the watches bring
-//	restart.go     what has to be known before anything starts, and what no watch tells
+//	restart.go     what has to be known before anything starts, and what no event tells
 //	requests.go    which TenantJobs are to be reconciled
 //	loop.go        the goroutine that runs on the leader
 //	lease.go       whether this process is the leader

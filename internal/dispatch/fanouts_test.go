@@ -84,41 +84,41 @@ func TestDispatcherChildrenWait(t *testing.T) {
 	full := aFanOut("f", &v1alpha1.FanOutStrategy{MaxConcurrent: &one})
 	waves := []string{"canary"}
 	for name, tc := range map[string]struct {
-		open  func(*fixture)
-		words string
-		lift  func(*fixture)
+		open    func(*fixture)
+		message string
+		lift    func(*fixture)
 	}{
 		"not read yet": {
-			open:  func(*fixture) {},
-			words: "fan-out f has not been read yet",
-			lift:  func(d *fixture) { d.SetFanOut(aFanOut("f", nil), created, created, "") },
+			open:    func(*fixture) {},
+			message: "fan-out f has not been read yet",
+			lift:    func(d *fixture) { d.SetFanOut(aFanOut("f", nil), created, created, "") },
 		},
 		"not written that it was made": {
 			open: func(d *fixture) {
 				d.SetFanOut(aFanOut("f", nil), created, ledgerWith(t, "+:", nil, both...), "")
 			},
-			words: "the ledger of fan-out f does not have it yet",
-			lift:  func(d *fixture) { d.SetFanOut(aFanOut("f", nil), created, created, "") },
+			message: "the ledger of fan-out f does not have it yet",
+			lift:    func(d *fixture) { d.SetFanOut(aFanOut("f", nil), created, created, "") },
 		},
 		"paused": {
-			open:  func(d *fixture) { d.SetFanOut(paused("f"), created, created, "") },
-			words: "fan-out f is paused",
-			lift:  func(d *fixture) { d.SetFanOut(aFanOut("f", nil), created, created, "") },
+			open:    func(d *fixture) { d.SetFanOut(paused("f"), created, created, "") },
+			message: "fan-out f is paused",
+			lift:    func(d *fixture) { d.SetFanOut(aFanOut("f", nil), created, created, "") },
 		},
 		"full": {
 			open: func(d *fixture) {
 				d.SetFanOut(full, created, created, "")
 				d.starts(ofFanOut(d.run("acme/f"), "f"))
 			},
-			words: "fan-out f is full (`spec.strategy.maxConcurrent`: 1)",
+			message: "fan-out f is full (`spec.strategy.maxConcurrent`: 1)",
 			lift: func(d *fixture) {
 				d.over(d.jobOf(ofFanOut(d.run("acme/f"), "f")), "acme/f", batchv1.JobComplete, outcome("acme", hasCompleted))
 			},
 		},
 		"a wave that is not open": {
-			open:  func(d *fixture) { l := ledgerWith(t, "++", waves, both...); d.SetFanOut(aFanOut("f", nil), l, l, "") },
-			words: "fan-out f has not come to its wave",
-			lift:  func(d *fixture) { d.Report(Report{UID: "acme/f", Over: true, Outcome: outcome("acme", hasCompleted)}) },
+			open:    func(d *fixture) { l := ledgerWith(t, "++", waves, both...); d.SetFanOut(aFanOut("f", nil), l, l, "") },
+			message: "fan-out f has not opened its wave",
+			lift:    func(d *fixture) { d.Report(Report{UID: "acme/f", Over: true, Outcome: outcome("acme", hasCompleted)}) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -127,8 +127,8 @@ func TestDispatcherChildrenWait(t *testing.T) {
 			tc.open(d)
 			child := ofFanOut(d.run("globex/f"), "f")
 			d.waits(child)
-			if got := d.held(child); got != tc.words {
-				t.Errorf("it waits for %q, want %q", got, tc.words)
+			if got := d.held(child); got != tc.message {
+				t.Errorf("it waits for %q, want %q", got, tc.message)
 			}
 			d.requested = nil
 			tc.lift(d)
@@ -236,7 +236,7 @@ func TestDispatcherBudget(t *testing.T) {
 			if !tc.want {
 				d.expectRequests()
 				d.waitsFor(second, "fan-out f is paused")
-				// Nor when the fan-out controller has not heard of it.
+				// Nor when the fan-out controller has not seen it.
 				d.SetFanOut(aFanOut("f", strategy), created, created, "")
 				d.waits(second)
 				// Until it has, and somebody has raised the budget.

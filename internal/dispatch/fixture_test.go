@@ -89,7 +89,7 @@ func newStore(listed func()) client.WithWatch {
 	}).Build()
 }
 
-// caches puts a Job into the cache, without a word to the dispatcher.
+// caches puts a Job into the cache, without an event.
 func (d *fixture) caches(j *batchv1.Job) {
 	d.t.Helper()
 	cached, err := kube.StripJob(j.DeepCopy())
@@ -188,12 +188,12 @@ func (d *fixture) waits(j queue.Job) Answer {
 }
 
 // waitsFor expects that a run waits, and says this when it has for a while.
-func (d *fixture) waitsFor(j queue.Job, words string) {
+func (d *fixture) waitsFor(j queue.Job, message string) {
 	d.t.Helper()
 	d.waits(j)
 	d.clock.Step(job.SettleAfter)
-	if a := d.waits(j); a.Hold.Kind == "" || a.Hold.Message() != words {
-		d.t.Errorf("%s waits for %q, want %q", j.UID, a.Hold.Message(), words)
+	if a := d.waits(j); a.Hold.Kind == "" || a.Hold.Message() != message {
+		d.t.Errorf("%s waits for %q, want %q", j.UID, a.Hold.Message(), message)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
-// lockOf is a lock whose writes take time and fail as told.
+// lockOf is a lock whose writes take time and fail as the test says.
 type lockOf struct {
 	resourcelock.Interface
 	write func() error

@@ -23,11 +23,11 @@ func TestDispatcherSyncs(t *testing.T) {
 		// ends tells of its end.
 		ends func(d *fixture, j *batchv1.Job)
 	}{
-		"a Job that the watch has told of": {
+		"a Job whose event has come": {
 			given: func(d *fixture, j *batchv1.Job) { d.put(d.there, j); d.caches(j); d.jobChanged(j) },
 			ends:  func(d *fixture, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) },
 		},
-		"a Job that the watch is about to tell of": {
+		"a Job whose event is about to come": {
 			given: func(d *fixture, j *batchv1.Job) { d.put(d.there, j); d.caches(j) },
 			ends:  func(d *fixture, j *batchv1.Job) { d.jobChanged(j); d.jobChanged(ended(j, batchv1.JobComplete)) },
 		},

@@ -67,7 +67,7 @@ func (h Hold) Message() string {
 	case h.message != "":
 		return h.message
 	case h.Kind == "":
-		return "its turn has not come"
+		return "it is not next yet"
 	case h.Kind == HeldByTime:
 		return "it is not due (`spec.notBeforeTime`)"
 	}
@@ -79,12 +79,12 @@ var messages = map[Kind]string{
 	HeldByTenant:     "there is no tenant %[1]s",
 	HeldByReplaced:   "the earlier run of schedule %[1]s is being stopped",
 	HeldByFanOut:     "there is no fan-out %[1]s",
-	HeldByWave:       "fan-out %[1]s has not come to its wave",
+	HeldByWave:       "fan-out %[1]s has not opened its wave",
 	HeldByFullFanOut: "fan-out %[1]s is full (`spec.strategy.maxConcurrent`: %[2]d)",
 	HeldByNoQueue:    "there is no TenantQueue %[1]s: create it",
 	HeldByQueue:      "queue %[1]s is suspended (`spec.suspend`)",
 	HeldByTemplate:   "template %[1]s runs at most %[2]d at once for a tenant (`spec.maxConcurrentPerTenant`)",
-	HeldByFullTenant: "tenant %[1]s runs at most %[2]d jobs at once (`spec.jobs.maxConcurrent`)",
+	HeldByFullTenant: "tenant %[1]s runs at most %[2]d at once (`spec.jobs.maxConcurrent`)",
 	HeldByShare:      "queue %[1]s runs at most %[2]d at once for a tenant (`spec.maxConcurrentPerTenant`)",
 	HeldByBackoff:    "a start of tenant %[1]s failed, its next one is tried soon",
 	HeldByFullQueue:  "queue %[1]s is full (`spec.maxConcurrent`: %[2]d)",

@@ -89,7 +89,7 @@ func TestHold(t *testing.T) {
 			job:     func(j *Job) { j.Wave = 2 },
 			hold:    func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1", OpenWave: 1}) },
 			lift:    func(s *State) { s.SetFanOut(FanOut{Name: "nightly-1", OpenWave: 2}) },
-			message: "fan-out nightly-1 has not come to its wave", uncounted: true,
+			message: "fan-out nightly-1 has not opened its wave", uncounted: true,
 		},
 		"fan-out full": {
 			hold: func(s *State) {
@@ -123,7 +123,7 @@ func TestHold(t *testing.T) {
 				running(s, 2)
 			},
 			lift:    func(s *State) { s.SetTenant(Tenant{Name: "acme", MaxConcurrent: 3}) },
-			message: "tenant acme runs at most 2 jobs at once (`spec.jobs.maxConcurrent`)",
+			message: "tenant acme runs at most 2 at once (`spec.jobs.maxConcurrent`)",
 		},
 		"queue per tenant": {
 			hold: func(s *State) {
@@ -323,7 +323,7 @@ func TestStatusHold(t *testing.T) {
 	running.UID, running.FanOut, running.Schedule = "running", "", ""
 	s.Run(running, noon)
 	s.Put(givenJob())
-	const byTenant, byQueue = "tenant acme runs at most 1 jobs at once (`spec.jobs.maxConcurrent`)", "queue checks is full (`spec.maxConcurrent`: 1)"
+	const byTenant, byQueue = "tenant acme runs at most 1 at once (`spec.jobs.maxConcurrent`)", "queue checks is full (`spec.maxConcurrent`: 1)"
 	for _, step := range []struct {
 		name, current, want string
 		do                  func()

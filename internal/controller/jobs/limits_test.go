@@ -40,7 +40,7 @@ func TestTenantJobWaitsForASlot(t *testing.T) {
 		first := NewTenantJob(t, tenant, NewTemplate(t, nil))
 		AwaitRunningPod(t, first)
 		second := NewTenantJob(t, tenant, NewTemplate(t, nil))
-		AwaitStatus(t, second, Unknown, v1alpha1.ReasonQueued, "tenant "+tenant.Name+" runs at most 1 jobs at once (`spec.jobs.maxConcurrent`)")
+		AwaitStatus(t, second, Unknown, v1alpha1.ReasonQueued, "tenant "+tenant.Name+" runs at most 1 at once (`spec.jobs.maxConcurrent`)")
 		Finish(t, first, corev1.PodSucceeded)
 		AwaitRunningPod(t, second)
 	})
@@ -118,7 +118,7 @@ func TestTenantJobExpires(t *testing.T) {
 	t.Run("by its own word", func(t *testing.T) {
 		t.Parallel()
 		tj := NewRun(t, tenant, NewReadyTemplate(t, nil), func(o *v1alpha1.TenantJob) { o.Spec.MaxWaitSeconds = new(int32(4)) })
-		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonExpired, "did not start within 4 seconds: tenant "+tenant.Name+" runs at most 1 jobs at once")
+		AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonExpired, "did not start within 4 seconds: tenant "+tenant.Name+" runs at most 1 at once")
 		g := gomega.NewWithT(t)
 		g.Expect(tj.Status.CompletionTime.Time).To(gomega.BeTemporally(">=", tj.CreationTimestamp.Add(4*time.Second)))
 		g.Expect(tj.Status.JobRef).To(gomega.BeNil())
