@@ -46,8 +46,8 @@ type Reconciler struct {
 // Reconcile brings one TenantJob a step further.
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	cached, exists := r.tenantJobs.Get(req.NamespacedName)
-	if !exists {
-		return reconcile.Result{}, r.stopOrphan(ctx, r.jobs.Get(req.NamespacedName))
+	if err := r.stopOrphan(ctx, r.jobs.Get(req.NamespacedName)); err != nil || !exists {
+		return reconcile.Result{}, err
 	}
 	now := r.Clock.Now()
 	standing := r.Dispatcher.Standing(cached)
