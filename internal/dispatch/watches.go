@@ -164,14 +164,13 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 }
 
 // addJob takes a slot for a Job that lives.
-func (d *Dispatcher) addJob(j *batchv1.Job) *slot {
+func (d *Dispatcher) addJob(j *batchv1.Job) {
 	run := jobFrom(j, kube.KeyOf(j), holderUID(j))
 	delete(d.unreported, run.UID)
 	d.removeChild(run.UID)
 	d.state.Run(run, roundUp(j.CreationTimestamp.Time))
 	s := d.addRunning(run, j.UID)
 	s.cached, s.orphaned = true, isOrphan(j)
-	return s
 }
 
 // holderUID is the UID of the TenantJob of a Job. Of an orphan, whose TenantJob nobody knows any more, it is the Job's own.
