@@ -54,7 +54,7 @@ func newFixture(t *testing.T) *fixture {
 			d.whileSyncing()
 		}
 	})
-	d.jobStore = toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, nil)
+	d.jobStore = toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
 	d.tenantJobStore = toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, nil)
 	d.loop = &loop{
 		Dispatcher: New(logr.Discard(), d.clock, d.there, func() bool { return d.leader }),
@@ -62,6 +62,7 @@ func newFixture(t *testing.T) *fixture {
 		tenantJobs: kube.ListerOf[*v1alpha1.TenantJob](d.tenantJobStore),
 	}
 	d.SendRequests(func(s Request) { d.requested = append(d.requested, nameOf(s.NamespacedName)) })
+	d.jobsIn = d.jobs.In
 	d.limitQueue(v1alpha1.TenantQueueSpec{})
 	d.limitTenant("acme", v1alpha1.TenantJobLimits{})
 	d.limitTenant("globex", v1alpha1.TenantJobLimits{})

@@ -71,6 +71,7 @@ func (d *Dispatcher) SetupWithManager(mgr manager.Manager) error {
 	if err != nil {
 		return err
 	}
+	d.jobsIn = l.jobs.In
 	d.namespaceUID = func(name string) types.UID {
 		if namespace, known := namespaces.Get(types.NamespacedName{Name: name}); known {
 			return namespace.UID

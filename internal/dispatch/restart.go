@@ -36,9 +36,9 @@ type restart struct {
 	// syncing means that it is being found out, and deleted are the live Jobs that were deleted meanwhile.
 	syncing bool
 	deleted []run
-	// unreported are the TenantJobs that were not reconciled since the restart. Nobody is admitted before all were, or the
-	// first ones would not wait for their turn; or until the time reportsUntil. Reports are those that were reconciled before
-	// it was synced.
+	// unreported are the TenantJobs that were not reconciled since the restart. Nobody is admitted before all were, or
+	// until the time reportsUntil: otherwise the first to be reconciled would start before those that come first. Reports are those
+	// that were reconciled before it was synced.
 	unreported, reports map[types.UID]struct{}
 	reportsUntil        time.Time
 	// holdsBack is why nothing is admitted. Empty means that it is.

@@ -272,6 +272,21 @@ func TestDispatcherOrphan(t *testing.T) {
 	}
 }
 
+// TestDispatcherLateTenant: what runs in the namespace of a tenant that the cache learns of later counts from then on.
+func TestDispatcherLateTenant(t *testing.T) {
+	t.Parallel()
+	d := newSyncedFixture(t)
+	made := d.jobOf(d.run("late/1"))
+	d.caches(made)
+	d.jobChanged(made)
+	d.running(0)
+	d.limitTenant("late", v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(1))})
+	d.running(1)
+	d.waits(d.run("late/2"))
+	d.jobChanged(ended(made, batchv1.JobComplete))
+	d.starts(d.run("late/2"))
+}
+
 // TestDispatcherForeignJob: a Job that anybody has labelled takes no slot of any tenant or queue, and makes none known.
 func TestDispatcherForeignJob(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
@@ -25,10 +26,11 @@ const (
 type tenants struct {
 	// limits are what Tenants allow, by name.
 	limits map[string]queue.Tenant
-	// namespaces are those of the tenants that have one, by the name of the Tenant. NamespaceUID returns the UID that a namespace
-	// has now, empty if it is none of a tenant's; nil means that nobody looks.
-	namespaces   map[string]v1alpha1.TenantNamespaceStatus
+	// namespaces are those of the tenants that have one, by the name of the Tenant.
+	namespaces map[string]v1alpha1.TenantNamespaceStatus
+	// namespaceUID returns the UID of a namespace, and jobsIn the Jobs in one, as the caches have them: empty for none.
 	namespaceUID func(name string) types.UID
+	jobsIn       func(namespace string) []*batchv1.Job
 	// locked are the tenants that start nothing. idle tells when a start under way has finished.
 	locked         map[string]bool
 	startsUnderWay map[string]int
@@ -44,6 +46,7 @@ func newTenants(mu *sync.Mutex, c clock.Clock) tenants {
 	backoff.HasExpiredFunc = func(time.Time, time.Time, time.Duration) bool { return false } // only a start that succeeds ends it
 	return tenants{
 		limits: map[string]queue.Tenant{}, namespaces: map[string]v1alpha1.TenantNamespaceStatus{}, locked: map[string]bool{}, startsUnderWay: map[string]int{}, idle: sync.NewCond(mu),
+		namespaceUID: func(string) types.UID { return "" }, jobsIn: func(string) []*batchv1.Job { return nil },
 		backoff: backoff, generations: map[string]int64{},
 	}
 }

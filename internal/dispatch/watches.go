@@ -54,9 +54,7 @@ func (d *Dispatcher) tenantChanged(t *v1alpha1.Tenant) {
 	if limits := t.Spec.Jobs; limits != nil {
 		to.MaxConcurrent, to.Weight = ptr.Deref(limits.MaxConcurrent, 0), ptr.Deref(limits.Weight, 0)
 	}
-	if d.namespaces[t.Name] = ptr.Deref(t.Status.Namespace, v1alpha1.TenantNamespaceStatus{}); d.namespaces[t.Name].Name == "" {
-		delete(d.namespaces, t.Name)
-	}
+	d.setNamespace(t)
 	if d.generations[t.Name] != t.Status.ObservedGeneration {
 		d.generations[t.Name] = t.Status.ObservedGeneration
 		d.retry(t.Name) // Its quota may be another.
@@ -69,6 +67,25 @@ func (d *Dispatcher) tenantChanged(t *v1alpha1.Tenant) {
 	d.setTenant(to)
 	d.revokeAdmissions()
 	d.admit()
+}
+
+// setNamespace notes which namespace is a tenant's. What runs there takes its slots now, if the cache had the Jobs before it had
+// the Tenant.
+func (d *Dispatcher) setNamespace(t *v1alpha1.Tenant) {
+	switch home := t.Status.Namespace; {
+	case home == nil:
+		delete(d.namespaces, t.Name)
+	case d.namespaces[t.Name] != *home:
+		d.namespaces[t.Name] = *home
+		if !d.synced {
+			return // endSync takes the slots.
+		}
+		for _, j := range d.jobsIn(home.Name) {
+			if job.IsLive(j) && d.slotOf(j) == nil && d.isRun(j) {
+				d.addJob(j)
+			}
+		}
+	}
 }
 
 func (d *Dispatcher) tenantDeleted(name string) {
@@ -225,7 +242,11 @@ func (d *Dispatcher) isRun(obj client.Object) bool {
 // isOfTenant says whether an object is in the very namespace of the tenant that it is labelled with.
 func (d *Dispatcher) isOfTenant(obj client.Object) bool {
 	home, known := d.namespaces[obj.GetLabels()[v1alpha1.LabelTenant]]
-	return known && home.Name == obj.GetNamespace() && (d.namespaceUID == nil || d.namespaceUID(home.Name) == home.UID)
+	if !known || home.Name != obj.GetNamespace() {
+		return false
+	}
+	uid := d.namespaceUID(home.Name) // which the cache may not have yet
+	return uid == "" || uid == home.UID
 }
 
 // jobFrom is what the labels of a Job or a pod say of the run.
