@@ -311,3 +311,28 @@ func TestDispatcherForeignJob(t *testing.T) {
 		})
 	}
 }
+
+// TestDispatcherForgedOwner: a Job elsewhere that names a run's TenantJob as its owner neither holds nor frees the run's slot.
+func TestDispatcherForgedOwner(t *testing.T) {
+	t.Parallel()
+	for name, event := range map[string]func(d *fixture, forged *batchv1.Job){
+		"lives":               func(d *fixture, j *batchv1.Job) { d.jobChanged(j) },
+		"has ended":           func(d *fixture, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) },
+		"is deleted":          func(d *fixture, j *batchv1.Job) { d.jobDeleted(j); d.releaseGone(d.t.Context()) },
+		"has lived and ended": func(d *fixture, j *batchv1.Job) { d.jobChanged(j); d.jobChanged(ended(j, batchv1.JobFailed)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newSyncedFixture(t)
+			d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(1))})
+			made := d.starts(d.run("acme/1"))
+			forged := made.DeepCopy()
+			forged.Namespace, forged.UID = "elsewhere", "forged"
+			event(d, forged)
+			d.waits(d.run("acme/2"))
+			d.running(1)
+			d.jobChanged(ended(made, batchv1.JobComplete))
+			d.starts(d.run("acme/2"))
+		})
+	}
+}

@@ -73,12 +73,16 @@ func (s *slots) admittedSince(since time.Time) int {
 	return n
 }
 
-// slotOf is that of a Job. A Job that has lost its owner reference is known by its own UID. Nil means that it has none.
+// slotOf is that of a Job. A Job that has lost its owner reference is known by its own UID. An owner reference counts only on a
+// Job with the namespace and the name of the TenantJob: anybody can write one elsewhere. Nil means that the Job has no slot.
 func (s *slots) slotOf(j *batchv1.Job) *slot {
 	if byJob := s.slotsByJob[j.UID]; byJob != nil {
 		return byJob
 	}
-	return s.slotsByUID[kube.ControllerUID(j, "TenantJob")]
+	if owned := s.slotsByUID[kube.ControllerUID(j, "TenantJob")]; owned != nil && owned.job.NamespacedName == kube.KeyOf(j) {
+		return owned
+	}
+	return nil
 }
 
 // addRunning gives a slot to a run whose Job exists.
