@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
 	"github.com/tenantry/tenantry/internal/kube"
 )
 
@@ -73,6 +74,29 @@ func TestJob(t *testing.T) {
 			}
 			if got.UID != tc.want {
 				t.Errorf("got %q, want %q", got.UID, tc.want)
+			}
+		})
+	}
+}
+
+// TestCountedFor: nobody can run up the failures of another tenant.
+func TestCountedFor(t *testing.T) {
+	t.Parallel()
+	acme := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: "acme", UID: "1"}}
+	for name, tc := range map[string]struct {
+		o    job.Observed
+		want string
+	}{
+		"in its namespace":                {job.Observed{Tenant: acme, Namespace: &job.Namespace{Tenant: "acme", TenantUID: "1"}}, "acme"},
+		"in another tenant's namespace":   {job.Observed{Tenant: acme, Namespace: &job.Namespace{Tenant: "globex", TenantUID: "2"}}, ""},
+		"in one of an earlier Tenant":     {job.Observed{Tenant: acme, Namespace: &job.Namespace{Tenant: "acme", TenantUID: "0"}}, ""},
+		"in a namespace that is nobody's": {job.Observed{Tenant: acme}, ""},
+		"of a tenant that there is not":   {job.Observed{Namespace: &job.Namespace{Tenant: "acme", TenantUID: "1"}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := countedFor(tc.o); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
 	}

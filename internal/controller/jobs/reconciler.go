@@ -137,10 +137,7 @@ func (r *Reconciler) announce(ctx context.Context, before *v1alpha1.TenantJob, o
 		return
 	}
 	log.FromContext(ctx).V(2).Info("Ended", "tenantJob", klog.KObj(after), "reason", d.Reason)
-	tenant := ""
-	if o.Tenant != nil && o.Namespace != nil && o.Namespace.TenantUID == o.Tenant.UID {
-		tenant = o.Tenant.Name // One in another tenant's namespace is no run of the tenant that it names.
-	}
+	tenant := countedFor(o)
 	switch fanout.OutcomeOf(d.Status, d.Reason, "").Counter {
 	case fanout.Succeeded:
 		r.Metrics.Finished(tenant, metrics.OutcomeSucceeded)
@@ -151,4 +148,13 @@ func (r *Reconciler) announce(ctx context.Context, before *v1alpha1.TenantJob, o
 		r.Metrics.Finished(tenant, metrics.OutcomeSkipped)
 		r.Note(after, d.Reason, "Run", d.Message)
 	}
+}
+
+// countedFor is the tenant whose metrics count a TenantJob: that of its namespace. One in another tenant's namespace than it names
+// counts for nobody, or who may create it there would run up the other's failures.
+func countedFor(o job.Observed) string {
+	if o.Tenant == nil || o.Namespace == nil || o.Namespace.TenantUID != o.Tenant.UID {
+		return ""
+	}
+	return o.Tenant.Name
 }
