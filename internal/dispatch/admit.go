@@ -92,7 +92,9 @@ func (d *Dispatcher) end(j queue.Job, reason, message string) {
 // revokeAdmission takes the admission of a TenantJob back, if its start has not begun: it waits again.
 func (d *Dispatcher) revokeAdmission(uid types.UID) {
 	if s := d.slot(uid); s != nil && s.admitted {
-		d.requeue(s)
+		d.removeSlot(s)
+		d.state.Revoke(uid)
+		d.addChild(s.job)
 	}
 }
 

@@ -58,7 +58,8 @@ func (s *State) start(e *entry) {
 	q, f := e.queue, e.flow
 	s.dequeue(e)
 	q.virtualTime = max(q.virtualTime, f.startTag)
-	f.startTag = q.virtualTime + costOf(f.tenant.Weight)
+	e.cost, e.turn = costOf(f.tenant.Weight), f.sequence
+	f.startTag = q.virtualTime + e.cost
 	f.sequence, q.sequence = s.nextSequence(), s.nextSequence()
 	s.updateQueue(q) // at once: takeSlots moves other queues in the same heap
 	q.starts.add(s.now)

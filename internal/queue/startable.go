@@ -72,7 +72,7 @@ func (s *State) updateFlow(f *flow) {
 	}
 }
 
-// reorderFlow moves a flow back in the heaps after its start tag has grown.
+// reorderFlow moves a flow in the heaps after its start tag has changed.
 func (s *State) reorderFlow(f *flow) {
 	for _, fq := range f.queues {
 		w := fq.wave
@@ -81,7 +81,7 @@ func (s *State) reorderFlow(f *flow) {
 		}
 		wasTop := w.startable.top() == fq
 		w.startable.set(fq, true)
-		if wasTop {
+		if wasTop || w.startable.top() == fq {
 			w.updateHead()
 			w.queue.startable.set(w, w.queue.startable.has(w))
 		}

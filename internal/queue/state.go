@@ -189,6 +189,9 @@ type entry struct {
 	sequence uint64
 	// started is when the job took its slots.
 	started time.Time
+	// cost is what its start added to the start tag of its flow, and turn the sequence number that the flow had before.
+	cost int64
+	turn uint64
 	// replacing is true while the job waits for the runs that are being stopped for it.
 	replacing bool
 	// isDue is true once NotBefore has passed.
