@@ -1017,6 +1017,11 @@ func (in *TenantJobTemplateSpec) DeepCopyInto(out *TenantJobTemplateSpec) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.FailedTTLSecondsAfterFinished != nil {
+		in, out := &in.FailedTTLSecondsAfterFinished, &out.FailedTTLSecondsAfterFinished
+		*out = new(int32)
+		**out = **in
+	}
 	in.JobTemplate.DeepCopyInto(&out.JobTemplate)
 }
 

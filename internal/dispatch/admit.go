@@ -34,6 +34,7 @@ func (d *Dispatcher) admit() {
 			return
 		case queue.ActionStart:
 			d.addAdmitted(j, now)
+			d.beginTrial(j.Tenant)
 			recent++
 			d.log.V(2).Info("Admitted", "tenantJob", klog.KRef(j.Key.Namespace, j.Key.Name), "queue", j.Queue)
 			if j.UID != d.asking {
@@ -95,6 +96,7 @@ func (d *Dispatcher) revokeAdmission(uid types.UID) {
 		d.removeSlot(s)
 		d.state.Revoke(uid)
 		d.addChild(s.job)
+		d.endTrial(s.job.Tenant)
 	}
 }
 

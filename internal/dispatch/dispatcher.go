@@ -114,7 +114,7 @@ func (d *Dispatcher) Ask(j queue.Job, message string) Answer {
 	defer d.lock()()
 	d.reported(j.UID)
 	if s := d.slot(j.UID); s != nil && !s.admitted {
-		if s.uncertain && d.mayBegin(s) {
+		if d.mayRepeat(s) {
 			return d.begin(s)
 		}
 		return Answer{Again: job.SettleAfter}

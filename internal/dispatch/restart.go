@@ -196,7 +196,7 @@ func (d *Dispatcher) untracked() map[types.UID]slot {
 	defer d.lock()()
 	all := map[types.UID]slot{}
 	for uid, s := range d.slotsByUID {
-		if s.untracked && !s.starting && d.clock.Now().Sub(s.endedAt) >= outcomeWithin {
+		if s.untracked && !s.starting && !s.mayBeMade(d.clock.Now()) && d.clock.Now().Sub(s.endedAt) >= outcomeWithin {
 			all[uid] = *s
 		}
 	}

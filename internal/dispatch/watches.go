@@ -93,7 +93,7 @@ func (d *Dispatcher) tenantDeleted(name string) {
 	delete(d.limits, name)
 	delete(d.namespaces, name)
 	delete(d.generations, name)
-	d.forgive(name)
+	d.forget(name)
 	d.state.RemoveTenant(name)
 	d.revokeAdmissions()
 	d.admit()
@@ -171,9 +171,15 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 		if !d.isRun(j) {
 			return
 		}
+		if s != nil {
+			d.revokeAdmission(s.job.UID)
+		}
 		d.addJob(j)
 	default:
 		d.setJob(s, j.UID)
+		if s.uncertain {
+			d.started(s)
+		}
 		s.cached, s.untracked, s.uncertain = true, false, false
 		s.orphaned = s.orphaned || isOrphan(j)
 	}
