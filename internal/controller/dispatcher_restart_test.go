@@ -286,7 +286,7 @@ func TestDispatcherLosesItsLease(t *testing.T) {
 	WithoutOperator(t)
 	var lost atomic.Bool
 	var late atomic.Int32
-	old := &OtherOperator{Leads: func() bool { return !lost.Load() }}
+	old := &OtherOperator{Leadership: WhileNot{Lost: &lost}}
 	old.Through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 		if lost.Load() && r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/jobs") {
 			late.Add(1)

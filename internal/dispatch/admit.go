@@ -64,7 +64,7 @@ func (d *Dispatcher) admits(now time.Time) bool {
 	case d.awaitsReports(now):
 		holdsBack = "not all TenantJobs have been reconciled since the restart"
 		d.wakeUp(d.reportsUntil)
-	case !d.leads():
+	case !d.lease.Leads():
 		holdsBack = "the lease is not certain"
 		d.wakeUp(now.Add(admissionLasts))
 	}

@@ -35,6 +35,8 @@ type fixture struct {
 	t      *testing.T
 	clock  *clocktesting.FakeClock
 	leader bool
+	// othersRenewal is when another process last renewed the lease.
+	othersRenewal time.Time
 	// there is what the API server has.
 	there client.WithWatch
 	// jobStore and tenantJobStore are the caches.
@@ -57,7 +59,7 @@ func newFixture(t *testing.T) *fixture {
 	d.jobStore = toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
 	d.tenantJobStore = toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, nil)
 	d.loop = &loop{
-		Dispatcher: New(logr.Discard(), d.clock, d.there, func() bool { return d.leader }),
+		Dispatcher: New(logr.Discard(), d.clock, d.there, leaseOf{d}),
 		jobs:       kube.JobListerOf(kube.ListerOf[*kube.CachedJob](d.jobStore)),
 		tenantJobs: kube.ListerOf[*v1alpha1.TenantJob](d.tenantJobStore),
 	}
@@ -68,6 +70,13 @@ func newFixture(t *testing.T) *fixture {
 	d.limitTenant("globex", v1alpha1.TenantJobLimits{})
 	return d
 }
+
+// leaseOf is what the dispatcher of a test knows of its lease.
+type leaseOf struct{ *fixture }
+
+func (l leaseOf) Leads() bool { return l.leader }
+
+func (l leaseOf) OthersRenewal() time.Time { return l.othersRenewal }
 
 // newSyncedFixture is one that has found that nothing runs.
 func newSyncedFixture(t *testing.T) *fixture {

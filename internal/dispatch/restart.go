@@ -33,6 +33,8 @@ type restart struct {
 	// synced means that everything that holds a slot is known. Before that, the events of Jobs are ignored: one that stands by would
 	// remember all that has ever run.
 	synced bool
+	// syncedAt is when that was so.
+	syncedAt time.Time
 	// syncing means that it is being found out, and deleted are the live Jobs that were deleted meanwhile.
 	syncing bool
 	deleted []run
@@ -164,7 +166,8 @@ func (l *loop) endSync(runs []run) {
 			l.unreported[tj.UID] = struct{}{}
 		}
 	}
-	l.reportsUntil = l.clock.Now().Add(reportsWithin)
+	l.syncedAt = l.clock.Now()
+	l.reportsUntil = l.syncedAt.Add(reportsWithin)
 	l.synced, l.syncing, l.deleted = true, false, nil
 	clear(l.reports)
 	l.Dispatcher.log.V(2).Info("Found out what runs", "slots", len(l.slotsByUID), "unreported", len(l.unreported))

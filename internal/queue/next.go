@@ -32,9 +32,6 @@ func (s *State) Advance(now time.Time) {
 // returns ActionNone.
 func (s *State) Next(now time.Time) Decision {
 	s.Advance(now)
-	if !s.expiring.empty() && !s.expiring.top().deadline.After(now) {
-		return s.expire(s.expiring.top().expiring.top())
-	}
 	for !s.startable.empty() {
 		q := s.startable.top()
 		if at := q.starts.next(now, q.StartsPerMinute); at.After(now) {
@@ -49,6 +46,10 @@ func (s *State) Next(now time.Time) Decision {
 		}
 		s.start(e)
 		return Decision{Action: ActionStart, Job: e.Job}
+	}
+	// One that may start does so, also when nobody was there to start it in time.
+	if !s.expiring.empty() && !s.expiring.top().deadline.After(now) {
+		return s.expire(s.expiring.top().expiring.top())
 	}
 	return Decision{At: s.nextChange()}
 }

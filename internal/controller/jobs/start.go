@@ -150,7 +150,7 @@ func (r *Reconciler) label(ctx context.Context, tj *v1alpha1.TenantJob, labels m
 func (r *Reconciler) candidate(ctx context.Context, o job.Observed, now time.Time) (queue.Job, error) {
 	j := queueJob(o)
 	j.MaxWait = job.MaxWait(o.TenantJob, o.Template)
-	j.Waited = waited(&o.TenantJob.Status, now)
+	j.Waited = waited(&o.TenantJob.Status, r.absence(), now)
 	if j.Schedule == "" {
 		return j, nil
 	}
