@@ -88,7 +88,7 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 		"TenantFanOut": &fanouts.Reconciler{
 			Client: c, Clock: opts.Clock, OperatorNamespace: opts.OperatorNamespace, Dispatcher: dispatcher,
 		},
-		"TenantQueue":    &queues.Reconciler{Client: c, Clock: opts.Clock, Counts: dispatcher.Counts, Forget: recorder.ForgetQueue},
+		"TenantQueue":    &queues.Reconciler{Client: c, Clock: opts.Clock, Counts: dispatcher.Counts, Starts: dispatcher, Forget: recorder.ForgetQueue},
 		"TenantSchedule": &schedules.Reconciler{Client: c, Clock: opts.Clock},
 	} {
 		if err := reconciler.SetupWithManager(mgr, controller.Options{MaxConcurrentReconciles: opts.MaxConcurrentReconciles}); err != nil {

@@ -19,8 +19,15 @@ const (
 	admissionLasts = time.Second
 )
 
-// admit admits everybody who may start now.
+// admit admits everybody who may start now, and has starts reserved where that is needed before.
 func (d *Dispatcher) admit() {
+	d.admitNext()
+	for _, name := range d.state.Unreserved() {
+		d.requestQueue(name)
+	}
+}
+
+func (d *Dispatcher) admitNext() {
 	now := d.clock.Now()
 	if !d.admits(now) {
 		return

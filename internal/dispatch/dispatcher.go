@@ -64,6 +64,7 @@ func New(log logr.Logger, c clock.Clock, live client.Reader, lease Leadership) *
 		slots: newSlots(), starts: newStarts(), fanOuts: newFanOuts(), restart: newRestart(),
 		ends: map[types.UID]End{}, wake: newWake(),
 	}
+	d.state.ReserveStarts()
 	d.tenants = newTenants(&d.mu, c)
 	return d
 }

@@ -102,6 +102,7 @@ func TestDispatcherStartsPerMinute(t *testing.T) {
 	}
 	d.clock.Step(time.Minute + time.Second)
 	d.admitDue()
+	d.recordStarts()
 	d.expectRequests("acme/2")
 	d.starts(d.run("acme/2"))
 }

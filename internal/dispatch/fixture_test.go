@@ -45,6 +45,8 @@ type fixture struct {
 	whileSyncing func()
 	// requested are the names of those that were requested since they were last asked for.
 	requested []string
+	// unreserved are the queues whose starts are to be written down.
+	unreserved []string
 }
 
 // newFixture knows queue q, template report, and tenants acme and globex without limits. It is not open.
@@ -64,6 +66,7 @@ func newFixture(t *testing.T) *fixture {
 		tenantJobs: kube.ListerOf[*v1alpha1.TenantJob](d.tenantJobStore),
 	}
 	d.SendRequests(func(s Request) { d.requested = append(d.requested, nameOf(s.NamespacedName)) })
+	d.SendQueueRequests(func(name string) { d.unreserved = append(d.unreserved, name) })
 	d.jobsIn = d.jobs.In
 	d.limitQueue(v1alpha1.TenantQueueSpec{})
 	d.limitTenant("acme", v1alpha1.TenantJobLimits{})
@@ -185,6 +188,27 @@ func (d *fixture) starts(j queue.Job) *batchv1.Job {
 	end(Made)
 	d.jobChanged(made)
 	return made
+}
+
+// Ask asks again when starts had to be written down before.
+func (d *fixture) Ask(j queue.Job, message string) Answer {
+	a := d.Dispatcher.Ask(j, message)
+	if d.recordStarts() {
+		a = d.Dispatcher.Ask(j, message)
+	}
+	return a
+}
+
+// recordStarts writes down the starts that are to be written down, and says whether there were some.
+func (d *fixture) recordStarts() bool {
+	requested := d.unreserved
+	d.unreserved = nil
+	for _, name := range requested {
+		if record, isDue := d.StartRecord(name); isDue {
+			d.StartsRecorded(name, record)
+		}
+	}
+	return len(requested) > 0
 }
 
 // waits expects that a run may not begin now.

@@ -57,6 +57,9 @@ func (s *State) Requeue(uid types.UID) {
 		return
 	}
 	e.queue.starts.remove(e.started)
+	if e.queue.StartsPerMinute > 0 {
+		e.queue.reserved++
+	}
 	s.rateLimited.set(e.queue, false)
 	s.releaseSlots(e)
 	s.enqueue(e)

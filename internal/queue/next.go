@@ -40,6 +40,12 @@ func (s *State) Next(now time.Time) Decision {
 			s.updateQueue(q)
 			continue
 		}
+		if s.needsReservation(q) {
+			q.unreserved = true
+			s.unreserved = append(s.unreserved, q.Name)
+			s.updateQueue(q)
+			continue
+		}
 		e := q.startable.top().head.job
 		if e.overlaps() {
 			return s.overlap(e)
@@ -64,6 +70,7 @@ func (s *State) start(e *entry) {
 	f.sequence, q.sequence = s.nextSequence(), s.nextSequence()
 	s.updateQueue(q) // at once: takeSlots moves other queues in the same heap
 	q.starts.add(s.now)
+	q.reserved = max(0, q.reserved-1)
 	s.reorderFlow(f)
 	s.takeSlots(e, s.now)
 	s.pruneQueue(q)

@@ -63,7 +63,7 @@ func (w *waveQueue) updateHead() {
 
 // updateQueue is called after its waveQueues, its slots or its limits changed.
 func (s *State) updateQueue(q *queue) {
-	s.startable.set(q, !q.startable.empty() && q.active() && q.hasRoom() && !s.rateLimited.has(q))
+	s.startable.set(q, !q.startable.empty() && q.active() && q.hasRoom() && !s.rateLimited.has(q) && !q.unreserved)
 }
 
 func (s *State) updateFlow(f *flow) {
