@@ -86,9 +86,9 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return err
 	}
-	leads := lease.Leads
+	var leadership dispatch.Leadership = lease
 	if !f.leaderElect {
-		leads = nil
+		leadership = dispatch.NoLease{}
 	}
 	mgr, err := ctrl.NewManager(config, manager.Options{
 		Scheme:                              newScheme(),
@@ -117,7 +117,7 @@ func run(ctx context.Context, f flags) error {
 		OperatorNamespace:       namespace,
 		DefaultEnforcement:      enforcement,
 		MaxConcurrentReconciles: f.concurrentReconciles,
-		Leads:                   leads,
+		Lease:                   leadership,
 		MetricsTenants:          cmp.Or(f.metricsTenants, -1),
 	}); err != nil {
 		return err

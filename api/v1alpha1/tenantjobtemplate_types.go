@@ -87,6 +87,13 @@ type TenantJobTemplateSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	TTLSecondsAfterFinished *int32 `json:"ttlSecondsAfterFinished,omitempty"`
 
+	// failedTTLSecondsAfterFinished is how long a TenantJob that ended without success is kept, in seconds. Unset means until its
+	// owner is deleted, and for one without an owner until somebody deletes it: a GitOps tool that still has its manifest would
+	// create it again, and it would run a second time.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	FailedTTLSecondsAfterFinished *int32 `json:"failedTTLSecondsAfterFinished,omitempty"`
+
 	// jobTemplate is the template of the Job. Its activeDeadlineSeconds, if unset, is a day.
 	// +required
 	JobTemplate batchv1.JobTemplateSpec `json:"jobTemplate,omitzero"`

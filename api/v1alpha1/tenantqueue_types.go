@@ -75,12 +75,47 @@ type TenantQueueStatus struct {
 	// +optional
 	OldestWaitingTime *metav1.Time `json:"oldestWaitingTime,omitempty"`
 
+	// starts are those that startsPerMinute counts. They are written down before they are made, so that a new leader of the operator
+	// exceeds the limit no more than an old one. Unset without that limit.
+	// +optional
+	Starts *RecordedStarts `json:"starts,omitempty"`
+
 	// conditions of the queue: Ready; Reconciling and Stalled while they apply.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// RecordedStarts are the starts in a queue that has startsPerMinute.
+type RecordedStarts struct {
+	// time is when they were written down.
+	// +required
+	Time metav1.MicroTime `json:"time,omitzero"`
+
+	// reserved is how many starts may have been made since.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Reserved *int32 `json:"reserved,omitempty"`
+
+	// recent are the starts of the minute before.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Recent []RecordedStart `json:"recent,omitempty"`
+}
+
+// RecordedStart is a number of starts.
+type RecordedStart struct {
+	// time after which none of them was made.
+	// +required
+	Time metav1.Time `json:"time,omitzero"`
+
+	// count of the starts.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	Count int32 `json:"count,omitempty"`
 }
 
 // TenantQueueList is a list of TenantQueues.

@@ -286,7 +286,7 @@ func TestDispatcherLosesItsLease(t *testing.T) {
 	WithoutOperator(t)
 	var lost atomic.Bool
 	var late atomic.Int32
-	old := &OtherOperator{Leads: func() bool { return !lost.Load() }}
+	old := &OtherOperator{Leadership: WhileNot{Lost: &lost}}
 	old.Through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 		if lost.Load() && r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/jobs") {
 			late.Add(1)
@@ -312,6 +312,31 @@ func TestDispatcherLosesItsLease(t *testing.T) {
 	}
 	gomega.NewWithT(t).Expect(starts.total()).To(gomega.Equal(len(all)))
 	gomega.NewWithT(t).Expect(late.Load()).To(gomega.BeZero())
+}
+
+// TestDispatcherRestartKeepsStartsPerMinute: the starts of the last minute count after the operator was killed, although nothing is
+// left of them.
+func TestDispatcherRestartKeepsStartsPerMinute(t *testing.T) {
+	q := newQueue(t, v1alpha1.TenantQueueSpec{StartsPerMinute: new(int32(3))})
+	template := NewReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.QueueRef = &v1alpha1.LabelReference{Name: q.Name} })
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+	WithoutOperator(t)
+	killed := &OtherOperator{}
+	killed.Start(t)
+	for range 3 {
+		tj := NewTenantJob(t, tenant, template)
+		Finish(t, tj, corev1.PodSucceeded)
+		AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")
+		Remove(t, tj)
+		AwaitGone(t, JobOf(tj))
+	}
+	killed.Stop()
+	next := &OtherOperator{Clock: &ShiftedClock{}}
+	next.Start(t)
+	waits := NewTenantJob(t, tenant, template)
+	AwaitStatus(t, waits, Unknown, v1alpha1.ReasonQueued, fmt.Sprintf("queue %s starts at most 3 a minute", q.Name))
+	next.Clock.Ahead.Store(int64(2 * time.Minute))
+	AwaitRunningPod(t, waits)
 }
 
 // tenantJobOfStart names the TenantJob of a Job, to be read.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,6 +31,7 @@ import (
 	"github.com/tenantry/tenantry/internal/conditions"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/controller/queues"
+	"github.com/tenantry/tenantry/internal/dispatch"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/metrics"
 	"github.com/tenantry/tenantry/internal/queue"
@@ -109,7 +111,7 @@ func (o *countingOperator) start(t *testing.T) (stop func()) {
 	}
 	o.clock = clocktesting.NewFakeClock(time.Now())
 	o.recorder = metrics.New(metrics.Options{MaxTenants: 1000, Clock: o.clock})
-	reconciler := &queues.Reconciler{Client: kube.NewClient(mgr), Clock: o.clock, Forget: o.recorder.ForgetQueue, Counts: func() map[string]queue.Counts {
+	reconciler := &queues.Reconciler{Client: kube.NewClient(mgr), Clock: o.clock, Forget: o.recorder.ForgetQueue, Starts: dispatch.New(logr.Discard(), o.clock, nil, dispatch.NoLease{}), Counts: func() map[string]queue.Counts {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.counted++

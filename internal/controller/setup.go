@@ -33,8 +33,8 @@ type Options struct {
 	VerifyInterval time.Duration
 	// MetricsTenants is how many tenants have metrics of their own. Zero means 1000, less than zero none.
 	MetricsTenants int
-	// Leads says whether this process still has its lease, for long enough to make a Job. Nil means that it always does.
-	Leads func() bool
+	// Lease is what this process knows of its lease. Nil means that there is none, and that it always leads.
+	Lease dispatch.Leadership
 	// Clock tells the time. Nil means the real one.
 	Clock clock.WithTicker
 }
@@ -52,6 +52,9 @@ func (o Options) withDefaults() Options {
 	if o.MetricsTenants == 0 {
 		o.MetricsTenants = 1000
 	}
+	if o.Lease == nil {
+		o.Lease = dispatch.NoLease{}
+	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
@@ -62,7 +65,7 @@ func (o Options) withDefaults() Options {
 func SetupWithManager(mgr manager.Manager, opts Options) error {
 	opts = opts.withDefaults()
 	c := kube.NewClient(mgr)
-	dispatcher := dispatch.New(mgr.GetLogger().WithName("dispatcher"), opts.Clock, c.Live, opts.Leads)
+	dispatcher := dispatch.New(mgr.GetLogger().WithName("dispatcher"), opts.Clock, c.Live, opts.Lease)
 	recorder := newRecorder(mgr, dispatcher, opts)
 	if err := recorder.Register(ctrlmetrics.Registry); err != nil {
 		return err
@@ -85,7 +88,7 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 		"TenantFanOut": &fanouts.Reconciler{
 			Client: c, Clock: opts.Clock, OperatorNamespace: opts.OperatorNamespace, Dispatcher: dispatcher,
 		},
-		"TenantQueue":    &queues.Reconciler{Client: c, Clock: opts.Clock, Counts: dispatcher.Counts, Forget: recorder.ForgetQueue},
+		"TenantQueue":    &queues.Reconciler{Client: c, Clock: opts.Clock, Counts: dispatcher.Counts, Starts: dispatcher, Forget: recorder.ForgetQueue},
 		"TenantSchedule": &schedules.Reconciler{Client: c, Clock: opts.Clock},
 	} {
 		if err := reconciler.SetupWithManager(mgr, controller.Options{MaxConcurrentReconciles: opts.MaxConcurrentReconciles}); err != nil {

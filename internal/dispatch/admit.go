@@ -19,8 +19,15 @@ const (
 	admissionLasts = time.Second
 )
 
-// admit admits everybody who may start now.
+// admit admits everybody who may start now, and has starts reserved where that is needed before.
 func (d *Dispatcher) admit() {
+	d.admitNext()
+	for _, name := range d.state.Unreserved() {
+		d.requestQueue(name)
+	}
+}
+
+func (d *Dispatcher) admitNext() {
 	now := d.clock.Now()
 	if !d.admits(now) {
 		return
@@ -34,6 +41,7 @@ func (d *Dispatcher) admit() {
 			return
 		case queue.ActionStart:
 			d.addAdmitted(j, now)
+			d.beginTrial(j.Tenant)
 			recent++
 			d.log.V(2).Info("Admitted", "tenantJob", klog.KRef(j.Key.Namespace, j.Key.Name), "queue", j.Queue)
 			if j.UID != d.asking {
@@ -63,7 +71,7 @@ func (d *Dispatcher) admits(now time.Time) bool {
 	case d.awaitsReports(now):
 		holdsBack = "not all TenantJobs have been reconciled since the restart"
 		d.wakeUp(d.reportsUntil)
-	case !d.leads():
+	case !d.lease.Leads():
 		holdsBack = "the lease is not certain"
 		d.wakeUp(now.Add(admissionLasts))
 	}
@@ -92,7 +100,10 @@ func (d *Dispatcher) end(j queue.Job, reason, message string) {
 // revokeAdmission takes the admission of a TenantJob back, if its start has not begun: it waits again.
 func (d *Dispatcher) revokeAdmission(uid types.UID) {
 	if s := d.slot(uid); s != nil && s.admitted {
-		d.requeue(s)
+		d.removeSlot(s)
+		d.state.Revoke(uid)
+		d.addChild(s.job)
+		d.endTrial(s.job.Tenant)
 	}
 }
 

@@ -25,6 +25,7 @@ func TestDispatcherNeverExceedsTheLimit(t *testing.T) {
 			var looker sync.WaitGroup
 			looker.Go(func() {
 				for !done.Load() {
+					d.clock.Step(WriteTimeout)
 					d.releaseGone(t.Context())
 					d.admitDue()
 				}
@@ -84,6 +85,7 @@ func TestDispatcherNeverExceedsTheLimit(t *testing.T) {
 			if got := most.Load(); got > limit || got == 0 {
 				t.Errorf("%d ran at once, and %d may", got, limit)
 			}
+			d.clock.Step(WriteTimeout)
 			d.releaseGone(t.Context())
 			d.running(0)
 		})

@@ -24,9 +24,8 @@ type Dispatcher struct {
 	log   logr.Logger
 	clock clock.Clock
 	// live reads from the API server.
-	live client.Reader
-	// leads says whether this process may still start anything.
-	leads func() bool
+	live  client.Reader
+	lease Leadership
 
 	mu    sync.Mutex
 	state *queue.State
@@ -41,17 +40,31 @@ type Dispatcher struct {
 	wake
 }
 
-// New returns a Dispatcher that knows nothing yet. It reads from the API server through live. Leads says whether this
-// process still has its lease, for long enough to make a Job; nil means that it always does.
-func New(log logr.Logger, c clock.Clock, live client.Reader, leads func() bool) *Dispatcher {
-	if leads == nil {
-		leads = func() bool { return true }
-	}
+// Leadership is what a process knows of its lease. *Lease implements it.
+type Leadership interface {
+	// Leads says whether this process may still start anything: it has its lease for long enough to make a Job.
+	Leads() bool
+	// OthersRenewal is when another process last renewed or released the lease. Zero means that there was none.
+	OthersRenewal() time.Time
+}
+
+// NoLease is the Leadership of a process that runs without leader election. It always leads.
+type NoLease struct{}
+
+// Leads implements Leadership.
+func (NoLease) Leads() bool { return true }
+
+// OthersRenewal implements Leadership.
+func (NoLease) OthersRenewal() time.Time { return time.Time{} }
+
+// New returns a Dispatcher that knows nothing yet. It reads from the API server through live.
+func New(log logr.Logger, c clock.Clock, live client.Reader, lease Leadership) *Dispatcher {
 	d := &Dispatcher{
-		log: log, clock: c, live: live, leads: leads, state: queue.New(c.Now()),
+		log: log, clock: c, live: live, lease: lease, state: queue.New(c.Now()),
 		slots: newSlots(), starts: newStarts(), fanOuts: newFanOuts(), restart: newRestart(),
 		ends: map[types.UID]End{}, wake: newWake(),
 	}
+	d.state.ReserveStarts()
 	d.tenants = newTenants(&d.mu, c)
 	return d
 }
@@ -114,7 +127,7 @@ func (d *Dispatcher) Ask(j queue.Job, message string) Answer {
 	defer d.lock()()
 	d.reported(j.UID)
 	if s := d.slot(j.UID); s != nil && !s.admitted {
-		if s.uncertain && d.mayBegin(s) {
+		if d.mayRepeat(s) {
 			return d.begin(s)
 		}
 		return Answer{Again: job.SettleAfter}
@@ -226,6 +239,19 @@ func (d *Dispatcher) withdraw(uid types.UID) {
 		d.removeChild(uid)
 		d.state.Remove(uid)
 	}
+}
+
+// Absence is the time in which no process started anything before this one did: from the last renewal of the lease by another until
+// this one knew what runs. It is empty when that is not known.
+func (d *Dispatcher) Absence() (from, until time.Time) {
+	defer d.lock()()
+	if from = d.lease.OthersRenewal(); from.IsZero() {
+		return from, from
+	}
+	if until = d.syncedAt; until.IsZero() {
+		until = d.clock.Now()
+	}
+	return from, until
 }
 
 // Holding says whether a TenantJob holds a slot: its Job is being made, is live, or its pods have not ended.

@@ -102,6 +102,7 @@ func TestDispatcherStartsPerMinute(t *testing.T) {
 	}
 	d.clock.Step(time.Minute + time.Second)
 	d.admitDue()
+	d.recordStarts()
 	d.expectRequests("acme/2")
 	d.starts(d.run("acme/2"))
 }
@@ -234,19 +235,47 @@ func TestDispatcherOutcomes(t *testing.T) {
 		end(Made)
 		d.starts(second)
 	})
-	t.Run("uncertain", func(t *testing.T) {
+	t.Run("uncertain, and repeated", func(t *testing.T) {
 		t.Parallel()
 		d, first, second := setUp(t)
 		d.begins(first)(Uncertain)
 		d.releaseGone(t.Context())
+		d.waits(first)
+		d.clock.Step(firstBackoff)
 		d.waits(second)
 		d.starts(first)
 		d.waits(second)
+	})
+	t.Run("uncertain, and never made", func(t *testing.T) {
+		t.Parallel()
+		d, first, second := setUp(t)
+		d.begins(first)(Uncertain)
+		d.clock.Step(WriteTimeout - 1)
+		d.settleUncertain(t.Context())
+		d.running(1)
+		d.clock.Step(1)
+		d.waits(first)
+		d.settleUncertain(t.Context())
+		d.waits(second)
+		d.starts(first)
+	})
+	t.Run("uncertain, and made after all", func(t *testing.T) {
+		t.Parallel()
+		d, first, second := setUp(t)
+		d.begins(first)(Uncertain)
+		d.put(d.there, d.jobOf(first))
+		d.clock.Step(WriteTimeout)
+		d.settleUncertain(t.Context())
+		d.waits(second)
+		d.jobChanged(d.jobOf(first))
+		d.jobChanged(ended(d.jobOf(first), batchv1.JobComplete))
+		d.starts(second)
 	})
 	t.Run("uncertain, and its tenant is locked", func(t *testing.T) {
 		t.Parallel()
 		d, first, _ := setUp(t)
 		d.begins(first)(Uncertain)
+		d.clock.Step(firstBackoff)
 		d.LockTenant("acme")
 		d.waits(first)
 		d.UnlockTenant("acme")
@@ -265,7 +294,9 @@ func TestDispatcherOutcomes(t *testing.T) {
 		d, first, second := setUp(t)
 		d.begins(first)(Uncertain)
 		d.Report(Report{UID: first.UID, Over: true})
+		d.releaseGone(t.Context())
 		d.waits(second)
+		d.clock.Step(WriteTimeout)
 		d.releaseGone(t.Context())
 		d.starts(second)
 	})
@@ -298,7 +329,7 @@ func TestDispatcherOutcomes(t *testing.T) {
 			if d.standing(first).Started {
 				t.Error("it remembers one that is gone")
 			}
-			d.clock.Step(firstBackoff)
+			d.clock.Step(max(firstBackoff, WriteTimeout))
 			d.releaseGone(t.Context())
 			d.starts(second)
 			if len(d.waiting) != 0 {
@@ -312,11 +343,16 @@ func TestDispatcherRefused(t *testing.T) {
 	t.Parallel()
 	d := newSyncedFixture(t)
 	one, two := d.run("acme/1"), d.run("acme/2")
-	wait := firstBackoff
+	ends := []func(StartResult){d.begins(one), d.begins(two)}
+	ends[0](Refused)
+	ends[1](Refused) // They began together, and count once.
+	d.clock.Step(firstBackoff)
+	d.admitDue()
+	wait := 2 * firstBackoff
 	for range 10 {
-		ends := []func(StartResult){d.begins(one), d.begins(two)}
-		ends[0](Refused)
-		ends[1](Refused) // they began together, and count once
+		end := d.begins(one)
+		d.waits(two) // until it is known what comes of the first
+		end(Refused)
 		if a := d.waits(one); a.Hold.Kind != "" && a.Hold.Message() != "the API server refuses the Job: quota" {
 			t.Errorf("it waits for %q", a.Hold.Message())
 		}
@@ -326,7 +362,7 @@ func TestDispatcherRefused(t *testing.T) {
 		d.requested = nil
 		d.clock.Step(1)
 		d.admitDue()
-		d.expectRequests("acme/1", "acme/2")
+		d.expectRequests("acme/1")
 		wait = min(2*wait, lastBackoff)
 	}
 	if wait != lastBackoff {
@@ -338,6 +374,70 @@ func TestDispatcherRefused(t *testing.T) {
 	d.waits(two)
 	d.clock.Step(firstBackoff)
 	d.starts(two)
+}
+
+// TestDispatcherBrokenTenant: starts of one tenant that get no answer keep no slot for good, hold none of another tenant's, and are
+// tried one at a time.
+func TestDispatcherBrokenTenant(t *testing.T) {
+	t.Parallel()
+	d := newSyncedFixture(t)
+	d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(4))})
+	var ends []func(StartResult)
+	for _, name := range many("acme", 4) {
+		ends = append(ends, d.begins(d.run(name)))
+	}
+	other := d.run("globex/1")
+	d.waitsFor(other, "queue q is full (`spec.maxConcurrent`: 4)")
+	for _, end := range ends {
+		end(Uncertain)
+	}
+	for range 5 {
+		d.clock.Step(WriteTimeout)
+		d.settleUncertain(t.Context())
+		d.jobChanged(ended(d.starts(other), batchv1.JobComplete)) // and so it does the next time
+		other.UID += "'"
+		trials := 0
+		for _, name := range many("acme", 4) {
+			if a := d.Ask(d.run(name), ""); a.Finish != nil {
+				trials++
+				ends = append(ends[:0], func(r StartResult) { a.Finish(r, "no answer") })
+			}
+		}
+		if trials != 1 {
+			t.Fatalf("%d are tried at once", trials)
+		}
+		ends[0](Uncertain)
+		d.clock.Step(lastBackoff - WriteTimeout)
+	}
+}
+
+// TestDispatcherServerInTrouble: when the starts of all tenants get no answer, none of them waits for long after the first answer.
+func TestDispatcherServerInTrouble(t *testing.T) {
+	t.Parallel()
+	d := newSyncedFixture(t)
+	tenants := []string{"acme", "globex", "hooli", "initech"}
+	for _, name := range tenants {
+		d.limitTenant(name, v1alpha1.TenantJobLimits{})
+	}
+	for range 8 {
+		for _, name := range tenants {
+			d.begins(d.run(name + "/1"))(Uncertain)
+		}
+		d.clock.Step(WriteTimeout)
+		d.settleUncertain(t.Context())
+		d.clock.Step(firstBackoff)
+		d.admitDue()
+	}
+	for _, name := range tenants {
+		d.starts(d.run(name + "/1"))
+	}
+	// One that goes on to fail, while others don't, is in trouble itself.
+	for range 3 {
+		d.begins(d.run("acme/2"))(Uncertain)
+		d.clock.Step(WriteTimeout)
+		d.settleUncertain(t.Context())
+	}
+	d.waitsFor(d.run("acme/2"), "the API server refuses the Job: quota")
 }
 
 // TestDispatcherWithdraws: one that is gone or over leaves its admission to the next.

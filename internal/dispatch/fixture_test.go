@@ -35,6 +35,8 @@ type fixture struct {
 	t      *testing.T
 	clock  *clocktesting.FakeClock
 	leader bool
+	// othersRenewal is when another process last renewed the lease.
+	othersRenewal time.Time
 	// there is what the API server has.
 	there client.WithWatch
 	// jobStore and tenantJobStore are the caches.
@@ -43,6 +45,8 @@ type fixture struct {
 	whileSyncing func()
 	// requested are the names of those that were requested since they were last asked for.
 	requested []string
+	// unreserved are the queues whose starts are to be written down.
+	unreserved []string
 }
 
 // newFixture knows queue q, template report, and tenants acme and globex without limits. It is not open.
@@ -57,17 +61,25 @@ func newFixture(t *testing.T) *fixture {
 	d.jobStore = toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
 	d.tenantJobStore = toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, nil)
 	d.loop = &loop{
-		Dispatcher: New(logr.Discard(), d.clock, d.there, func() bool { return d.leader }),
+		Dispatcher: New(logr.Discard(), d.clock, d.there, leaseOf{d}),
 		jobs:       kube.JobListerOf(kube.ListerOf[*kube.CachedJob](d.jobStore)),
 		tenantJobs: kube.ListerOf[*v1alpha1.TenantJob](d.tenantJobStore),
 	}
 	d.SendRequests(func(s Request) { d.requested = append(d.requested, nameOf(s.NamespacedName)) })
+	d.SendQueueRequests(func(name string) { d.unreserved = append(d.unreserved, name) })
 	d.jobsIn = d.jobs.In
 	d.limitQueue(v1alpha1.TenantQueueSpec{})
 	d.limitTenant("acme", v1alpha1.TenantJobLimits{})
 	d.limitTenant("globex", v1alpha1.TenantJobLimits{})
 	return d
 }
+
+// leaseOf is what the dispatcher of a test knows of its lease.
+type leaseOf struct{ *fixture }
+
+func (l leaseOf) Leads() bool { return l.leader }
+
+func (l leaseOf) OthersRenewal() time.Time { return l.othersRenewal }
 
 // newSyncedFixture is one that has found that nothing runs.
 func newSyncedFixture(t *testing.T) *fixture {
@@ -176,6 +188,27 @@ func (d *fixture) starts(j queue.Job) *batchv1.Job {
 	end(Made)
 	d.jobChanged(made)
 	return made
+}
+
+// Ask asks again when starts had to be written down before.
+func (d *fixture) Ask(j queue.Job, message string) Answer {
+	a := d.Dispatcher.Ask(j, message)
+	if d.recordStarts() {
+		a = d.Dispatcher.Ask(j, message)
+	}
+	return a
+}
+
+// recordStarts writes down the starts that are to be written down, and says whether there were some.
+func (d *fixture) recordStarts() bool {
+	requested := d.unreserved
+	d.unreserved = nil
+	for _, name := range requested {
+		if record, isDue := d.StartRecord(name); isDue {
+			d.StartsRecorded(name, record)
+		}
+	}
+	return len(requested) > 0
 }
 
 // waits expects that a run may not begin now.

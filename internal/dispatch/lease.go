@@ -33,6 +33,8 @@ type Lease struct {
 	start time.Time
 	// heldUntil is for how long after start nobody else can have the lease.
 	heldUntil atomic.Int64
+	// othersRenewal is when another process last renewed or released it, as far as this one has seen.
+	othersRenewal atomic.Pointer[time.Time]
 }
 
 // NewLease returns the lock of a manager. The config stays as it is.
@@ -65,8 +67,18 @@ func (l *Lease) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []
 	record, raw, err := l.Interface.Get(ctx)
 	if err == nil && record.HolderIdentity != l.Identity() {
 		l.heldUntil.Store(0)
+		l.othersRenewal.Store(&record.RenewTime.Time)
 	}
 	return record, raw, err
+}
+
+// OthersRenewal is when another process last renewed or released the lease, by that process's clock. Zero means that this process
+// knows of no other.
+func (l *Lease) OthersRenewal() time.Time {
+	if at := l.othersRenewal.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // Create implements resourcelock.Interface.

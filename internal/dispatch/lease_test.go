@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -15,12 +16,13 @@ import (
 type lockOf struct {
 	resourcelock.Interface
 	write func() error
-	// holder is who holds the lease.
-	holder string
+	// holder is who holds the lease, and renewed when it was renewed.
+	holder  string
+	renewed time.Time
 }
 
 func (l lockOf) Get(context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
-	return &resourcelock.LeaderElectionRecord{HolderIdentity: l.holder}, nil, l.write()
+	return &resourcelock.LeaderElectionRecord{HolderIdentity: l.holder, RenewTime: metav1.NewTime(l.renewed)}, nil, l.write()
 }
 
 func (l lockOf) Identity() string { return "me" }
@@ -92,10 +94,12 @@ func TestLeaseSeesAnotherHolder(t *testing.T) {
 		holder string
 		fails  error
 		want   bool
+		// others means that it takes the renewal for another process's.
+		others bool
 	}{
 		"its own":          {holder: "me", want: true},
-		"another's":        {holder: "another", want: false},
-		"nobody's":         {holder: "", want: false},
+		"another's":        {holder: "another", want: false, others: true},
+		"nobody's":         {holder: "", want: false, others: true},
 		"it can't be read": {holder: "another", fails: errors.New("timeout"), want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -105,12 +109,16 @@ func TestLeaseSeesAnotherHolder(t *testing.T) {
 			if err := lease.Update(t.Context(), resourcelock.LeaderElectionRecord{HolderIdentity: "me"}); err != nil {
 				t.Fatal(err)
 			}
+			lock.renewed = time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)
 			lock.holder, lock.write = tc.holder, func() error { return tc.fails }
 			if _, _, err := lease.Get(t.Context()); !errors.Is(err, tc.fails) {
 				t.Fatal(err)
 			}
 			if got := lease.Leads(); got != tc.want {
 				t.Errorf("leads: %t, want %t", got, tc.want)
+			}
+			if at := lease.OthersRenewal(); at.Equal(lock.renewed) != tc.others || at.IsZero() == tc.others {
+				t.Errorf("another process has renewed it at %v", at)
 			}
 		})
 	}

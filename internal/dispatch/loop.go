@@ -120,6 +120,7 @@ func (l *loop) Start(ctx context.Context) error {
 			l.review()
 		case <-release.C:
 			l.releaseGone(ctx)
+			l.settleUncertain(ctx)
 		}
 		timer.Reset(l.admitDue())
 	}

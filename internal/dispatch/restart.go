@@ -33,6 +33,8 @@ type restart struct {
 	// synced means that everything that holds a slot is known. Before that, the events of Jobs are ignored: one that stands by would
 	// remember all that has ever run.
 	synced bool
+	// syncedAt is when that was so.
+	syncedAt time.Time
 	// syncing means that it is being found out, and deleted are the live Jobs that were deleted meanwhile.
 	syncing bool
 	deleted []run
@@ -71,7 +73,12 @@ func (l *loop) sync(ctx context.Context) error {
 		log.FromContext(ctx).Error(err, "Finding out what runs")
 		return err
 	}
-	l.endSync(runs)
+	records, err := l.findStarts(ctx)
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Finding out what has started")
+		return err
+	}
+	l.endSync(runs, records)
 	return nil
 }
 
@@ -138,33 +145,34 @@ func (l *loop) find(
 
 // endSync takes the slots of all that runs. What the cache of Jobs has by now brings no event that is ignored: its event has been
 // handled before, or waits for the lock.
-func (l *loop) endSync(runs []run) {
+func (l *loop) endSync(runs []run, records startRecords) {
 	defer l.lock()()
 	ended := map[types.UID]bool{}
 	for _, j := range l.jobs.All() {
-		made := roundUp(j.CreationTimestamp.Time)
 		switch {
 		case !l.isRun(j):
 		case job.IsLive(j):
-			l.addJob(j)
-		case l.clock.Now().Sub(made) < time.Minute:
-			l.state.RecordStart(jobFrom(j, kube.KeyOf(j), j.UID).Queue, made)
-			fallthrough
+			l.addJob(j, records.startOf(j))
 		default:
 			ended[j.UID] = true
+			if made := records.startOf(j); l.clock.Now().Sub(made) < time.Minute {
+				l.state.RecordStart(queueOf(j), made)
+			}
 		}
 	}
 	for _, r := range append(runs, l.deleted...) {
 		if !ended[r.jobUID] && l.slotsByJob[r.jobUID] == nil && l.slot(r.UID) == nil {
-			l.addUntracked(r)
+			l.addUntracked(r, records)
 		}
 	}
+	records.restore(l.state, l.clock.Now())
 	for _, tj := range l.tenantJobs.All() {
 		if _, reported := l.reports[tj.UID]; !reported && !job.IsOver(tj) && l.slot(tj.UID) == nil {
 			l.unreported[tj.UID] = struct{}{}
 		}
 	}
-	l.reportsUntil = l.clock.Now().Add(reportsWithin)
+	l.syncedAt = l.clock.Now()
+	l.reportsUntil = l.syncedAt.Add(reportsWithin)
 	l.synced, l.syncing, l.deleted = true, false, nil
 	clear(l.reports)
 	l.Dispatcher.log.V(2).Info("Found out what runs", "slots", len(l.slotsByUID), "unreported", len(l.unreported))
@@ -172,8 +180,8 @@ func (l *loop) endSync(runs []run) {
 }
 
 // addUntracked takes a slot for a run of which no event will tell.
-func (d *Dispatcher) addUntracked(r run) {
-	d.state.Run(r.Job, roundUp(r.Created))
+func (d *Dispatcher) addUntracked(r run, records startRecords) {
+	d.state.Run(r.Job, records.start(r.Queue, r.Created))
 	d.addRunning(r.Job, r.jobUID).untracked = true
 }
 
@@ -196,7 +204,7 @@ func (d *Dispatcher) untracked() map[types.UID]slot {
 	defer d.lock()()
 	all := map[types.UID]slot{}
 	for uid, s := range d.slotsByUID {
-		if s.untracked && !s.starting && d.clock.Now().Sub(s.endedAt) >= outcomeWithin {
+		if s.untracked && !s.starting && !s.mayBeMade(d.clock.Now()) && d.clock.Now().Sub(s.endedAt) >= outcomeWithin {
 			all[uid] = *s
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -334,5 +335,26 @@ func TestDispatcherForgedOwner(t *testing.T) {
 			d.jobChanged(ended(made, batchv1.JobComplete))
 			d.starts(d.run("acme/2"))
 		})
+	}
+}
+
+// TestDispatcherAbsence: the time in which nobody led ends when this process knows what runs.
+func TestDispatcherAbsence(t *testing.T) {
+	t.Parallel()
+	d := newFixture(t)
+	if from, until := d.Absence(); !from.Equal(until) {
+		t.Errorf("without another process: from %v until %v", from, until)
+	}
+	d.othersRenewal = d.clock.Now().Add(-time.Hour)
+	for step := range 3 {
+		want := time.Hour + time.Duration(step)*time.Minute
+		if step == 2 {
+			d.syncs()
+			d.clock.Step(time.Minute)
+		}
+		if from, until := d.Absence(); !from.Equal(d.othersRenewal) || until.Sub(from) != want {
+			t.Errorf("step %d: from %v until %v", step, from, until)
+		}
+		d.clock.Step(time.Minute)
 	}
 }

@@ -23,8 +23,9 @@ type slot struct {
 	job holder
 	// admitted means that its start has not begun.
 	admitted bool
-	// starting means that its Job is being made.
-	starting bool
+	// starting means that its Job is being made, and startedAt is since when: of several attempts, the first.
+	starting  bool
+	startedAt time.Time
 	// uncertain means that nobody knows whether there is a Job: the API server did not answer.
 	uncertain bool
 	// cached means that the cache has, or had, its Job.
@@ -36,6 +37,11 @@ type slot struct {
 	// untracked means that no event will tell of its end: the Job is gone while its pods may not be, or was never seen.
 	untracked bool
 	jobUID    types.UID
+}
+
+// mayBeMade says whether the Job of a start whose result is uncertain may still be made.
+func (s *slot) mayBeMade(now time.Time) bool {
+	return s.uncertain && now.Sub(s.startedAt) < WriteTimeout
 }
 
 // holder is what has to be known of a TenantJob that holds a slot. The queue has the rest.

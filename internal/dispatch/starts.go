@@ -1,11 +1,16 @@
 package dispatch
 
 import (
+	"context"
 	"slices"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 // WriteTimeout is how long the making of a Job may take. It is less than what is left of a lease when its leader stops
@@ -110,8 +115,8 @@ const (
 	Refused
 	// Made means that there is a Job.
 	Made
-	// Uncertain means that there may be a Job, or be one soon. Its slot stays taken until the TenantJob begins its start
-	// again or is over.
+	// Uncertain means that there may be a Job, or be one soon. Its slot stays taken until the Job is seen, or is certainly not
+	// there when it can't be made any more.
 	Uncertain
 )
 
@@ -121,12 +126,22 @@ func (r StartResult) String() string {
 
 // mayBegin says whether the start of an admitted TenantJob may begin.
 func (d *Dispatcher) mayBegin(s *slot) bool {
-	return d.synced && !s.starting && !d.locked[s.job.Tenant] && d.leads()
+	return d.synced && !s.starting && !d.locked[s.job.Tenant] && d.lease.Leads()
+}
+
+// mayRepeat says whether a start whose result is uncertain may be tried again at once: only as long as the first attempt could
+// take, or the slot of a tenant whose starts hang would never be given back.
+func (d *Dispatcher) mayRepeat(s *slot) bool {
+	now := d.clock.Now()
+	return s.mayBeMade(now) && d.mayBegin(s) && !now.Before(d.failures[s.job.Tenant].until)
 }
 
 // begin begins a start.
 func (d *Dispatcher) begin(s *slot) Answer {
 	uid := s.job.UID
+	if !s.uncertain {
+		s.startedAt = d.clock.Now()
+	}
 	s.admitted, s.starting, s.uncertain = false, true, false
 	delete(d.admitted, uid)
 	d.removeChild(uid)
@@ -141,16 +156,23 @@ func (d *Dispatcher) finish(s *slot, r StartResult, why string) {
 	d.startFinished(s.job.Tenant)
 	d.log.V(2).Info("Finished a start", "tenantJob", klog.KRef(s.job.Namespace, s.job.Name), "result", r, "why", why)
 	s.starting = false
+	if r == Uncertain && s.cached {
+		r = Made
+	}
 	switch r {
 	case Made:
 		d.started(s)
 	case Uncertain:
 		s.uncertain = true
-	case NotMade, Refused:
+		d.unanswered[s.job.Tenant] = struct{}{}
+		d.backOff(s.job.Tenant, why)
+	case Refused:
 		d.requeue(s)
-		if r == Refused {
-			d.backOff(s.job.Tenant, why)
-		} else if j, waits := d.state.Job(s.job.UID); waits {
+		d.backOff(s.job.Tenant, why)
+	case NotMade:
+		d.requeue(s)
+		d.endTrial(s.job.Tenant)
+		if j, waits := d.state.Job(s.job.UID); waits {
 			j.Held = why
 			d.state.Put(j)
 		}
@@ -176,4 +198,44 @@ func (d *Dispatcher) started(s *slot) {
 	if !s.orphaned {
 		d.assumed[s.job.UID] = &assumedStart{NamespacedName: s.job.NamespacedName, at: now}
 	}
+}
+
+// uncertainStarts returns copies of the slots of which nobody knows whether there is a Job, and whose Job can't be made any more.
+func (d *Dispatcher) uncertainStarts() []slot {
+	defer d.lock()()
+	var all []slot
+	for _, s := range d.slotsByUID {
+		if s.uncertain && !s.starting && !s.mayBeMade(d.clock.Now()) {
+			all = append(all, *s)
+		}
+	}
+	return all
+}
+
+// settleUncertain gives back the slots of starts that got no answer and made no Job. One that was made brings an event.
+func (l *loop) settleUncertain(ctx context.Context) {
+	for _, s := range l.uncertainStarts() {
+		existing, err := kube.Find(ctx, l.live, s.job.NamespacedName, &batchv1.Job{})
+		switch {
+		case err != nil:
+			log.FromContext(ctx).Error(err, "Finding out whether a start made a Job", "tenantJob", s.job.NamespacedName)
+		case existing == nil || kube.ControllerUID(existing, "TenantJob") != s.job.UID:
+			l.madeNone(s.job.UID)
+		}
+	}
+}
+
+// madeNone takes in that a start that got no answer has made no Job.
+func (d *Dispatcher) madeNone(uid types.UID) {
+	defer d.lock()()
+	s := d.slot(uid)
+	if s == nil || !s.uncertain || s.starting {
+		return
+	}
+	d.log.V(2).Info("Found no Job of a start", "tenantJob", klog.KRef(s.job.Namespace, s.job.Name))
+	d.requeue(s)
+	if s.orphaned || s.decided {
+		d.withdraw(uid)
+	}
+	d.admit()
 }

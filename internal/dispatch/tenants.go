@@ -16,10 +16,13 @@ import (
 )
 
 const (
-	// firstBackoff and lastBackoff are after how long a tenant starts again after one of its starts was refused: the first
-	// time, and at most.
+	// firstBackoff and lastBackoff are after how long a tenant starts again after one of its starts failed: the first time, and
+	// at most.
 	firstBackoff = 2 * time.Second
 	lastBackoff  = 5 * time.Minute
+	// serverInTrouble is how many tenants' starts get no answer, with no start that succeeds in between, when the API server is
+	// in trouble and not the tenants: then none waits for longer than firstBackoff.
+	serverInTrouble = 3
 )
 
 // tenants are what keeps all TenantJobs of a tenant from starting.
@@ -35,9 +38,20 @@ type tenants struct {
 	locked         map[string]bool
 	startsUnderWay map[string]int
 	idle           *sync.Cond
-	// backoff is of the tenants whose starts were refused. Generations are those of the Tenants that their namespaces show.
-	backoff     *flowcontrol.Backoff
+	// failures are of the tenants whose last start failed, and backoff how long each of them waits. Unanswered are those whose
+	// starts got no answer since the last start that succeeded, whichever tenant's that was.
+	failures   map[string]failure
+	backoff    *flowcontrol.Backoff
+	unanswered map[string]struct{}
+	// generations are those of the Tenants that their namespaces show.
 	generations map[string]int64
+}
+
+// failure is why a tenant's last start failed, and until when it starts nothing. After that one start at a time shows whether it
+// can start again: a start that hangs keeps a worker from the starts of others.
+type failure struct {
+	why   string
+	until time.Time
 }
 
 func newTenants(mu *sync.Mutex, c clock.Clock) tenants {
@@ -47,7 +61,7 @@ func newTenants(mu *sync.Mutex, c clock.Clock) tenants {
 	return tenants{
 		limits: map[string]queue.Tenant{}, namespaces: map[string]v1alpha1.TenantNamespaceStatus{}, locked: map[string]bool{}, startsUnderWay: map[string]int{}, idle: sync.NewCond(mu),
 		namespaceUID: func(string) types.UID { return "" }, jobsIn: func(string) []*batchv1.Job { return nil },
-		backoff: backoff, generations: map[string]int64{},
+		failures: map[string]failure{}, backoff: backoff, unanswered: map[string]struct{}{}, generations: map[string]int64{},
 	}
 }
 
@@ -59,14 +73,42 @@ func (t *tenants) startFinished(tenant string) {
 	t.idle.Broadcast()
 }
 
-// forgive forgets that starts of a tenant were refused.
-func (t *tenants) forgive(tenant string) { t.backoff.DeleteEntry(tenant) }
+// forget forgets that starts of a tenant failed.
+func (t *tenants) forget(tenant string) {
+	delete(t.failures, tenant)
+	t.backoff.DeleteEntry(tenant)
+}
 
-// retry lets a tenant whose starts were refused try again at once, because there may be room now.
-func (d *Dispatcher) retry(tenant string) {
-	if d.backoff.Get(tenant) > 0 {
-		d.forgive(tenant)
+// forgive ends the back-off of a tenant, since a start has succeeded.
+func (d *Dispatcher) forgive(tenant string) {
+	clear(d.unanswered)
+	if _, failed := d.failures[tenant]; failed {
+		d.forget(tenant)
 		d.state.BackOff(tenant, d.clock.Now(), "")
+	}
+}
+
+// retry lets a tenant whose starts failed try again at once, and soon again if that fails, because there may be room now.
+func (d *Dispatcher) retry(tenant string) {
+	if f, failed := d.failures[tenant]; failed {
+		d.backoff.DeleteEntry(tenant)
+		d.failures[tenant] = failure{f.why, d.clock.Now()}
+		d.endTrial(tenant)
+	}
+}
+
+// beginTrial holds the other TenantJobs of a tenant whose last start failed, until it is known what comes of the start that was
+// just admitted.
+func (d *Dispatcher) beginTrial(tenant string) {
+	if f, failed := d.failures[tenant]; failed {
+		d.state.BackOff(tenant, d.clock.Now().Add(admissionLasts+WriteTimeout), f.why)
+	}
+}
+
+// endTrial lets a tenant whose last start failed try the next, after its back-off.
+func (d *Dispatcher) endTrial(tenant string) {
+	if f, failed := d.failures[tenant]; failed {
+		d.state.BackOff(tenant, f.until, f.why)
 	}
 }
 
@@ -110,13 +152,22 @@ func (d *Dispatcher) setTenant(to queue.Tenant) {
 	}
 }
 
-// backOff keeps a tenant from starting for a while after a start that was refused, the longer the more often in a row that
-// happened.
+// backOff keeps a tenant from starting for a while after a start that failed, the longer the more often in a row that happened.
+// What of it is admitted is revoked.
 func (d *Dispatcher) backOff(tenant, why string) {
 	now := d.clock.Now()
-	if d.backoff.IsInBackOffSinceUpdate(tenant, now) {
-		return // Another start that was under way was refused a moment ago.
+	switch {
+	case len(d.unanswered) >= serverInTrouble:
+		d.failures[tenant] = failure{why, now.Add(firstBackoff)}
+	case now.Before(d.failures[tenant].until): // Another start that was under way failed a moment ago.
+	default:
+		d.backoff.Next(tenant, now)
+		d.failures[tenant] = failure{why, now.Add(d.backoff.Get(tenant))}
 	}
-	d.backoff.Next(tenant, now)
-	d.state.BackOff(tenant, now.Add(d.backoff.Get(tenant)), why)
+	d.endTrial(tenant)
+	for uid := range d.admitted {
+		if s := d.slot(uid); s.job.Tenant == tenant {
+			d.revokeAdmission(uid)
+		}
+	}
 }

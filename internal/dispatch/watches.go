@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -82,7 +83,7 @@ func (d *Dispatcher) setNamespace(t *v1alpha1.Tenant) {
 		}
 		for _, j := range d.jobsIn(home.Name) {
 			if job.IsLive(j) && d.slotOf(j) == nil && d.isRun(j) {
-				d.addJob(j)
+				d.addJob(j, roundUp(j.CreationTimestamp.Time))
 			}
 		}
 	}
@@ -93,7 +94,7 @@ func (d *Dispatcher) tenantDeleted(name string) {
 	delete(d.limits, name)
 	delete(d.namespaces, name)
 	delete(d.generations, name)
-	d.forgive(name)
+	d.forget(name)
 	d.state.RemoveTenant(name)
 	d.revokeAdmissions()
 	d.admit()
@@ -171,21 +172,27 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 		if !d.isRun(j) {
 			return
 		}
-		d.addJob(j)
+		if s != nil {
+			d.revokeAdmission(s.job.UID)
+		}
+		d.addJob(j, roundUp(j.CreationTimestamp.Time))
 	default:
 		d.setJob(s, j.UID)
+		if s.uncertain {
+			d.started(s)
+		}
 		s.cached, s.untracked, s.uncertain = true, false, false
 		s.orphaned = s.orphaned || isOrphan(j)
 	}
 	d.admit()
 }
 
-// addJob takes a slot for a Job that lives.
-func (d *Dispatcher) addJob(j *batchv1.Job) {
+// addJob takes a slot for a Job that lives and was started at a time.
+func (d *Dispatcher) addJob(j *batchv1.Job, started time.Time) {
 	run := jobFrom(j, kube.KeyOf(j), holderUID(j))
 	delete(d.unreported, run.UID)
 	d.removeChild(run.UID)
-	d.state.Run(run, roundUp(j.CreationTimestamp.Time))
+	d.state.Run(run, started)
 	s := d.addRunning(run, j.UID)
 	s.cached, s.orphaned = true, isOrphan(j)
 }
@@ -254,14 +261,16 @@ func jobFrom(obj client.Object, key types.NamespacedName, uid types.UID) queue.J
 	labels := obj.GetLabels()
 	j := queue.Job{
 		UID: uid, Key: key,
-		Queue: labels[v1alpha1.LabelQueue], Tenant: labels[v1alpha1.LabelTenant], Template: labels[v1alpha1.LabelTemplate],
+		Queue: queueOf(obj), Tenant: labels[v1alpha1.LabelTenant], Template: labels[v1alpha1.LabelTemplate],
 		FanOut: labels[v1alpha1.LabelFanOut], Schedule: labels[v1alpha1.LabelSchedule],
 		Created: obj.GetCreationTimestamp().Time,
 	}
-	if j.Queue == "" {
-		j.Queue = v1alpha1.DefaultQueue
-	}
 	return j
+}
+
+// queueOf is the queue that the labels of a Job or a pod name.
+func queueOf(obj client.Object) string {
+	return cmp.Or(obj.GetLabels()[v1alpha1.LabelQueue], v1alpha1.DefaultQueue)
 }
 
 // roundUp is a time of the API server, which has whole seconds, not earlier than it was.

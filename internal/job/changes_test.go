@@ -85,6 +85,14 @@ func ttl(seconds int32) change {
 	return func(o *Observed) { o.Template.Spec.TTLSecondsAfterFinished = &seconds }
 }
 
+func failedTTL(seconds int32) change {
+	return func(o *Observed) { o.Template.Spec.FailedTTLSecondsAfterFinished = &seconds }
+}
+
+func failedAgo(d time.Duration) change {
+	return all(withCondition(isFalse, v1alpha1.ReasonJobFailed, ""), func(o *Observed) { o.TenantJob.Status.CompletionTime = agoPtr(d) })
+}
+
 func cancel(o *Observed) { o.TenantJob.Spec.Cancel = new(true) }
 
 func suspend(policy v1alpha1.SuspendPolicy) change {

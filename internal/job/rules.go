@@ -22,7 +22,7 @@ var rules = []func(Observed, time.Time) *Decision{
 }
 
 // ended applies when the TenantJob has its outcome. What is left is to stop a Job that still runs, and to delete the
-// TenantJob when its ttlSecondsAfterFinished has passed.
+// TenantJob when its TTL has passed.
 func ended(o Observed, now time.Time) *Decision {
 	tj := o.TenantJob
 	if !IsOver(tj) {
@@ -31,11 +31,11 @@ func ended(o Observed, now time.Time) *Decision {
 	if o.Job != nil && o.Job.DeletionTimestamp == nil && !Ended(o.Job) {
 		return &Decision{Action: ActionStop}
 	}
-	completed := meta.IsStatusConditionTrue(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
-	if !completed || tj.DeletionTimestamp != nil || tj.Status.CompletionTime == nil || o.Template == nil || o.Template.Spec.TTLSecondsAfterFinished == nil {
+	ttl := ttlOf(o)
+	if ttl == nil || tj.DeletionTimestamp != nil || tj.Status.CompletionTime == nil {
 		return &Decision{}
 	}
-	left := tj.Status.CompletionTime.Add(seconds(*o.Template.Spec.TTLSecondsAfterFinished)).Sub(now)
+	left := tj.Status.CompletionTime.Add(seconds(*ttl)).Sub(now)
 	switch {
 	case left > 0:
 		return &Decision{RequeueAfter: left}
@@ -43,6 +43,17 @@ func ended(o Observed, now time.Time) *Decision {
 		return &Decision{RequeueAfter: PollInterval}
 	}
 	return &Decision{Action: ActionRemove}
+}
+
+// ttlOf is how long, in seconds, a TenantJob that is over is kept. Nil means until its owner is deleted.
+func ttlOf(o Observed) *int32 {
+	switch {
+	case o.Template == nil:
+		return nil
+	case meta.IsStatusConditionTrue(o.TenantJob.Status.Conditions, v1alpha1.ConditionSucceeded):
+		return o.Template.Spec.TTLSecondsAfterFinished
+	}
+	return o.Template.Spec.FailedTTLSecondsAfterFinished
 }
 
 // deleting applies when the TenantJob is being deleted. The garbage collector deletes its Job.

@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -287,5 +288,59 @@ func TestRestartsKeepShares(t *testing.T) {
 	}
 	if c.started["two"] < 370 || c.started["two"] > 430 || c.started["one"] < 185 || c.started["one"] > 215 {
 		t.Errorf("started %v", c.started)
+	}
+}
+
+// TestRevokedStartKeepsItsTurn: a start that is taken back before it has begun does not cost its tenant its turn, however often
+// that happens. One that has failed does, or a tenant whose starts all fail would have all of them tried before any other's.
+func TestRevokedStartKeepsItsTurn(t *testing.T) {
+	for name, tc := range map[string]struct {
+		takeBack func(*State, types.UID)
+		times    int
+		next     string
+	}{
+		"revoked": {(*State).Revoke, 5, "acme"},
+		"failed":  {(*State).Requeue, 1, "globex"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, jobs := range []int{1, 3} {
+				c := newCrowd(t, 1)
+				for _, tenant := range []string{"acme", "globex"} {
+					c.s.SetTenant(Tenant{Name: tenant})
+					for range jobs {
+						c.put(tenant)
+					}
+				}
+				for range tc.times {
+					tc.takeBack(c.s, c.s.Next(noon).Job.UID)
+				}
+				if got := c.start().Tenant; got != tc.next {
+					t.Errorf("with %d jobs each, %s is next, want %s", jobs, got, tc.next)
+				}
+			}
+		})
+	}
+}
+
+// TestRevokedStartsOfManyKeepTheirTurns: all that are admitted are taken back when a limit changes.
+func TestRevokedStartsOfManyKeepTheirTurns(t *testing.T) {
+	c := newCrowd(t, 3)
+	for _, tenant := range []string{"acme", "globex", "hooli", "initech"} {
+		c.s.SetTenant(Tenant{Name: tenant, Weight: 2})
+		c.put(tenant)
+		c.put(tenant)
+	}
+	for range 5 {
+		var got []string
+		for range 3 {
+			got = append(got, c.start().Tenant)
+		}
+		if want := []string{"acme", "globex", "hooli"}; !slices.Equal(got, want) {
+			t.Fatalf("%v start, want %v", got, want)
+		}
+		for _, j := range c.running {
+			c.s.Revoke(j.UID)
+		}
+		c.running = nil
 	}
 }

@@ -182,7 +182,7 @@ func heldByFullQueue(_ *State, e *entry) Hold {
 
 func heldByRate(s *State, e *entry) Hold {
 	q := e.queue
-	return holdIf(q.starts.next(s.now, q.StartsPerMinute).After(s.now), HeldByRate, q.Name, q.StartsPerMinute)
+	return holdIf(q.unreserved || q.starts.next(s.now, q.StartsPerMinute).After(s.now), HeldByRate, q.Name, q.StartsPerMinute)
 }
 
 func holdIf(held bool, kind Kind, by string, limit int32) Hold {

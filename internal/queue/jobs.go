@@ -49,16 +49,35 @@ func (s *State) Run(j Job, started time.Time) {
 func (s *State) RecordStart(queue string, at time.Time) { s.queueOf(queue).starts.add(at) }
 
 // Requeue gives back the slots of a start for which there certainly is no Job. The TenantJob waits again, and the start
-// does not count for startsPerMinute.
+// does not count for startsPerMinute. It has cost its tenant a turn: otherwise a tenant whose starts all fail would have
+// one after the other of them tried before those of the others.
 func (s *State) Requeue(uid types.UID) {
 	e := s.jobs[uid]
 	if e == nil || e.waits() {
 		return
 	}
 	e.queue.starts.remove(e.started)
+	if e.queue.StartsPerMinute > 0 {
+		e.queue.reserved++
+	}
 	s.rateLimited.set(e.queue, false)
 	s.releaseSlots(e)
 	s.enqueue(e)
+}
+
+// Revoke takes a start back that was decided and not begun. The TenantJob waits again, and its tenant has its turn back.
+func (s *State) Revoke(uid types.UID) {
+	e := s.jobs[uid]
+	if e == nil || e.waits() {
+		return
+	}
+	f := e.flow
+	startTag, sequence := f.startTag-e.cost, min(f.sequence, e.turn)
+	s.Requeue(uid)
+	if e.cost > 0 { // Run has no turn.
+		f.startTag, f.sequence = startTag, sequence
+		s.reorderFlow(f)
+	}
 }
 
 // Remove removes a TenantJob that is over or deleted and has no pod left.

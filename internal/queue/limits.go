@@ -26,6 +26,10 @@ func (s *State) setQueue(to Queue, exists bool) bool {
 		return false
 	}
 	q.Queue, q.exists = to, exists
+	q.unreserved = false
+	if to.StartsPerMinute == 0 {
+		q.reserved = 0
+	}
 	s.rateLimited.set(q, false)
 	for _, f := range q.flows {
 		s.updateFlow(f)

@@ -42,6 +42,8 @@ type modelJob struct {
 	holds, isDue, replacing bool
 	started                 time.Time
 	waited                  time.Duration
+	cost                    int64
+	turn                    uint64
 }
 
 func newModel(now time.Time) *model {
@@ -191,7 +193,8 @@ func (m *model) before(a, b *modelJob) bool {
 func (m *model) start(j *modelJob) {
 	f := m.flows[flowKey{j.Queue, j.Tenant}]
 	m.virtualTime[j.Queue] = max(m.virtualTime[j.Queue], f.startTag)
-	f.startTag = m.virtualTime[j.Queue] + costOf(m.tenants[j.Tenant].Weight)
+	j.cost, j.turn = costOf(m.tenants[j.Tenant].Weight), f.sequence
+	f.startTag = m.virtualTime[j.Queue] + j.cost
 	m.lastSequence += 2
 	f.sequence, m.queueSequence[j.Queue] = m.lastSequence-1, m.lastSequence
 	j.holds, j.started = true, m.now
@@ -268,6 +271,14 @@ func (m *model) requeue(uid types.UID) {
 	}
 	j.holds, j.isDue = false, !j.NotBefore.After(m.now)
 	m.settle()
+}
+
+func (m *model) revoke(uid types.UID) {
+	j := m.jobs[uid]
+	f := m.flows[flowKey{j.Queue, j.Tenant}]
+	startTag, sequence := f.startTag-j.cost, min(f.sequence, j.turn)
+	m.requeue(uid)
+	f.startTag, f.sequence = startTag, sequence
 }
 
 func (m *model) remove(uid types.UID) {

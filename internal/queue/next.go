@@ -32,14 +32,17 @@ func (s *State) Advance(now time.Time) {
 // returns ActionNone.
 func (s *State) Next(now time.Time) Decision {
 	s.Advance(now)
-	if !s.expiring.empty() && !s.expiring.top().deadline.After(now) {
-		return s.expire(s.expiring.top().expiring.top())
-	}
 	for !s.startable.empty() {
 		q := s.startable.top()
 		if at := q.starts.next(now, q.StartsPerMinute); at.After(now) {
 			q.rateLimitedUntil = at
 			s.rateLimited.set(q, true)
+			s.updateQueue(q)
+			continue
+		}
+		if s.needsReservation(q) {
+			q.unreserved = true
+			s.unreserved = append(s.unreserved, q.Name)
 			s.updateQueue(q)
 			continue
 		}
@@ -50,6 +53,10 @@ func (s *State) Next(now time.Time) Decision {
 		s.start(e)
 		return Decision{Action: ActionStart, Job: e.Job}
 	}
+	// One that may start does so, also when nobody was there to start it in time.
+	if !s.expiring.empty() && !s.expiring.top().deadline.After(now) {
+		return s.expire(s.expiring.top().expiring.top())
+	}
 	return Decision{At: s.nextChange()}
 }
 
@@ -58,10 +65,12 @@ func (s *State) start(e *entry) {
 	q, f := e.queue, e.flow
 	s.dequeue(e)
 	q.virtualTime = max(q.virtualTime, f.startTag)
-	f.startTag = q.virtualTime + costOf(f.tenant.Weight)
+	e.cost, e.turn = costOf(f.tenant.Weight), f.sequence
+	f.startTag = q.virtualTime + e.cost
 	f.sequence, q.sequence = s.nextSequence(), s.nextSequence()
 	s.updateQueue(q) // at once: takeSlots moves other queues in the same heap
 	q.starts.add(s.now)
+	q.reserved = max(0, q.reserved-1)
 	s.reorderFlow(f)
 	s.takeSlots(e, s.now)
 	s.pruneQueue(q)

@@ -372,3 +372,19 @@ func TestReviewReturnsAtMost(t *testing.T) {
 		t.Errorf("%d of 5 were returned", len(stale))
 	}
 }
+
+// TestStartsRatherThanExpires: one whose maxWaitSeconds has passed, and that nothing holds, starts. Such are those that nobody was
+// there to start.
+func TestStartsRatherThanExpires(t *testing.T) {
+	s := given()
+	s.SetQueue(Queue{Name: "checks", MaxConcurrent: 1})
+	for _, name := range []types.UID{"first", "second"} {
+		s.Put(givenJob(uid(name), other, func(j *Job) { j.Waited = time.Hour }))
+	}
+	if d := s.Next(noon); d.Action != ActionStart || d.Job.UID != "first" {
+		t.Errorf("decided %+v", d)
+	}
+	if d := s.Next(noon); d.Action != ActionExpire || d.Job.UID != "second" || d.Hold.Kind != HeldByFullQueue {
+		t.Errorf("decided %+v", d)
+	}
+}

@@ -16,9 +16,10 @@ func (w *world) decide() bool {
 	d := w.s.Next(w.m.now)
 	w.seen[d.Action]++
 	j := w.m.jobs[d.Job.UID]
+	want := w.m.next()
 	expired := false
 	for _, o := range w.m.jobs {
-		expired = expired || w.m.expired(o)
+		expired = expired || want == nil && w.m.expired(o)
 	}
 	if expired != (d.Action == ActionExpire) {
 		w.t.Fatalf("some expired: %v, decided: %+v", expired, d)
@@ -30,7 +31,6 @@ func (w *world) decide() bool {
 		w.m.remove(j.UID)
 		return true
 	}
-	want := w.m.next()
 	if want == nil {
 		if d.Action != ActionNone {
 			w.t.Fatalf("decided %+v, held by %v", d, w.m.held(j))

@@ -63,7 +63,7 @@ func (w *waveQueue) updateHead() {
 
 // updateQueue is called after its waveQueues, its slots or its limits changed.
 func (s *State) updateQueue(q *queue) {
-	s.startable.set(q, !q.startable.empty() && q.active() && q.hasRoom() && !s.rateLimited.has(q))
+	s.startable.set(q, !q.startable.empty() && q.active() && q.hasRoom() && !s.rateLimited.has(q) && !q.unreserved)
 }
 
 func (s *State) updateFlow(f *flow) {
@@ -72,7 +72,7 @@ func (s *State) updateFlow(f *flow) {
 	}
 }
 
-// reorderFlow moves a flow back in the heaps after its start tag has grown.
+// reorderFlow moves a flow in the heaps after its start tag has changed.
 func (s *State) reorderFlow(f *flow) {
 	for _, fq := range f.queues {
 		w := fq.wave
@@ -81,7 +81,7 @@ func (s *State) reorderFlow(f *flow) {
 		}
 		wasTop := w.startable.top() == fq
 		w.startable.set(fq, true)
-		if wasTop {
+		if wasTop || w.startable.top() == fq {
 			w.updateHead()
 			w.queue.startable.set(w, w.queue.startable.has(w))
 		}

@@ -32,6 +32,10 @@ type State struct {
 	// expiring has the waveQueues in which a job expires if nothing changes.
 	expiring heap[*waveQueue]
 
+	// reservesStarts is what ReserveStarts sets, and unreserved the queues that Unreserved returns next.
+	reservesStarts bool
+	unreserved     []string
+
 	// lastSequence is the last sequence number that was given out.
 	lastSequence uint64
 	review       review
@@ -58,6 +62,10 @@ type queue struct {
 	sequence         uint64
 	starts           startLog
 	rateLimitedUntil time.Time
+	// reserved is how many starts may be made before a record of starts is stored again. See State.ReserveStarts.
+	reserved int
+	// unreserved is true while the next start waits for that.
+	unreserved bool
 
 	startableIndex, rateLimitedIndex int
 }
@@ -189,6 +197,9 @@ type entry struct {
 	sequence uint64
 	// started is when the job took its slots.
 	started time.Time
+	// cost is what its start added to the start tag of its flow, and turn the sequence number that the flow had before.
+	cost int64
+	turn uint64
 	// replacing is true while the job waits for the runs that are being stopped for it.
 	replacing bool
 	// isDue is true once NotBefore has passed.

@@ -112,7 +112,10 @@ func (w *world) step() {
 			w.s.Remove(j.UID)
 		}
 	case 13:
-		if j := w.some(true); j != nil && j.started.Equal(now) {
+		if j := w.some(true); j != nil && j.started.Equal(now) && w.oneIn(2) {
+			w.m.revoke(j.UID)
+			w.s.Revoke(j.UID)
+		} else if j != nil && j.started.Equal(now) {
 			w.m.backoff[j.Tenant] = now.Add(time.Duration(w.IntN(10)) * time.Second)
 			w.s.BackOff(j.Tenant, w.m.backoff[j.Tenant], "")
 			w.m.requeue(j.UID)

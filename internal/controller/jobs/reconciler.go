@@ -66,7 +66,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	deferred := goesOn(decision) && p.isDeferred()
 	base.Labels, base.ResourceVersion = tj.Labels, tj.ResourceVersion // It may have been labelled.
 	if !deferred {
-		record(p.Observed, decision, now)
+		record(p.Observed, decision, r.absence(), now)
 	}
 	r.Dispatcher.Report(r.reportOf(&base, p.Observed, deferred))
 	if deferred {
@@ -77,6 +77,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	r.announce(ctx, &base, p.Observed, decision)
 	return reconcile.Result{RequeueAfter: decision.RequeueAfter, Priority: new(dispatch.PriorityStarted)}, nil
+}
+
+// absence is the time in which no process started anything before this one did.
+func (r *Reconciler) absence() interval {
+	from, until := r.Dispatcher.Absence()
+	return interval{from, until}
 }
 
 // goesOn says whether a decision is to do nothing and to wait.

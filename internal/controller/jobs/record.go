@@ -11,8 +11,8 @@ import (
 	"github.com/tenantry/tenantry/internal/job"
 )
 
-// record puts a decision into the status of its TenantJob.
-func record(o job.Observed, d job.Decision, now time.Time) {
+// record puts a decision into the status of its TenantJob. Absence is the time in which nobody could start it.
+func record(o job.Observed, d job.Decision, absence interval, now time.Time) {
 	tj := o.TenantJob
 	status := &tj.Status
 	if o.Job == nil && o.Started && status.JobRef == nil {
@@ -34,7 +34,7 @@ func record(o job.Observed, d job.Decision, now time.Time) {
 			status.TenantUID = o.Tenant.UID
 		}
 	}
-	recordWaited(status, d.Waited, now)
+	recordWaited(status, d.Waited, absence, now)
 	if d.Status != metav1.ConditionUnknown && status.CompletionTime == nil {
 		status.CompletionTime = job.CompletionTime(o.Job, now)
 	}
@@ -43,30 +43,49 @@ func record(o job.Observed, d job.Decision, now time.Time) {
 	set.SetProgress(d.Progress, d.Reason, d.Message)
 }
 
-// waited is for how long limits have held a TenantJob, by its status.
-func waited(status *v1alpha1.TenantJobStatus, now time.Time) time.Duration {
+// waited is for how long limits have held a TenantJob, by its status. The time in which nobody could start it does not count.
+func waited(status *v1alpha1.TenantJobStatus, absence interval, now time.Time) time.Duration {
 	before := time.Duration(status.QueuedSeconds) * time.Second
 	if status.QueuedTime != nil {
-		before += max(0, now.Sub(status.QueuedTime.Time))
+		queued := interval{status.QueuedTime.Time, now}
+		before += queued.length() - queued.overlap(absence)
 	}
 	return before
 }
 
+// interval is the time between two times.
+type interval struct{ from, until time.Time }
+
+func (i interval) length() time.Duration { return max(0, i.until.Sub(i.from)) }
+
+func (i interval) overlap(o interval) time.Duration {
+	if o.from.After(i.from) {
+		i.from = o.from
+	}
+	if o.until.Before(i.until) {
+		i.until = o.until
+	}
+	return i.length()
+}
+
+// shortAbsence is how long an absence may be that is not taken out of the clock of maxWaitSeconds. It saves a write for each
+// TenantJob that waits when one process hands over to the next.
+const shortAbsence = 10 * time.Second
+
 // recordWaited keeps the clock of maxWaitSeconds, which runs only while limits hold the TenantJob that maxWaitSeconds is
-// about. It is written when it starts or stops and not as it goes.
-func recordWaited(status *v1alpha1.TenantJobStatus, w *job.Waited, now time.Time) {
-	counts := w != nil && w.Counts
-	switch {
-	case counts == (status.QueuedTime != nil):
-	case counts:
-		status.QueuedSeconds = int32(w.Before / time.Second)
+// about. It is written when it starts or stops and not as it goes, and after a time in which nobody could start the TenantJob.
+func recordWaited(status *v1alpha1.TenantJobStatus, w *job.Waited, absence interval, now time.Time) {
+	runs, counts := status.QueuedTime != nil, w != nil && w.Counts
+	interrupted := runs && (interval{status.QueuedTime.Time, now}).overlap(absence) > shortAbsence
+	if runs == counts && !interrupted {
+		return
+	}
+	before := waited(status, absence, now)
+	if w != nil {
+		before = w.Before
+	}
+	status.QueuedSeconds = int32(before / time.Second)
+	if status.QueuedTime = nil; counts {
 		status.QueuedTime = &metav1.Time{Time: now}
-	default:
-		before := waited(status, now)
-		if w != nil {
-			before = w.Before
-		}
-		status.QueuedSeconds = int32(before / time.Second)
-		status.QueuedTime = nil
 	}
 }

@@ -34,19 +34,29 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	}
 	result, why := dispatch.NotMade, ""
 	defer func() { answer.Finish(result, why) }()
-	if _, err := r.label(ctx, p.TenantJob, job.Labels(run, d.Values)); err != nil {
+	// It gives up before another leader could take over.
+	writing, cancel := context.WithTimeout(ctx, dispatch.WriteTimeout)
+	defer cancel()
+	if _, err := r.label(writing, p.TenantJob, job.Labels(run, d.Values)); err != nil {
 		// No Job was made. Without a back-off it would be admitted again at once, and refused again, for ever.
-		result, why = dispatch.Refused, "the API server refuses the labels of the TenantJob: "+kube.MessageOf(err)
+		result, why = dispatch.Refused, job.RefusedLabels(p.TenantJob, kube.MessageOf(err))
 		return job.Queued(why), ignoreRefusal(err)
 	}
-	created, err := r.create(ctx, p.TenantJob, job.Build(run, d.Values))
+	created, err := r.create(writing, p.TenantJob, job.Build(run, d.Values))
 	switch {
 	case err == nil && !metav1.IsControlledBy(created, p.TenantJob):
 		d := job.NameTaken(p.Observed, created)
 		why = d.Message
 		return d, r.stopOrphan(ctx, created)
 	case err != nil:
-		result, why = resultOf(err), "the API server refuses the Job: "+err.Error()
+		result, why = resultOf(err), job.RefusedJob(p.TenantJob, kube.MessageOf(err))
+		if kube.RefusalOf(err) == kube.RefusalQuota {
+			room, err := r.makeRoom(ctx, p.TenantJob, now)
+			if err != nil {
+				return d, err
+			}
+			why += room
+		}
 		return refused(p.TenantJob, err, why)
 	}
 	result, p.Job, p.Started, p.standing.Started = dispatch.Made, created, true, true
@@ -58,10 +68,8 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	return job.Decide(p.Observed, now), nil
 }
 
-// create makes a Job, or returns the one that has its name. It gives up before another leader could take over.
+// create makes a Job, or returns the one that has its name.
 func (r *Reconciler) create(ctx context.Context, tj *v1alpha1.TenantJob, built *batchv1.Job) (*batchv1.Job, error) {
-	ctx, cancel := context.WithTimeout(ctx, dispatch.WriteTimeout)
-	defer cancel()
 	err := r.Create(ctx, built, client.FieldOwner(kube.FieldManager))
 	if apierrors.IsAlreadyExists(err) {
 		built = &batchv1.Job{}
@@ -142,7 +150,7 @@ func (r *Reconciler) label(ctx context.Context, tj *v1alpha1.TenantJob, labels m
 func (r *Reconciler) candidate(ctx context.Context, o job.Observed, now time.Time) (queue.Job, error) {
 	j := queueJob(o)
 	j.MaxWait = job.MaxWait(o.TenantJob, o.Template)
-	j.Waited = waited(&o.TenantJob.Status, now)
+	j.Waited = waited(&o.TenantJob.Status, r.absence(), now)
 	if j.Schedule == "" {
 		return j, nil
 	}

@@ -26,6 +26,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/tenantry/tenantry/internal/controller"
+	"github.com/tenantry/tenantry/internal/dispatch"
 	"github.com/tenantry/tenantry/internal/kube"
 )
 
@@ -151,8 +152,8 @@ type OtherOperator struct {
 	Clock *ShiftedClock
 	// Through is asked instead of the API server. It may pass the request on.
 	Through func(next http.RoundTripper, r *http.Request) (*http.Response, error)
-	// Leads says whether it has its lease. Nil means that it does.
-	Leads func() bool
+	// Leadership is what it knows of its lease. Nil means that it always leads.
+	Leadership dispatch.Leadership
 	// Lease is the name of the one that it has to win before it does anything. Empty means none.
 	Lease string
 
@@ -160,6 +161,15 @@ type OtherOperator struct {
 	done   chan struct{}
 	Once   sync.Once
 }
+
+// WhileNot is the Leadership of an operator that leads until something is true.
+type WhileNot struct {
+	dispatch.NoLease
+	Lost *atomic.Bool
+}
+
+// Leads implements dispatch.Leadership.
+func (l WhileNot) Leads() bool { return !l.Lost.Load() }
 
 // Start returns when the caches have synced. The end of the test stops it.
 func (a *OtherOperator) Start(t *testing.T) {
@@ -180,7 +190,7 @@ func (a *OtherOperator) Start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := controller.Options{OperatorNamespace: OperatorNamespace, Leads: a.Leads}
+	opts := controller.Options{OperatorNamespace: OperatorNamespace, Lease: a.Leadership}
 	if a.Clock != nil {
 		opts.Clock = a.Clock
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"sync/atomic"
 
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -27,6 +29,8 @@ type Reconciler struct {
 	Clock clock.WithTicker
 	// Counts returns how many TenantJobs wait and run, by queue. Nil means that it is not known yet.
 	Counts func() map[string]queue.Counts
+	// Starts are those that startsPerMinute counts.
+	Starts Starts
 	// Forget is called with the name of each queue that is deleted.
 	Forget func(name string)
 
@@ -35,12 +39,23 @@ type Reconciler struct {
 	latest atomic.Pointer[map[string]queue.Counts]
 }
 
+// Starts are those of the queues that have startsPerMinute.
+type Starts interface {
+	// SendQueueRequests has the queues whose starts are to be written down go through enqueue.
+	SendQueueRequests(enqueue func(name string))
+	// StartRecord is what is to be written down of a queue's starts before more are made. It is false when nothing is.
+	StartRecord(queue string) (queue.StartRecord, bool)
+	// StartsRecorded says that it has been written down.
+	StartsRecorded(queue string, record queue.StartRecord)
+}
+
 // SetupWithManager adds the controller to a manager.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Options) error {
 	return builder.ControllerManagedBy(mgr).
 		Named("tenantqueue").
 		For(&v1alpha1.TenantQueue{}, builder.WithPredicates(predicate.GenerationChangedPredicate{}, kube.OnDelete(r.Forget, false))).
 		WatchesRawSource(source.Func(r.pollCounts)).
+		WatchesRawSource(source.Func(r.requested)).
 		WithOptions(opts).
 		Complete(reconcile.AsReconciler(r.Client.Client, r))
 }
@@ -55,5 +70,21 @@ func (r *Reconciler) Reconcile(ctx context.Context, q *v1alpha1.TenantQueue) (re
 	if counts, isKnown := r.countsOf(q.Name); isKnown {
 		setCounts(q, counts)
 	}
-	return kube.RetryConflict(r.PatchStatus(ctx, q, base))
+	record, isDue := r.Starts.StartRecord(q.Name)
+	if isDue {
+		q.Status.Starts = recordedStarts(record)
+	} else if q.Spec.StartsPerMinute == nil {
+		q.Status.Starts = nil
+	}
+	err := r.PatchStatus(ctx, q, base)
+	if err == nil && isDue {
+		r.Starts.StartsRecorded(q.Name, record)
+	}
+	return kube.RetryConflict(err)
+}
+
+// requested enqueues the queues whose starts are to be written down.
+func (r *Reconciler) requested(_ context.Context, requests workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	r.Starts.SendQueueRequests(func(name string) { requests.Add(reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}) })
+	return nil
 }

@@ -1,0 +1,52 @@
+package jobs
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
+)
+
+// TestRecordWaited: maxWaitSeconds counts the time in which limits hold a TenantJob, and not that in which nobody could start it.
+func TestRecordWaited(t *testing.T) {
+	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) *metav1.Time { return &metav1.Time{Time: now.Add(-d)} }
+	status := func(seconds int32, since *metav1.Time) v1alpha1.TenantJobStatus {
+		return v1alpha1.TenantJobStatus{QueuedSeconds: seconds, QueuedTime: since}
+	}
+	counts := func(before time.Duration) *job.Waited { return &job.Waited{Before: before, Counts: true} }
+	away := interval{now.Add(-time.Hour), now.Add(-time.Second)}
+	for name, tc := range map[string]struct {
+		status  v1alpha1.TenantJobStatus
+		waited  *job.Waited
+		absence interval
+		// before is what counts when it asks, want the status after that.
+		before time.Duration
+		want   v1alpha1.TenantJobStatus
+	}{
+		"a limit begins to hold it":           {status(0, nil), counts(3 * time.Second), interval{}, 0, status(3, ago(0))},
+		"the limit goes on to hold it":        {status(3, ago(time.Minute)), counts(time.Second), interval{}, 63 * time.Second, status(3, ago(time.Minute))},
+		"another thing holds it":              {status(3, ago(time.Minute)), &job.Waited{Before: 50 * time.Second}, interval{}, 63 * time.Second, status(50, nil)},
+		"no limit holds it":                   {status(3, ago(time.Minute)), nil, interval{}, 63 * time.Second, status(63, nil)},
+		"it never was held":                   {status(0, nil), nil, away, 0, status(0, nil)},
+		"nobody was there":                    {status(0, ago(2*time.Hour)), counts(time.Hour + time.Second), away, time.Hour + time.Second, status(3601, ago(0))},
+		"nobody was there, and it may start":  {status(0, ago(2*time.Hour)), nil, away, time.Hour + time.Second, status(3601, nil)},
+		"nobody had been there before":        {status(0, ago(time.Second)), counts(0), away, time.Second, status(0, ago(time.Second))},
+		"nobody was there when it was queued": {status(0, ago(time.Minute)), counts(0), away, time.Second, status(0, ago(0))},
+		"nobody was there for a moment":       {status(0, ago(time.Minute)), counts(0), interval{now.Add(-10 * time.Second), now}, 50 * time.Second, status(0, ago(time.Minute))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := waited(&tc.status, tc.absence, now); got != tc.before {
+				t.Errorf("it has waited for %v, want %v", got, tc.before)
+			}
+			recordWaited(&tc.status, tc.waited, tc.absence, now)
+			if diff := cmp.Diff(tc.want, tc.status); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
