@@ -54,7 +54,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if standing.Settles > 0 && r.cachedJob(cached) == nil { // Its Job is about to be in the cache.
 		return reconcile.Result{RequeueAfter: standing.Settles, Priority: new(dispatch.PriorityStarted)}, nil
 	}
-	tj, base := cached.DeepCopy(), *cached
+	whole, err := r.whole(ctx, cached)
+	if whole == nil {
+		return reconcile.Result{}, err
+	}
+	tj, base := whole.DeepCopy(), *whole
 	p, err := r.observe(ctx, tj, standing, now)
 	if err != nil {
 		return reconcile.Result{}, err

@@ -46,7 +46,7 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 		why = d.Message
 		return d, r.stopOrphan(ctx, created)
 	case err != nil:
-		result, why = resultOf(err), "the API server refuses the Job: "+err.Error()
+		result, why = resultOf(err), "the API server refuses the Job: "+kube.MessageOf(err)
 		return refused(p.TenantJob, err, why)
 	}
 	result, p.Job, p.Started, p.standing.Started = dispatch.Made, created, true, true
@@ -104,7 +104,7 @@ func resultOf(err error) dispatch.StartResult {
 func refused(tj *v1alpha1.TenantJob, err error, why string) (job.Decision, error) {
 	switch kube.RefusalOf(err) {
 	case kube.RefusalInvalid:
-		return job.Refused(err.Error()), nil
+		return job.Refused(kube.MessageOf(err)), nil
 	case kube.RefusalQuota, kube.RefusalTerminating, kube.RefusalForbidden, kube.RefusalOperator: // a role binding may not be in effect yet
 		return job.Queued(why), nil
 	default:
