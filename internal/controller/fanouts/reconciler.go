@@ -87,7 +87,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		err = cmp.Or(err, r.report(ctx, fanOut, a, &p))
 	}
 	if err != nil {
-		return retryStale(err)
+		return r.reportFailure(ctx, fanOut, err)
 	}
 	if p.decision.Remove {
 		return reconcile.Result{}, r.DeleteExact(ctx, fanOut, metav1.DeletePropagationBackground)

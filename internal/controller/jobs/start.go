@@ -43,8 +43,14 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	switch {
 	case err == nil && !metav1.IsControlledBy(created, p.TenantJob):
 		d := job.NameTaken(p.Observed, created)
+		if d.RequeueAfter > 0 {
+			d.RequeueAfter = job.RetryAfter(p.TenantJob.CreationTimestamp.Time, now)
+		}
+		if err := r.stopOrphan(ctx, created); err != nil {
+			d.Message += "; it can't be deleted: " + kube.MessageOf(err)
+		}
 		why = d.Message
-		return d, r.stopOrphan(ctx, created)
+		return d, nil
 	case err != nil:
 		result, why = resultOf(err), "the API server refuses the Job: "+kube.MessageOf(err)
 		return refused(p.TenantJob, err, why)

@@ -42,7 +42,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		For(&v1alpha1.TenantQueue{}, builder.WithPredicates(predicate.GenerationChangedPredicate{}, kube.OnDelete(r.Forget, false))).
 		WatchesRawSource(source.Func(r.pollCounts)).
 		WithOptions(opts).
-		Complete(reconcile.AsReconciler(r.Client.Client, r))
+		Complete(kube.BackOff(reconcile.AsReconciler(r.Client.Client, r)))
 }
 
 // Reconcile writes the status of a queue.

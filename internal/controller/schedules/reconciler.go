@@ -46,7 +46,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		For(&v1alpha1.TenantSchedule{}, builder.WithPredicates(edited)).
 		Owns(&v1alpha1.TenantFanOut{}, builder.WithPredicates(kube.Changed(fanOutResult))).
 		WithOptions(opts).
-		Complete(reconcile.AsReconciler(r.Client.Client, r))
+		Complete(kube.BackOff(reconcile.AsReconciler(r.Client.Client, r)))
 }
 
 // fanOutResult is what a TenantSchedule depends on in its fan-outs: how they ended, and not how far they are.
@@ -64,6 +64,9 @@ func fanOutResult(obj client.Object) any {
 // the same write that records that they were.
 func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule) (reconcile.Result, error) {
 	o, err := r.observe(ctx, ts)
+	if err != nil && o.Refused != "" {
+		return reconcile.Result{}, errors.Join(err, r.reportRefused(ctx, o))
+	}
 	if err != nil || o.Schedule == nil || o.Schedule.DeletionTimestamp != nil {
 		return reconcile.Result{}, err
 	}
@@ -73,6 +76,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule)
 	created, conflicts, createErr := r.createFanOuts(ctx, ts, decision.Due)
 	o.Runs = append(o.Runs, created...)
 	decision.Missed = decision.Missed.Add(conflicts)
+	if isRefusal(createErr) {
+		o.Refused = kube.MessageOf(createErr)
+	}
 
 	setStatus(o, decision)
 	if err := r.PatchStatus(ctx, ts, base); err != nil {
@@ -84,6 +90,19 @@ func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule)
 		return reconcile.Result{}, err
 	}
 	return reconcile.Result{RequeueAfter: after}, nil
+}
+
+// reportRefused writes into the status that the API server refuses all fan-outs of the operator. Its time is unknown then, so nothing
+// is decided about ticks.
+func (r *Reconciler) reportRefused(ctx context.Context, o observed) error {
+	ts := o.Schedule
+	base := ts.DeepCopy()
+	setReady(o, "")
+	if err := r.PatchStatus(ctx, ts, base); err != nil {
+		return err
+	}
+	r.emitEvents(ctx, base, ts, schedule.Missed{})
+	return nil
 }
 
 // createFanOuts creates the fan-outs of some ticks, oldest first. It stops at the first that can't be created now, and returns
@@ -132,13 +151,14 @@ func (r *Reconciler) createFanOut(ctx context.Context, ts *v1alpha1.TenantSchedu
 	return nil, false, fmt.Errorf("creating TenantFanOut %s: %w", name, err)
 }
 
-// deleteSurplus deletes the fan-outs beyond the history limits, except those that another fan-out waits to retry. It returns
-// when to reconcile again.
+// deleteSurplus deletes the fan-outs beyond the history limits, except those that another fan-out waits to retry. One that can't be
+// deleted keeps no other. It returns when to reconcile again.
 func (r *Reconciler) deleteSurplus(ctx context.Context, o observed, after time.Duration) (time.Duration, error) {
 	ts := o.Schedule
 	if ts.Status.LastScheduleTime == nil {
 		return after, nil
 	}
+	var failed error
 	for _, run := range schedule.Surplus(&ts.Spec, o.Runs, ts.Status.LastScheduleTime.Time) {
 		retries, err := kube.FanOutsAwaitingSource(ctx, r.Client, run.Name)
 		if err != nil {
@@ -149,9 +169,7 @@ func (r *Reconciler) deleteSurplus(ctx context.Context, o observed, after time.D
 			continue
 		}
 		fanOut := &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: run.Name, UID: run.UID}}
-		if err := r.DeleteExact(ctx, fanOut, metav1.DeletePropagationBackground); err != nil {
-			return after, err
-		}
+		failed = errors.Join(failed, r.DeleteExact(ctx, fanOut, metav1.DeletePropagationBackground))
 	}
-	return after, nil
+	return after, failed
 }
