@@ -79,7 +79,9 @@ func Failing(fanOut *v1alpha1.TenantFanOut, why string, now time.Time) v1alpha1.
 	status := *fanOut.Status.DeepCopy()
 	c := conditions.Setter{List: &status.Conditions, Generation: fanOut.Generation, Now: now}
 	message := "retrying: " + why
-	c.Set(v1alpha1.ConditionSucceeded, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, message)
+	if status.CompletionTime == nil {
+		c.Set(v1alpha1.ConditionSucceeded, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, message)
+	}
 	c.SetProgress(conditions.Reconciling, v1alpha1.ReasonProgressing, message)
 	return status
 }

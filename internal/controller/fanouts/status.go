@@ -68,18 +68,15 @@ func (r *Reconciler) reportLoadError(ctx context.Context, fanOut *v1alpha1.Tenan
 	return result, nil
 }
 
-// reportFailure writes into the status that the API server refuses what the operator writes, its plan or its ledger say. Counters and
-// outcomes stay. It returns the error, so that it is tried again ever more seldom.
+// reportFailure writes into the status that the API server refuses what the operator writes, the plan or the ledger for example.
+// Counters and outcomes stay. It returns the error, so that the write is tried again ever more seldom.
 func (r *Reconciler) reportFailure(ctx context.Context, fanOut *v1alpha1.TenantFanOut, err error) (reconcile.Result, error) {
 	if errors.Is(err, errStale) || !isRefused(err) {
 		return retryStale(err)
 	}
 	base := fanOut.DeepCopy()
 	fanOut.Status = fanout.Failing(fanOut, err.Error(), r.Clock.Now())
-	if statusErr := r.writeStatus(ctx, fanOut, base); statusErr != nil && !errors.Is(err, statusErr) {
-		err = errors.Join(err, statusErr)
-	}
-	return reconcile.Result{}, err
+	return reconcile.Result{}, errors.Join(err, r.writeStatus(ctx, fanOut, base))
 }
 
 // isRefused says whether the API server has refused a write, and is not only out of reach or ahead of the cache.
