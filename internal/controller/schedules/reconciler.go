@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -36,10 +37,14 @@ import (
 type Reconciler struct {
 	kube.Client
 	Clock clock.PassiveClock
+
+	refusedDeletions
 }
 
 // SetupWithManager adds the controller to a manager, whose cache must have the indexes of kube.IndexFanOuts.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Options) error {
+	// A failure must not delay the next tick for long.
+	opts.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](5*time.Millisecond, schedule.MaxRequeueAfter)
 	edited := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
 	return builder.ControllerManagedBy(mgr).
 		Named("tenantschedule").
@@ -85,8 +90,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule)
 		return kube.RetryConflict(errors.Join(err, createErr))
 	}
 	r.emitEvents(ctx, base, ts, decision.Missed)
-	after, deleteErr := r.deleteSurplus(ctx, o, decision.RequeueAfter)
-	if err := errors.Join(createErr, deleteErr); err != nil {
+	after, err := r.deleteSurplus(ctx, o, decision.RequeueAfter)
+	if err := errors.Join(createErr, err); err != nil {
 		return reconcile.Result{}, err
 	}
 	return reconcile.Result{RequeueAfter: after}, nil
@@ -152,24 +157,36 @@ func (r *Reconciler) createFanOut(ctx context.Context, ts *v1alpha1.TenantSchedu
 }
 
 // deleteSurplus deletes the fan-outs beyond the history limits, except those that another fan-out waits to retry. One that can't be
-// deleted keeps no other. It returns when to reconcile again.
+// deleted keeps no other, and no tick. It returns when to reconcile again.
 func (r *Reconciler) deleteSurplus(ctx context.Context, o observed, after time.Duration) (time.Duration, error) {
 	ts := o.Schedule
 	if ts.Status.LastScheduleTime == nil {
 		return after, nil
 	}
-	var failed error
+	soon := func() {
+		if after == 0 {
+			after = schedule.MaxRequeueAfter
+		}
+	}
 	for _, run := range schedule.Surplus(&ts.Spec, o.Runs, ts.Status.LastScheduleTime.Time) {
 		retries, err := kube.FanOutsAwaitingSource(ctx, r.Client, run.Name)
 		if err != nil {
 			return after, err
 		}
 		if len(retries) > 0 {
-			after = schedule.MaxRequeueAfter
+			soon()
 			continue
 		}
 		fanOut := &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: run.Name, UID: run.UID}}
-		failed = errors.Join(failed, r.DeleteExact(ctx, fanOut, metav1.DeletePropagationBackground))
+		if r.isRefused(run.UID, r.Clock.Now()) {
+			soon()
+			continue
+		}
+		if err := r.DeleteExact(ctx, fanOut, metav1.DeletePropagationBackground); err != nil {
+			log.FromContext(ctx).Error(err, "Deletion failed", "tenantFanOut", klog.KObj(fanOut))
+			r.addRefused(run.UID, r.Clock.Now())
+			soon()
+		}
 	}
-	return after, failed
+	return after, nil
 }

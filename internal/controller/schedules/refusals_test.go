@@ -22,8 +22,8 @@ import (
 	"github.com/tenantry/tenantry/internal/schedule"
 )
 
-// TestTenantScheduleHistoryRefused: a fan-out beyond the history limit that can't be deleted keeps no other, is tried again with a
-// back-off, and says so.
+// TestTenantScheduleHistoryRefused: a fan-out beyond the history limit that can't be deleted keeps no other and no tick, is tried again
+// ever more seldom, and says so.
 func TestTenantScheduleHistoryRefused(t *testing.T) {
 	t.Parallel()
 	ts := &v1alpha1.TenantSchedule{
@@ -46,7 +46,8 @@ func TestTenantScheduleHistoryRefused(t *testing.T) {
 	}
 	ts.Status.LastScheduleTime = &metav1.Time{Time: tick.AddDate(0, 0, 2)}
 	var deleted []string
-	emitted := events.NewFakeRecorder(10)
+	refused := 0
+	emitted := events.NewFakeRecorder(100)
 	api := fake.NewClientBuilder().WithScheme(Scheme).WithObjects(objects...).WithStatusSubresource(ts).
 		WithIndex(&v1alpha1.TenantFanOut{}, "schedule", func(client.Object) []string { return []string{string(ts.UID)} }).
 		WithIndex(&v1alpha1.TenantFanOut{}, "unplanned-source", func(client.Object) []string { return nil }).
@@ -57,17 +58,24 @@ func TestTenantScheduleHistoryRefused(t *testing.T) {
 			},
 			Delete: func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.DeleteOption) error {
 				if obj.GetName() == fanOuts[0].Name {
+					refused++
 					return apierrors.NewForbidden(schema.GroupResource{Resource: "tenantfanouts"}, obj.GetName(), errors.New("a policy forbids it"))
 				}
 				deleted = append(deleted, obj.GetName())
 				return nil
 			},
 		}).Build()
-	r := &schedules.Reconciler{Client: kube.Client{Client: api, Live: api, Events: emitted}, Clock: clockAt(tick.AddDate(0, 0, 2).Add(time.Hour))}
+	now := &ShiftedClock{}
+	r := &schedules.Reconciler{Client: kube.Client{Client: api, Live: api, Events: emitted}, Clock: now}
 	g := gomega.NewWithT(t)
-	g.Expect(api.Get(t.Context(), kube.KeyOf(ts), ts)).To(gomega.Succeed())
-	_, err := r.Reconcile(t.Context(), ts)
-	g.Expect(err).To(gomega.MatchError(gomega.ContainSubstring("deleting TenantFanOut /" + fanOuts[0].Name)))
-	g.Expect(deleted).To(gomega.ConsistOf(fanOuts[1].Name, fanOuts[2].Name))
+	for range 60 {
+		g.Expect(api.Get(t.Context(), kube.KeyOf(ts), ts)).To(gomega.Succeed())
+		result, err := r.Reconcile(t.Context(), ts)
+		g.Expect(err).NotTo(gomega.HaveOccurred())
+		g.Expect(result.RequeueAfter).To(gomega.Equal(schedule.MaxRequeueAfter))
+		now.Ahead.Add(int64(result.RequeueAfter))
+	}
+	g.Expect(deleted).To(gomega.ContainElements(fanOuts[1].Name, fanOuts[2].Name))
+	g.Expect(refused).To(gomega.BeNumerically("~", 9, 3), "in an hour")
 	g.Expect(emitted.Events).To(gomega.Receive(gomega.And(gomega.HavePrefix("Warning DeletionRefused"), gomega.ContainSubstring("a policy forbids it"))))
 }
