@@ -45,16 +45,6 @@ func record(o job.Observed, d job.Decision, now time.Time) {
 	set.SetProgress(d.Progress, d.Reason, d.Message)
 }
 
-// recordRefused says of a TenantJob that is over what can't be done any more for it, and no longer when it is done.
-func recordRefused(tj *v1alpha1.TenantJob, refused string) {
-	if refused == "" {
-		meta.RemoveStatusCondition(&tj.Status.Conditions, v1alpha1.ConditionReconciling)
-		return
-	}
-	set := conditions.Of(&tj.Status.Conditions, tj.Generation)
-	set.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, succeeded(tj).Reason, refused)
-}
-
 // waited is for how long limits have held a TenantJob, by its status.
 func waited(status *v1alpha1.TenantJobStatus, now time.Time) time.Duration {
 	before := time.Duration(status.QueuedSeconds) * time.Second
@@ -81,4 +71,14 @@ func recordWaited(status *v1alpha1.TenantJobStatus, w *job.Waited, now time.Time
 		status.QueuedSeconds = int32(before / time.Second)
 		status.QueuedTime = nil
 	}
+}
+
+// recordRefused says of a TenantJob that is over what can't be done any more for it, and no longer when it is done.
+func recordRefused(tj *v1alpha1.TenantJob, refused string) {
+	if refused == "" {
+		meta.RemoveStatusCondition(&tj.Status.Conditions, v1alpha1.ConditionReconciling)
+		return
+	}
+	set := conditions.Of(&tj.Status.Conditions, tj.Generation)
+	set.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, succeeded(tj).Reason, refused)
 }

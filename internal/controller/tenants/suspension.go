@@ -94,7 +94,7 @@ func (r *Reconciler) listPods(ctx context.Context, o *tenant.Observed) error {
 	return nil
 }
 
-// deletePods deletes the pods that do not end by themselves. One that can't be deleted keeps no other.
+// deletePods deletes the pods that do not end by themselves.
 func (r *Reconciler) deletePods(ctx context.Context, o *tenant.Observed) error {
 	var failed error
 	for _, pod := range o.PodsToDelete() {
