@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -56,7 +57,9 @@ func main() {
 	flag.IntVar(&f.metricsTenants, "metrics-tenants", 1000, "How many tenants have metrics of their own; the others share the tenant label _other.")
 	f.zap.BindFlags(flag.CommandLine)
 	flag.Parse()
-	ctrl.SetLogger(newLogger(&f.zap))
+	logger := newLogger(&f.zap)
+	ctrl.SetLogger(logger)
+	klog.SetLogger(logger) // client-go logs with klog what the API server says, too
 
 	if os.Getenv("GOGC") == "" {
 		go boundGarbage()

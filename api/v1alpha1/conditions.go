@@ -63,7 +63,7 @@ const (
 	ReasonDeletingNamespace = "DeletingNamespace"
 )
 
-// Reasons of a TenantJobTemplate's Ready condition, beside ReasonReady.
+// Reasons of a TenantJobTemplate's Ready condition, beside ReasonReady and, while it can't be checked, ReasonProgressing.
 const (
 	// ReasonInvalidTemplate: the API server or the operator refuses the template; the message says which field to change.
 	ReasonInvalidTemplate = "InvalidTemplate"

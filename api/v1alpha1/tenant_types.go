@@ -247,8 +247,8 @@ const (
 
 // TenantQuota is the quota of the tenant's namespace.
 type TenantQuota struct {
-	// hard limits, as in a ResourceQuota. Unset means that only Services of type NodePort and LoadBalancer are limited: none
-	// are allowed. In the phases Audit and Warn unset means no limit.
+	// hard limits, as in a ResourceQuota. What it does not name has a default: count/tenantjobs.tenantry.dev is 5000, and in the
+	// phase Enforce services.nodeports and services.loadbalancers are 0. A limit can't be left out: a high number lifts it.
 	// +optional
 	Hard corev1.ResourceList `json:"hard,omitempty"`
 

@@ -45,9 +45,10 @@ type TenantFanOutSpec struct {
 	// +required
 	TemplateRef LabelReference `json:"templateRef,omitzero"`
 
-	// parameters for the template, the same for every tenant. Immutable.
+	// parameters for the template, by name, the same for every tenant. Immutable.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(name, name.matches('^[A-Za-z][A-Za-z0-9]{0,62}$'))",message="`parameters` must have names of at most 63 letters and digits, starting with a letter"
 	Parameters map[string]ParameterValue `json:"parameters,omitempty"`
 
 	// tenants to run for, as they are when the plan is sealed. Immutable.

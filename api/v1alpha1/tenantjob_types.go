@@ -45,10 +45,11 @@ type TenantJobSpec struct {
 	// +required
 	TemplateRef LabelReference `json:"templateRef,omitzero"`
 
-	// parameters for the template, by name. Immutable.
+	// parameters for the template, by name: a letter, then letters and digits, at most 63. Immutable.
 	// +optional
 	// +mapType=atomic
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(name, name.matches('^[A-Za-z][A-Za-z0-9]{0,62}$'))",message="`parameters` must have names of at most 63 letters and digits, starting with a letter"
 	Parameters map[string]ParameterValue `json:"parameters,omitempty"`
 
 	// notBeforeTime is the earliest time at which it may start. Unset means now.

@@ -73,6 +73,19 @@ func Lost(fanOut *v1alpha1.TenantFanOut, why string, now time.Time) v1alpha1.Ten
 	return status
 }
 
+// Failing returns the status of a fan-out about which the API server refuses what the operator writes. It keeps everything else of the
+// last status.
+func Failing(fanOut *v1alpha1.TenantFanOut, why string, now time.Time) v1alpha1.TenantFanOutStatus {
+	status := *fanOut.Status.DeepCopy()
+	c := conditions.Setter{List: &status.Conditions, Generation: fanOut.Generation, Now: now}
+	message := "retrying: " + why
+	if status.CompletionTime == nil {
+		c.Set(v1alpha1.ConditionSucceeded, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, message)
+	}
+	c.SetProgress(conditions.Reconciling, v1alpha1.ReasonProgressing, message)
+	return status
+}
+
 // result is a value of the condition Succeeded.
 type result struct {
 	status          metav1.ConditionStatus

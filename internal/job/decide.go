@@ -110,6 +110,8 @@ type Decision struct {
 	Progress conditions.Progress
 	// RequeueAfter is after which time to decide again, if nothing happens before. Zero means never.
 	RequeueAfter time.Duration
+	// Refused is why an action of a TenantJob that is over could not be carried out. The status says so beside the outcome.
+	Refused string
 	// Values are the run's parameters, for ActionStart.
 	Values Values
 	// Waited is how long limits have held a TenantJob that is Queued, nil when that is unknown.

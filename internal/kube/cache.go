@@ -47,6 +47,27 @@ func ClientOptions() client.Options {
 	}}}
 }
 
+const (
+	// maxHeld is how many bytes of a TenantJob's tags and parameters the cache holds. Who may create TenantJobs can make them as
+	// large as the API server accepts.
+	maxHeld = 4 << 10
+	// maxFinalizers is how many finalizers of a TenantJob the cache holds.
+	maxFinalizers = 16
+	// maxOwner and maxTime are how long an owner reference, and a time in an annotation, are that the cache holds. The operator's own
+	// are shorter.
+	maxOwner, maxTime = 1 << 10, 64
+	// annotationCut is on a TenantJob in the cache of which tags and parameters were left out. It is never written.
+	annotationCut = "tenantry.dev/cut-in-cache"
+)
+
+// IsCut says whether tags and parameters of a TenantJob were left out when it was put into the cache, because they are large.
+func IsCut(tj *v1alpha1.TenantJob) bool { return tj.Annotations[annotationCut] != "" }
+
+// operatorLabels are the labels of TenantJobs that the operator sets and reads.
+var operatorLabels = []string{
+	v1alpha1.LabelTenant, v1alpha1.LabelTemplate, v1alpha1.LabelQueue, v1alpha1.LabelFanOut, v1alpha1.LabelSchedule,
+}
+
 // stripTenantJob takes off a TenantJob what the cache need not hold, and lets it share what it has in common with others:
 // ten thousand children of a fan-out differ in little. It can be patched and deleted, never updated.
 func stripTenantJob(obj any) (any, error) {
@@ -54,10 +75,19 @@ func stripTenantJob(obj any) (any, error) {
 	if !ok {
 		return tombstone(obj)
 	}
-	maps.DeleteFunc(tj.Labels, func(key, _ string) bool {
-		return !strings.HasPrefix(key, "tenantry.dev/") && !strings.HasPrefix(key, v1alpha1.TagPrefix)
+	isTag := func(key, _ string) bool { return strings.HasPrefix(key, v1alpha1.TagPrefix) }
+	maps.DeleteFunc(tj.Labels, func(key, _ string) bool { return !isTag(key, "") && !slices.Contains(operatorLabels, key) })
+	maps.DeleteFunc(tj.Annotations, func(key, value string) bool { return key != v1alpha1.AnnotationScheduledTime || len(value) > maxTime })
+	if held(tj) > maxHeld {
+		maps.DeleteFunc(tj.Labels, isTag)
+		tj.Spec.Parameters = nil
+		metav1.SetMetaDataAnnotation(&tj.ObjectMeta, annotationCut, "true")
+	}
+	tj.Finalizers = slices.Clone(tj.Finalizers[:min(len(tj.Finalizers), maxFinalizers)])
+	tj.OwnerReferences = slices.DeleteFunc(tj.OwnerReferences, func(o metav1.OwnerReference) bool {
+		return o.Controller == nil || !*o.Controller || len(o.APIVersion)+len(o.Kind)+len(o.Name)+len(o.UID) > maxOwner
 	})
-	slim(&tj.ObjectMeta, func(key string) bool { return key == v1alpha1.AnnotationScheduledTime })
+	slim(&tj.ObjectMeta, func(string) bool { return true })
 	tj.TypeMeta = metav1.TypeMeta{Kind: shared(tj.Kind), APIVersion: shared(tj.APIVersion)}
 	tj.Spec.TenantRef.Name = shared(tj.Spec.TenantRef.Name)
 	tj.Spec.TemplateRef.Name = shared(tj.Spec.TemplateRef.Name)
@@ -72,6 +102,20 @@ func stripTenantJob(obj any) (any, error) {
 		c.Type, c.Status, c.Reason, c.Message = shared(c.Type), metav1.ConditionStatus(shared(string(c.Status))), shared(c.Reason), shared(c.Message)
 	}
 	return tj, nil
+}
+
+// held is how many bytes of a TenantJob's tags and parameters the cache would hold.
+func held(tj *v1alpha1.TenantJob) int {
+	n := 0
+	for key, value := range tj.Labels {
+		if strings.HasPrefix(key, v1alpha1.TagPrefix) {
+			n += len(key) + len(value)
+		}
+	}
+	for key, value := range tj.Spec.Parameters {
+		n += len(key) + len(value)
+	}
+	return n
 }
 
 // StripJob returns what the cache holds of a Job: a CachedJob. It passes tombstones, and refuses everything else.

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"strings"
@@ -37,7 +38,8 @@ func TestStripTenantJob(t *testing.T) {
 		}
 	}
 	obj := given()
-	obj.Labels["team"] = "billing"
+	obj.Labels["team"], obj.Labels["tenantry.dev/other"] = "billing", "x"
+	obj.OwnerReferences = append([]metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "a", UID: "4"}}, obj.OwnerReferences...)
 	obj.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
 	obj.Annotations["kubectl.kubernetes.io/last-applied-configuration"] = "{}"
 	stripped, err := stripTenantJob(obj)
@@ -46,6 +48,71 @@ func TestStripTenantJob(t *testing.T) {
 	}
 	if diff := cmp.Diff(given(), stripped); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestStripTenantJobBounds: however much somebody writes into a TenantJob, the cache holds little, and the start knows that there
+// is more.
+func TestStripTenantJobBounds(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 1<<20)
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.TenantJob)
+		cut    bool
+	}{
+		"nothing much":      {func(*v1alpha1.TenantJob) {}, false},
+		"parameters":        {func(tj *v1alpha1.TenantJob) { tj.Spec.Parameters["payment"] = v1alpha1.ParameterValue(long) }, true},
+		"parameters' names": {func(tj *v1alpha1.TenantJob) { tj.Spec.Parameters[long] = "1" }, true},
+		"tags": {func(tj *v1alpha1.TenantJob) {
+			for i := range 10_000 {
+				tj.Labels[fmt.Sprintf("tag.tenantry.dev/%d", i)] = "x"
+			}
+		}, true},
+		"labels": {func(tj *v1alpha1.TenantJob) {
+			for i := range 10_000 {
+				tj.Labels[fmt.Sprintf("tenantry.dev/%d", i)] = "x"
+			}
+		}, false},
+		"annotations": {func(tj *v1alpha1.TenantJob) {
+			tj.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: long, "other": long, annotationCut: "true"}
+		}, false},
+		"finalizers": {func(tj *v1alpha1.TenantJob) {
+			for i := range 10_000 {
+				tj.Finalizers = append(tj.Finalizers, fmt.Sprintf("example.com/%d", i))
+			}
+		}, false},
+		"owners": {func(tj *v1alpha1.TenantJob) {
+			for range 10_000 {
+				tj.OwnerReferences = append(tj.OwnerReferences, metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "a", UID: "4"})
+			}
+		}, false},
+		"a controller": {func(tj *v1alpha1.TenantJob) {
+			tj.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: long, Name: "a", UID: "4", Controller: new(true)}}
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tj := &v1alpha1.TenantJob{
+				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{v1alpha1.LabelTenant: "acme", "tag.tenantry.dev/ticket": "77"}},
+				Spec:       v1alpha1.TenantJobSpec{Parameters: map[string]v1alpha1.ParameterValue{"payment": "8231"}},
+			}
+			tc.change(tj)
+			stripped, err := stripTenantJob(tj)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tj = stripped.(*v1alpha1.TenantJob)
+			content, err := json.Marshal(tj)
+			if err != nil || len(content) > 2*maxHeld {
+				t.Errorf("%d bytes are held: %v", len(content), err)
+			}
+			if IsCut(tj) != tc.cut || tj.Labels[v1alpha1.LabelTenant] != "acme" {
+				t.Errorf("cut: %v, want %v; labels %v", IsCut(tj), tc.cut, tj.Labels)
+			}
+			if kept := tj.Labels["tag.tenantry.dev/ticket"] == "77" && tj.Spec.Parameters["payment"] == "8231"; kept == tc.cut {
+				t.Errorf("tag and parameter kept: %v", kept)
+			}
+		})
 	}
 }
 

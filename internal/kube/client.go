@@ -51,6 +51,7 @@ func Find[T client.Object](ctx context.Context, reader client.Reader, key types.
 func (c Client) DeleteExact(ctx context.Context, obj client.Object, propagation metav1.DeletionPropagation) error {
 	err := c.Delete(ctx, obj, client.PropagationPolicy(propagation), client.Preconditions{UID: new(obj.GetUID())})
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		c.warnRefused(obj, err, "DeletionRefused", "Delete", "it can't be deleted: ")
 		return fmt.Errorf("deleting %s %s: %w", KindOf(obj), KeyOf(obj), err)
 	}
 	return nil
@@ -64,9 +65,18 @@ func (c Client) PatchStatus(ctx context.Context, obj, base client.Object) error 
 	}
 	patch := client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})
 	if err := c.Status().Patch(ctx, obj, patch, client.FieldOwner(FieldManager)); err != nil {
+		c.warnRefused(base, err, "StatusRefused", "WriteStatus", "its status is out of date, because it can't be written: ")
 		return fmt.Errorf("writing the status of %s %s: %w", KindOf(obj), KeyOf(obj), err)
 	}
 	return nil
+}
+
+// warnRefused emits an event about an object when the API server has refused a write that no condition can tell of.
+func (c Client) warnRefused(obj client.Object, err error, reason, action, message string) {
+	switch RefusalOf(err) {
+	case RefusalInvalid, RefusalForbidden, RefusalOperator, RefusalQuota:
+		c.Warn(obj, reason, action, message+MessageOf(err))
+	}
 }
 
 // KeyOf is the namespace and name of an object.

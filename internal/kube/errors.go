@@ -11,6 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/tenantry/tenantry/internal/conditions"
 )
 
 // StaleAfter is when a controller looks again after a conflict: another leader, or a cache that is behind.
@@ -35,7 +37,7 @@ const (
 	RefusalUnknown Refusal = "Unknown"
 	// RefusalInvalid means that the object can't be written as it is, now or later.
 	RefusalInvalid Refusal = "Invalid"
-	// RefusalQuota means that a ResourceQuota of the namespace is full.
+	// RefusalQuota means that a ResourceQuota of the namespace is full, or that its use is not known yet.
 	RefusalQuota Refusal = "Quota"
 	// RefusalTerminating means that the namespace is being deleted.
 	RefusalTerminating Refusal = "Terminating"
@@ -75,7 +77,7 @@ var missingRight = regexp.MustCompile(`User .*cannot \w+ resource\b`)
 
 func forbidden(message string) Refusal {
 	switch {
-	case strings.Contains(message, "exceeded quota"):
+	case strings.Contains(message, "exceeded quota"), strings.Contains(message, "status unknown for quota"):
 		return RefusalQuota
 	case strings.Contains(message, "is being terminated"):
 		return RefusalTerminating
@@ -91,11 +93,13 @@ func (r Refusal) IsAboutObject() bool {
 	return r == RefusalInvalid || r == RefusalForbidden || r == RefusalQuota
 }
 
-// MessageOf is what the API server says in an error, without what was wrapped around it.
+// MessageOf is what the API server says in an error, without what was wrapped around it. It is cut to what a condition holds,
+// because it may quote what a tenant's member has written.
 func MessageOf(err error) string {
+	message := err.Error()
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {
-		return status.Status().Message
+		message = status.Status().Message
 	}
-	return err.Error()
+	return conditions.Cut(message, conditions.MaxMessage)
 }

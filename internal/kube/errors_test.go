@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/tenantry/tenantry/internal/conditions"
 )
 
 func TestRefusalOf(t *testing.T) {
@@ -31,6 +34,7 @@ func TestRefusalOf(t *testing.T) {
 		"invalid":                        {apierrors.NewInvalid(schema.GroupKind{Kind: "Job"}, "report", nil), RefusalInvalid, true},
 		"a bad request":                  {apierrors.NewBadRequest("unknown field"), RefusalInvalid, true},
 		"a full quota":                   {forbidden("exceeded quota: tenant-quota, requested: pods=1, used: pods=1, limited: pods=1"), RefusalQuota, true},
+		"a quota that was just changed":  {forbidden("status unknown for quota: tenant-quota, resources: count/tenantjobs.tenantry.dev"), RefusalQuota, true},
 		"a terminating namespace":        {terminating, RefusalTerminating, false},
 		"a terminating namespace, as a message": {
 			forbidden("unable to create new content in namespace tenant-acme because it is being terminated"), RefusalTerminating, false,
@@ -57,5 +61,19 @@ func TestRefusalOf(t *testing.T) {
 				t.Errorf("got %q, about the object: %t; want %q, %t", got, got.IsAboutObject(), tc.want, tc.object)
 			}
 		})
+	}
+}
+
+// TestMessageOfIsShort: an error that quotes a megabyte does not stay in memory.
+func TestMessageOfIsShort(t *testing.T) {
+	t.Parallel()
+	long := apierrors.NewBadRequest(strings.Repeat("x", 1<<20))
+	for name, err := range map[string]error{"an answer": fmt.Errorf("creating: %w", long), "no answer": errors.New(long.Error())} {
+		if got := MessageOf(err); len(got) != conditions.MaxMessage {
+			t.Errorf("%s: %d bytes", name, len(got))
+		}
+	}
+	if got := MessageOf(fmt.Errorf("creating: %w", apierrors.NewBadRequest("unknown field"))); got != "unknown field" {
+		t.Errorf("got %q", got)
 	}
 }

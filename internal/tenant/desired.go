@@ -149,31 +149,43 @@ func namespaceLabels(t *v1alpha1.Tenant, s Settings) map[string]string {
 	return all
 }
 
-// addQuota adds the quota and the limits of the Tenant's spec. Defaults are added only in the phase Enforce, because before that
-// they could break what works in the namespace.
+const (
+	// countTenantJobs is the resource of a ResourceQuota that counts TenantJobs.
+	countTenantJobs corev1.ResourceName = "count/tenantjobs.tenantry.dev"
+	// defaultTenantJobs is how many TenantJobs a tenant's namespace may have by default. It bounds what a member can have the
+	// operator hold in memory, and is more than what hundreds of schedules keep with their history.
+	defaultTenantJobs = "5000"
+)
+
+// hardOf returns the hard limits of the Tenant's spec, and the defaults of what it does not name. Services are limited only in the
+// phase Enforce, because before that the limit could break what works in the namespace.
+func hardOf(quota v1alpha1.TenantQuota, enforced bool) corev1.ResourceList {
+	hard := corev1.ResourceList{countTenantJobs: resource.MustParse(defaultTenantJobs)}
+	if enforced {
+		hard[corev1.ResourceServicesLoadBalancers] = resource.MustParse("0")
+		hard[corev1.ResourceServicesNodePorts] = resource.MustParse("0")
+	}
+	maps.Copy(hard, quota.Hard)
+	return hard
+}
+
+// addQuota adds the quota and the limits of the Tenant's spec. The default limits are added only in the phase Enforce, because before
+// that they could break what works in the namespace.
 func (d *Desired) addQuota(t *v1alpha1.Tenant, enforced bool) {
 	quota := v1alpha1.TenantQuota{}
 	if t.Spec.Quota != nil {
 		quota = *t.Spec.Quota
 	}
-	hard, defaults := quota.Hard, quota.ContainerDefaults
-	if len(hard) == 0 && enforced {
-		hard = corev1.ResourceList{
-			corev1.ResourceServicesLoadBalancers: resource.MustParse("0"),
-			corev1.ResourceServicesNodePorts:     resource.MustParse("0"),
-		}
-	}
+	d.add("spec.quota.hard", &corev1.ResourceQuota{
+		ObjectMeta: named(t, NameQuota),
+		Spec:       corev1.ResourceQuotaSpec{Hard: hardOf(quota, enforced)},
+	})
+	defaults := quota.ContainerDefaults
 	if defaults == nil && enforced {
 		defaults = &v1alpha1.ContainerDefaults{Requests: corev1.ResourceList{
 			corev1.ResourceCPU:    resource.MustParse("100m"),
 			corev1.ResourceMemory: resource.MustParse("64Mi"),
 		}}
-	}
-	if len(hard) > 0 {
-		d.add("spec.quota.hard", &corev1.ResourceQuota{
-			ObjectMeta: named(t, NameQuota),
-			Spec:       corev1.ResourceQuotaSpec{Hard: hard},
-		})
 	}
 	if defaults != nil {
 		d.add("spec.quota.containerDefaults", &corev1.LimitRange{

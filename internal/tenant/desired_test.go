@@ -171,7 +171,7 @@ func TestContents(t *testing.T) {
 	}
 	operator := bound("", "tenantry-operator", "tenantry-tenant-operator",
 		rbacv1.Subject{Kind: "ServiceAccount", Namespace: "tenantry-system", Name: "tenantry"})
-	noServices := quota(quantities("services.loadbalancers", "0", "services.nodeports", "0"))
+	noServices := quota(quantities("services.loadbalancers", "0", "services.nodeports", "0", "count/tenantjobs.tenantry.dev", "5000"))
 	modest := limits(quantities("cpu", "100m", "memory", "64Mi"), nil)
 
 	cases := map[string]struct {
@@ -180,21 +180,31 @@ func TestContents(t *testing.T) {
 	}{
 		"what every tenant gets": {acme(), []Content{runner, noServices, modest, denyAll, egress(dns), operator}},
 		"audit: nothing that could break what is there": {
-			acme(enforcement(v1alpha1.EnforcementAudit)), []Content{runner, operator},
+			acme(enforcement(v1alpha1.EnforcementAudit)),
+			[]Content{runner, quota(quantities("count/tenantjobs.tenantry.dev", "5000")), operator},
 		},
 		"warn: what is spelled out": {
 			acme(enforcement(v1alpha1.EnforcementWarn), func(t *v1alpha1.Tenant) {
 				t.Spec.Quota = &v1alpha1.TenantQuota{Hard: quantities("pods", "5"), ContainerDefaults: &v1alpha1.ContainerDefaults{Limits: quantities("cpu", "1")}}
 				t.Spec.Isolation = &v1alpha1.TenantIsolation{Egress: []networkingv1.NetworkPolicyEgressRule{web}}
 			}),
-			[]Content{runner, quota(quantities("pods", "5")), limits(nil, quantities("cpu", "1")), operator},
+			[]Content{
+				runner, quota(quantities("pods", "5", "count/tenantjobs.tenantry.dev", "5000")), limits(nil, quantities("cpu", "1")), operator,
+			},
 		},
 		"quota, defaults and egress of its own": {
 			acme(func(t *v1alpha1.Tenant) {
-				t.Spec.Quota = &v1alpha1.TenantQuota{Hard: quantities("pods", "5"), ContainerDefaults: &v1alpha1.ContainerDefaults{Limits: quantities("cpu", "1")}}
+				t.Spec.Quota = &v1alpha1.TenantQuota{
+					Hard:              quantities("pods", "5", "services.nodeports", "3", "count/tenantjobs.tenantry.dev", "1000000"),
+					ContainerDefaults: &v1alpha1.ContainerDefaults{Limits: quantities("cpu", "1")},
+				}
 				t.Spec.Isolation = &v1alpha1.TenantIsolation{Egress: []networkingv1.NetworkPolicyEgressRule{web}}
 			}),
-			[]Content{runner, quota(quantities("pods", "5")), limits(nil, quantities("cpu", "1")), denyAll, egress(webTCP, dns), operator},
+			[]Content{
+				runner,
+				quota(quantities("pods", "5", "services.loadbalancers", "0", "services.nodeports", "3", "count/tenantjobs.tenantry.dev", "1000000")),
+				limits(nil, quantities("cpu", "1")), denyAll, egress(webTCP, dns), operator,
+			},
 		},
 		"members, one binding for each role": {
 			acme(members(

@@ -39,8 +39,15 @@ func timeRules(at string) rules {
 
 // parameterRules are those of the values that are given for parameters.
 func parameterRules(at string) rules {
+	const names = "`parameters` must have names of at most 63 letters and digits, starting with a letter"
 	return rules{
-		"too many parameters": {at, mapping(33, "a"), mapping(32, "a"), "must have at most 32 items"},
+		"a parameter without a name":               {at, `{"": a}`, "{a: a}", names},
+		"a parameter's name is too long":           {at, "{" + strings.Repeat("a", 64) + ": a}", "{" + strings.Repeat("a", 63) + ": a}", names},
+		"a parameter's name starts with a digit":   {at, `{a: a, "1a": a}`, "{a: a, a1: a}", names},
+		"a parameter's name has an underscore":     {at, "{a_b: a}", "{aB: a}", names},
+		"a parameter's name has a line break":      {at, `{"a\n": a}`, "{a: a}", names},
+		"a parameter's name is most of the object": {at, "{? " + strings.Repeat("a", 1<<20) + " : a}", "{a: a}", names},
+		"too many parameters":                      {at, mapping(33, "a"), mapping(32, "a"), "must have at most 32 items"},
 		"a parameter that is too long": {
 			at, "{a: " + strings.Repeat("b", 4097) + "}", "{a: " + strings.Repeat("b", 4096) + "}", "may not be more than 4096",
 		},

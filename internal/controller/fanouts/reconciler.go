@@ -3,7 +3,6 @@
 package fanouts
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -83,11 +82,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return r.reportLoadError(ctx, fanOut, err)
 	}
 	p, err := r.advance(ctx, fanOut, a)
+	var statusErr error
 	if !errors.Is(err, errStale) {
-		err = cmp.Or(err, r.report(ctx, fanOut, a, &p))
+		statusErr = r.report(ctx, fanOut, a, &p)
 	}
-	if err != nil {
-		return retryStale(err)
+	switch {
+	case err != nil:
+		return r.reportFailure(ctx, fanOut, err)
+	case statusErr != nil:
+		return retryStale(statusErr)
 	}
 	if p.decision.Remove {
 		return reconcile.Result{}, r.DeleteExact(ctx, fanOut, metav1.DeletePropagationBackground)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/fanout"
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 // report writes the status that follows from the decision, but only when the decision's ledger is stored: a person who has
@@ -59,12 +60,32 @@ func (r *Reconciler) reportLoadError(ctx context.Context, fanOut *v1alpha1.Tenan
 		fanOut.Status = fanout.Lost(fanOut, lost.Error(), now)
 		result.RequeueAfter = retryLostAfter
 	default:
-		return retryStale(err)
+		return r.reportFailure(ctx, fanOut, err)
 	}
 	if err := r.writeStatus(ctx, fanOut, base); err != nil {
 		return retryStale(err)
 	}
 	return result, nil
+}
+
+// reportFailure writes into the status that the API server refuses what the operator writes, the plan or the ledger for example.
+// Counters and outcomes stay. It returns the error, so that the write is tried again ever more seldom.
+func (r *Reconciler) reportFailure(ctx context.Context, fanOut *v1alpha1.TenantFanOut, err error) (reconcile.Result, error) {
+	if errors.Is(err, errStale) || !isRefused(err) {
+		return retryStale(err)
+	}
+	base := fanOut.DeepCopy()
+	fanOut.Status = fanout.Failing(fanOut, err.Error(), r.Clock.Now())
+	return reconcile.Result{}, errors.Join(err, r.writeStatus(ctx, fanOut, base))
+}
+
+// isRefused says whether the API server has refused a write, and is not only out of reach or ahead of the cache.
+func isRefused(err error) bool {
+	switch kube.RefusalOf(err) {
+	case kube.RefusalInvalid, kube.RefusalForbidden, kube.RefusalOperator, kube.RefusalQuota, kube.RefusalTerminating:
+		return true
+	}
+	return false
 }
 
 // writeStatus writes the status, and then emits events about what is new in it.

@@ -54,7 +54,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.awaitingTemplate),
 			builder.WithPredicates(kube.Changed(kube.TemplateChange))).
 		WithOptions(opts).
-		Complete(r)
+		Complete(kube.BackOff(r))
 }
 
 // batched enqueues fan-outs after a delay, which is the longer the more tenants they have.

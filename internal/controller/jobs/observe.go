@@ -45,6 +45,19 @@ func (r *Reconciler) observe(ctx context.Context, tj *v1alpha1.TenantJob, standi
 	return p, err
 }
 
+// whole returns a TenantJob with all that its start needs: one that is so large that the cache has only a part of it is read from the
+// API server. Nil means that it is gone.
+func (r *Reconciler) whole(ctx context.Context, cached *v1alpha1.TenantJob) (*v1alpha1.TenantJob, error) {
+	if !kube.IsCut(cached) || cached.Status.JobRef != nil || job.IsOver(cached) {
+		return cached, nil
+	}
+	tj, err := kube.Find(ctx, r.Live, kube.KeyOf(cached), &v1alpha1.TenantJob{})
+	if tj == nil || tj.UID != cached.UID {
+		return nil, err
+	}
+	return tj, nil
+}
+
 // isDeferred says whether the first status of a run that this process has started is left for later, because many others
 // start just now.
 func (p *pass) isDeferred() bool {

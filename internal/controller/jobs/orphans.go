@@ -21,6 +21,9 @@ func (r *Reconciler) stopOrphan(ctx context.Context, j *batchv1.Job) error {
 	if namespace := r.namespace(j.Namespace); namespace == nil || namespace.Tenant != j.Labels[v1alpha1.LabelTenant] {
 		return nil
 	}
+	if err := r.DeleteExact(ctx, j, metav1.DeletePropagationForeground); err != nil {
+		return err
+	}
 	log.FromContext(ctx).Info("Stopped a Job without a TenantJob", "job", klog.KObj(j))
-	return r.DeleteExact(ctx, j, metav1.DeletePropagationForeground)
+	return nil
 }

@@ -4,11 +4,14 @@ package jobs
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -43,18 +46,32 @@ type Reconciler struct {
 	listers
 }
 
-// Reconcile brings one TenantJob a step further.
+// Reconcile brings one TenantJob a step further, and stops a Job of its name that has lost it.
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	cached, exists := r.tenantJobs.Get(req.NamespacedName)
-	if err := r.stopOrphan(ctx, r.jobs.Get(req.NamespacedName)); err != nil || !exists {
-		return reconcile.Result{}, err
+	orphanErr := r.stopOrphan(ctx, r.jobs.Get(req.NamespacedName))
+	if !exists {
+		return reconcile.Result{}, orphanErr
 	}
+	result, err := r.reconcile(ctx, cached)
+	if orphanErr != nil { // It does not keep the TenantJob from being reconciled.
+		return reconcile.Result{}, errors.Join(orphanErr, err)
+	}
+	return result, err
+}
+
+// reconcile brings a TenantJob a step further.
+func (r *Reconciler) reconcile(ctx context.Context, cached *v1alpha1.TenantJob) (reconcile.Result, error) {
 	now := r.Clock.Now()
 	standing := r.Dispatcher.Standing(cached)
 	if standing.Settles > 0 && r.cachedJob(cached) == nil { // Its Job is about to be in the cache.
 		return reconcile.Result{RequeueAfter: standing.Settles, Priority: new(dispatch.PriorityStarted)}, nil
 	}
-	tj, base := cached.DeepCopy(), *cached
+	whole, err := r.whole(ctx, cached)
+	if whole == nil {
+		return reconcile.Result{}, err
+	}
+	tj, base := whole.DeepCopy(), *whole
 	p, err := r.observe(ctx, tj, standing, now)
 	if err != nil {
 		return reconcile.Result{}, err
@@ -96,15 +113,34 @@ func (r *Reconciler) act(ctx context.Context, p *pass, d job.Decision, now time.
 	case job.ActionStart:
 		return r.start(ctx, p, d, now)
 	case job.ActionStop:
-		return d, r.DeleteExact(ctx, p.Job, metav1.DeletePropagationForeground)
+		return r.remove(ctx, p.TenantJob, p.Job, metav1.DeletePropagationForeground, now), nil
 	case job.ActionRemove:
-		return d, r.DeleteExact(ctx, p.TenantJob, metav1.DeletePropagationBackground)
+		return r.remove(ctx, p.TenantJob, p.TenantJob, metav1.DeletePropagationBackground, now), nil
 	}
 	ends := d.Status == metav1.ConditionTrue || d.Status == metav1.ConditionFalse || p.TenantJob.DeletionTimestamp != nil
 	if p.Job == nil && !ends && !job.IsOver(p.TenantJob) {
 		r.Dispatcher.Wait(waitingFor(p.Observed, d))
 	}
 	return d, nil
+}
+
+// remove deletes a TenantJob or its Job. If that fails, the decision says why, and when to try again.
+func (r *Reconciler) remove(
+	ctx context.Context, tj *v1alpha1.TenantJob, obj client.Object, propagation metav1.DeletionPropagation, now time.Time,
+) job.Decision {
+	err := r.DeleteExact(ctx, obj, propagation)
+	if err == nil {
+		return job.Decision{}
+	}
+	log.FromContext(ctx).Error(err, "Deletion failed", "tenantJob", klog.KObj(tj))
+	since := tj.CreationTimestamp.Time
+	if tj.Status.CompletionTime != nil {
+		since = tj.Status.CompletionTime.Time
+	}
+	return job.Decision{
+		Refused:      fmt.Sprintf("%s %s can't be deleted: %s", kube.KindOf(obj), obj.GetName(), kube.MessageOf(err)),
+		RequeueAfter: job.RetryAfter(since, now),
+	}
 }
 
 // reportOf is what the dispatcher has to know of a TenantJob. Base is how it was read.

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -22,6 +23,7 @@ func record(o job.Observed, d job.Decision, absence interval, now time.Time) {
 		// What changes in the spec of one that is over changes nothing: the status speaks of it all the same.
 		if job.IsOver(tj) {
 			status.ObservedGeneration = tj.Generation
+			recordRefused(tj, d.Refused)
 		}
 		return
 	}
@@ -88,4 +90,14 @@ func recordWaited(status *v1alpha1.TenantJobStatus, w *job.Waited, absence inter
 	if status.QueuedTime = nil; counts {
 		status.QueuedTime = &metav1.Time{Time: now}
 	}
+}
+
+// recordRefused says of a TenantJob that is over what can't be done any more for it, and no longer when it is done.
+func recordRefused(tj *v1alpha1.TenantJob, refused string) {
+	if refused == "" {
+		meta.RemoveStatusCondition(&tj.Status.Conditions, v1alpha1.ConditionReconciling)
+		return
+	}
+	set := conditions.Of(&tj.Status.Conditions, tj.Generation)
+	set.Set(v1alpha1.ConditionReconciling, metav1.ConditionTrue, succeeded(tj).Reason, refused)
 }

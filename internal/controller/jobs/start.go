@@ -46,8 +46,14 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	switch {
 	case err == nil && !metav1.IsControlledBy(created, p.TenantJob):
 		d := job.NameTaken(p.Observed, created)
+		if d.RequeueAfter > 0 {
+			d.RequeueAfter = job.RetryAfter(p.TenantJob.CreationTimestamp.Time, now)
+		}
+		if err := r.stopOrphan(ctx, created); err != nil {
+			d.Message += "; it can't be deleted: " + kube.MessageOf(err)
+		}
 		why = d.Message
-		return d, r.stopOrphan(ctx, created)
+		return d, nil
 	case err != nil:
 		result, why = resultOf(err), job.RefusedJob(p.TenantJob, kube.MessageOf(err))
 		if kube.RefusalOf(err) == kube.RefusalQuota {
@@ -112,7 +118,7 @@ func resultOf(err error) dispatch.StartResult {
 func refused(tj *v1alpha1.TenantJob, err error, why string) (job.Decision, error) {
 	switch kube.RefusalOf(err) {
 	case kube.RefusalInvalid:
-		return job.Refused(err.Error()), nil
+		return job.Refused(kube.MessageOf(err)), nil
 	case kube.RefusalQuota, kube.RefusalTerminating, kube.RefusalForbidden, kube.RefusalOperator: // a role binding may not be in effect yet
 		return job.Queued(why), nil
 	default:

@@ -76,7 +76,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.ofTemplate), builder.WithPredicates(kube.Changed(kube.TemplateChange))).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.inNamespace), builder.WithPredicates(kube.Changed(namespaceChange))).
 		WithOptions(opts).
-		Complete(r)
+		Complete(kube.BackOff(r))
 }
 
 // isNews says whether a Job that the cache did not have changes anything for its TenantJob. A Job that was just made does

@@ -50,7 +50,8 @@ func (r *Reconciler) enqueueOutdated(ctx context.Context, requests workqueue.Typ
 		current := cached.DeepCopy()
 		setCounts(current, counts)
 		if isKnown && !equality.Semantic.DeepEqual(current.Status, cached.Status) {
-			requests.Add(reconcile.Request{NamespacedName: kube.KeyOf(cached)})
+			// Rate limited, so that a status that can't be written is tried ever more seldom.
+			requests.AddRateLimited(reconcile.Request{NamespacedName: kube.KeyOf(cached)})
 		}
 	}
 }

@@ -57,7 +57,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		WatchesRawSource(source.Func(r.pollCounts)).
 		WatchesRawSource(source.Func(r.requested)).
 		WithOptions(opts).
-		Complete(reconcile.AsReconciler(r.Client.Client, r))
+		Complete(kube.BackOff(reconcile.AsReconciler(r.Client.Client, r)))
 }
 
 // Reconcile writes the status of a queue.

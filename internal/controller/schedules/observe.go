@@ -70,20 +70,23 @@ func (r *Reconciler) listRuns(ctx context.Context, ts *v1alpha1.TenantSchedule) 
 }
 
 // validate creates a fan-out of the schedule by dry run. It returns the API server's time, and why the API server refuses the
-// fan-out. That is empty when it does not.
+// fan-out. That is empty when it does not. An error means that the time is unknown: the API server may refuse every fan-out.
 func (r *Reconciler) validate(ctx context.Context, ts *v1alpha1.TenantSchedule) (serverTime time.Time, refusal string, err error) {
 	fanOut := schedule.FanOut(ts, time.Unix(0, 0), time.Unix(0, 0))
 	if err = r.dryRun(ctx, fanOut); err == nil {
 		return fanOut.CreationTimestamp.Time, "", nil
 	}
 	if refusal = refusalMessage(err); refusal == "" {
-		return serverTime, "", fmt.Errorf("trying a TenantFanOut of TenantSchedule %s by dry run: %w", ts.Name, err)
+		if isRefusal(err) {
+			refusal = kube.MessageOf(err)
+		}
+		return serverTime, refusal, fmt.Errorf("trying a TenantFanOut of TenantSchedule %s by dry run: %w", ts.Name, err)
 	}
 	// A refused object has no creation time, so a valid one has to be tried.
 	fanOut = schedule.FanOut(&v1alpha1.TenantSchedule{ObjectMeta: ts.ObjectMeta}, time.Unix(0, 0), time.Unix(0, 0))
 	fanOut.Spec.TemplateRef.Name, fanOut.Spec.Tenants.All = "any", new(true)
 	if err = r.dryRun(ctx, fanOut); err != nil {
-		return serverTime, "", fmt.Errorf("asking the API server for its time: %w", err)
+		return serverTime, refusal, fmt.Errorf("asking the API server for its time: %w", err)
 	}
 	return fanOut.CreationTimestamp.Time, refusal, nil
 }
@@ -92,6 +95,13 @@ func (r *Reconciler) validate(ctx context.Context, ts *v1alpha1.TenantSchedule) 
 func (r *Reconciler) dryRun(ctx context.Context, fanOut *v1alpha1.TenantFanOut) error {
 	fanOut.GenerateName, fanOut.Name = fanOut.Name+"-", ""
 	return r.Create(ctx, fanOut, client.DryRunAll, client.FieldOwner(kube.FieldManager))
+}
+
+// isRefusal says whether an error means that the API server refuses a fan-out, because of what it says or because it is the
+// operator's.
+func isRefusal(err error) bool {
+	refusal := kube.RefusalOf(err)
+	return refusal.IsAboutObject() || refusal == kube.RefusalOperator
 }
 
 // refusalMessage returns why the API server refuses an object. It is empty for an error that does not concern the object.

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -36,17 +37,21 @@ import (
 type Reconciler struct {
 	kube.Client
 	Clock clock.PassiveClock
+
+	refusedDeletions
 }
 
 // SetupWithManager adds the controller to a manager, whose cache must have the indexes of kube.IndexFanOuts.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Options) error {
+	// A failure must not delay the next tick for long.
+	opts.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](5*time.Millisecond, schedule.MaxRequeueAfter)
 	edited := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
 	return builder.ControllerManagedBy(mgr).
 		Named("tenantschedule").
 		For(&v1alpha1.TenantSchedule{}, builder.WithPredicates(edited)).
 		Owns(&v1alpha1.TenantFanOut{}, builder.WithPredicates(kube.Changed(fanOutResult))).
 		WithOptions(opts).
-		Complete(reconcile.AsReconciler(r.Client.Client, r))
+		Complete(kube.BackOff(reconcile.AsReconciler(r.Client.Client, r)))
 }
 
 // fanOutResult is what a TenantSchedule depends on in its fan-outs: how they ended, and not how far they are.
@@ -64,6 +69,9 @@ func fanOutResult(obj client.Object) any {
 // the same write that records that they were.
 func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule) (reconcile.Result, error) {
 	o, err := r.observe(ctx, ts)
+	if err != nil && o.Refused != "" {
+		return reconcile.Result{}, errors.Join(err, r.reportRefused(ctx, o))
+	}
 	if err != nil || o.Schedule == nil || o.Schedule.DeletionTimestamp != nil {
 		return reconcile.Result{}, err
 	}
@@ -73,17 +81,33 @@ func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule)
 	created, conflicts, createErr := r.createFanOuts(ctx, ts, decision.Due)
 	o.Runs = append(o.Runs, created...)
 	decision.Missed = decision.Missed.Add(conflicts)
+	if isRefusal(createErr) {
+		o.Refused = kube.MessageOf(createErr)
+	}
 
 	setStatus(o, decision)
 	if err := r.PatchStatus(ctx, ts, base); err != nil {
 		return kube.RetryConflict(errors.Join(err, createErr))
 	}
 	r.emitEvents(ctx, base, ts, decision.Missed)
-	after, deleteErr := r.deleteSurplus(ctx, o, decision.RequeueAfter)
-	if err := errors.Join(createErr, deleteErr); err != nil {
+	after, err := r.deleteSurplus(ctx, o, decision.RequeueAfter)
+	if err := errors.Join(createErr, err); err != nil {
 		return reconcile.Result{}, err
 	}
 	return reconcile.Result{RequeueAfter: after}, nil
+}
+
+// reportRefused writes into the status that the API server refuses all fan-outs of the operator. Its time is unknown then, so nothing
+// is decided about ticks.
+func (r *Reconciler) reportRefused(ctx context.Context, o observed) error {
+	ts := o.Schedule
+	base := ts.DeepCopy()
+	setReady(o, "")
+	if err := r.PatchStatus(ctx, ts, base); err != nil {
+		return err
+	}
+	r.emitEvents(ctx, base, ts, schedule.Missed{})
+	return nil
 }
 
 // createFanOuts creates the fan-outs of some ticks, oldest first. It stops at the first that can't be created now, and returns
@@ -132,12 +156,17 @@ func (r *Reconciler) createFanOut(ctx context.Context, ts *v1alpha1.TenantSchedu
 	return nil, false, fmt.Errorf("creating TenantFanOut %s: %w", name, err)
 }
 
-// deleteSurplus deletes the fan-outs beyond the history limits, except those that another fan-out waits to retry. It returns
-// when to reconcile again.
+// deleteSurplus deletes the fan-outs beyond the history limits, except those that another fan-out waits to retry. One that can't be
+// deleted keeps no other, and no tick. It returns when to reconcile again.
 func (r *Reconciler) deleteSurplus(ctx context.Context, o observed, after time.Duration) (time.Duration, error) {
 	ts := o.Schedule
 	if ts.Status.LastScheduleTime == nil {
 		return after, nil
+	}
+	soon := func() {
+		if after == 0 {
+			after = schedule.MaxRequeueAfter
+		}
 	}
 	for _, run := range schedule.Surplus(&ts.Spec, o.Runs, ts.Status.LastScheduleTime.Time) {
 		retries, err := kube.FanOutsAwaitingSource(ctx, r.Client, run.Name)
@@ -145,12 +174,18 @@ func (r *Reconciler) deleteSurplus(ctx context.Context, o observed, after time.D
 			return after, err
 		}
 		if len(retries) > 0 {
-			after = schedule.MaxRequeueAfter
+			soon()
 			continue
 		}
 		fanOut := &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: run.Name, UID: run.UID}}
+		if r.isRefused(run.UID, r.Clock.Now()) {
+			soon()
+			continue
+		}
 		if err := r.DeleteExact(ctx, fanOut, metav1.DeletePropagationBackground); err != nil {
-			return after, err
+			log.FromContext(ctx).Error(err, "Deletion failed", "tenantFanOut", klog.KObj(fanOut))
+			r.addRefused(run.UID, r.Clock.Now())
+			soon()
 		}
 	}
 	return after, nil

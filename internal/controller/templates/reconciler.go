@@ -3,6 +3,7 @@ package templates
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		Named("tenantjobtemplate").
 		For(&v1alpha1.TenantJobTemplate{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WithOptions(opts).
-		Complete(reconcile.AsReconciler(r.Client.Client, r))
+		Complete(kube.BackOff(reconcile.AsReconciler(r.Client.Client, r)))
 }
 
 // Reconcile checks whether a template can run, and writes the answer into its status.
@@ -56,7 +57,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, template *v1alpha1.TenantJob
 	if len(problems) == 0 {
 		var err error
 		if problems, err = r.dryRun(ctx, template); err != nil {
-			return reconcile.Result{}, err
+			return reconcile.Result{}, errors.Join(err, r.reportUnchecked(ctx, template, base, err))
 		}
 	}
 	setReady(template, problems)
@@ -68,6 +69,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, template *v1alpha1.TenantJob
 		return reconcile.Result{RequeueAfter: recheckInterval}, nil
 	}
 	return reconcile.Result{}, nil
+}
+
+// reportUnchecked writes into the status why it is unknown whether a template can run. What was found out about the present spec stays.
+func (r *Reconciler) reportUnchecked(ctx context.Context, template, base *v1alpha1.TenantJobTemplate, err error) error {
+	ready := conditions.Get(template.Status.Conditions, v1alpha1.ConditionReady)
+	if ready.ObservedGeneration == template.Generation && ready.Status != metav1.ConditionUnknown {
+		return nil
+	}
+	message := "retrying: " + err.Error()
+	template.Status.ObservedGeneration = template.Generation
+	set := conditions.Of(&template.Status.Conditions, template.Generation)
+	set.Set(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, message)
+	set.SetProgress(conditions.Reconciling, v1alpha1.ReasonProgressing, message)
+	return r.PatchStatus(ctx, template, base)
 }
 
 // setReady sets the status of a template with these problems.

@@ -2,6 +2,7 @@ package tenants
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -124,14 +125,13 @@ func (r *Reconciler) deleteContents(ctx context.Context, namespace string) error
 	if err != nil {
 		return err
 	}
+	var failed error
 	for _, obj := range existing {
 		if isManaged(obj) {
-			if err := r.DeleteExact(ctx, obj, metav1.DeletePropagationBackground); err != nil {
-				return err
-			}
+			failed = errors.Join(failed, r.DeleteExact(ctx, obj, metav1.DeletePropagationBackground))
 		}
 	}
-	return nil
+	return failed
 }
 
 // deleteNamespace deletes the namespace. The namespace controller deletes what is in it.

@@ -290,7 +290,7 @@ func TestTenantMemberTemplates(t *testing.T) {
 func TestTenantPhases(t *testing.T) {
 	t.Parallel()
 	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementAudit})
-	emitted := []string{"RoleBinding tenantry-operator", "ServiceAccount tenant-runner"}
+	emitted := []string{"ResourceQuota tenant-quota", "RoleBinding tenantry-operator", "ServiceAccount tenant-runner"}
 	enforced := []string{
 		"LimitRange tenant-limits", "NetworkPolicy tenant-deny-all", "NetworkPolicy tenant-egress", "ResourceQuota tenant-quota",
 		"RoleBinding tenantry-operator", "ServiceAccount tenant-runner",

@@ -60,16 +60,16 @@ type Dispatcher interface {
 // Reconcile brings what belongs to one Tenant to what its spec says, or removes it. It writes the last decision to the status.
 func (r *Reconciler) Reconcile(ctx context.Context, t *v1alpha1.Tenant) (reconcile.Result, error) {
 	if exists, err := r.ensureFinalizer(ctx, t); err != nil || !exists {
-		return kube.RetryConflict(err)
+		return r.finalizerFailed(ctx, t, err)
 	}
 	base := t.DeepCopy()
 	d := r.decideAndAct(ctx, t)
 	if d.Gone {
-		return kube.RetryConflict(r.removeFinalizer(ctx, t))
+		return r.finalizerFailed(ctx, t, r.removeFinalizer(ctx, t))
 	}
 	record(t, d)
 	if err := r.PatchStatus(ctx, t, base); err != nil {
-		return kube.RetryConflict(errors.Join(d.Err, err))
+		return kube.RetryConflict(errors.Join(err, d.Err)) // The first counts: the status would say what the second is.
 	}
 	r.announce(ctx, base, t)
 	switch {
@@ -79,6 +79,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, t *v1alpha1.Tenant) (reconci
 		return reconcile.Result{}, d.Err
 	}
 	return reconcile.Result{RequeueAfter: d.After}, nil
+}
+
+// finalizerFailed says in the status of a Tenant why its finalizer can't be written. A nil error means that nothing is to be said.
+func (r *Reconciler) finalizerFailed(ctx context.Context, t *v1alpha1.Tenant, err error) (reconcile.Result, error) {
+	if err == nil || apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return kube.RetryConflict(err)
+	}
+	base := t.DeepCopy()
+	record(t, tenant.Decision{}.Failed(t, err))
+	return reconcile.Result{}, errors.Join(err, r.PatchStatus(ctx, t, base))
 }
 
 // decideAndAct observes a Tenant, and carries out one action after another until there is nothing to do now. It returns the

@@ -2,6 +2,7 @@ package tenants
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -43,8 +44,10 @@ func (r *Reconciler) listJobs(ctx context.Context, o *tenant.Observed) error {
 	return nil
 }
 
-// deleteOrphans deletes the Jobs that belong to no TenantJob, because nobody else stops them.
+// deleteOrphans deletes the Jobs that belong to no TenantJob, because nobody else stops them. One that can't be deleted keeps no
+// other.
 func (r *Reconciler) deleteOrphans(ctx context.Context, o *tenant.Observed) error {
+	var failed error
 	for _, j := range o.Jobs {
 		if j.DeletionTimestamp != nil {
 			continue
@@ -54,12 +57,10 @@ func (r *Reconciler) deleteOrphans(ctx context.Context, o *tenant.Observed) erro
 			return err
 		}
 		if orphan {
-			if err := r.DeleteExact(ctx, j, metav1.DeletePropagationForeground); err != nil {
-				return err
-			}
+			failed = errors.Join(failed, r.DeleteExact(ctx, j, metav1.DeletePropagationForeground))
 		}
 	}
-	return nil
+	return failed
 }
 
 // isOrphan says whether a Job belongs to no TenantJob. A TenantJob that is not in the cache may be in the API server.
@@ -95,12 +96,11 @@ func (r *Reconciler) listPods(ctx context.Context, o *tenant.Observed) error {
 
 // deletePods deletes the pods that do not end by themselves.
 func (r *Reconciler) deletePods(ctx context.Context, o *tenant.Observed) error {
+	var failed error
 	for _, pod := range o.PodsToDelete() {
-		if err := r.DeleteExact(ctx, pod, metav1.DeletePropagationBackground); err != nil {
-			return err
-		}
+		failed = errors.Join(failed, r.DeleteExact(ctx, pod, metav1.DeletePropagationBackground))
 	}
-	return nil
+	return failed
 }
 
 // revokeCredentials does nothing yet, because no provider issues credentials yet.

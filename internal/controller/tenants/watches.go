@@ -60,7 +60,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 			builder.WithPredicates(memberDispatchChanged)).
 		WatchesRawSource(source.Channel(r.requests, &handler.EnqueueRequestForObject{})).
 		WithOptions(opts).
-		Complete(reconcile.AsReconciler(r.Client.Client, r))
+		Complete(kube.BackOff(reconcile.AsReconciler(r.Client.Client, r)))
 }
 
 // request requests the reconciliation of a Tenant. It waits until the watch takes the request.
