@@ -311,7 +311,7 @@ func TestDecideDeleted(t *testing.T) {
 		},
 		"deleted, the namespace is terminating": {
 			tenant: acme(deleted), change: func(w *world) { w.namespace, w.left = terminatingNamespace(w.tenant), &corev1.Namespace{} },
-			want: []Action{lock, readDeleted}, ready: "False DeletingNamespace", suspended: "Unknown DeletingNamespace", progress: "Reconciling DeletingNamespace", after: ResyncInterval,
+			want: []Action{lock, readDeleted, listHeld}, ready: "False DeletingNamespace", suspended: "Unknown DeletingNamespace", progress: "Reconciling DeletingNamespace", after: ResyncInterval,
 		},
 		"deleted, a running pod does not drain": {
 			tenant: acme(deleted, drains), kept: true, change: func(w *world) { w.pods = podsOf(corev1.PodRunning) },
@@ -358,15 +358,6 @@ func TestDecideDeleted(t *testing.T) {
 			},
 			want:  []Action{lock, apply, listJobs, listPods, revoke, listTJs, delTJs, listHeld},
 			ready: "False DeletingNamespace", suspended: "Unknown DeletingNamespace", progress: "Reconciling DeletingNamespace", after: PollInterval,
-		},
-		"deleted, the namespace is held": {
-			tenant: acme(deleted), change: func(w *world) {
-				w.namespace, w.left = terminatingNamespace(w.tenant), &corev1.Namespace{Status: corev1.NamespaceStatus{
-					Conditions: []corev1.NamespaceCondition{{Type: corev1.NamespaceFinalizersRemaining, Status: corev1.ConditionTrue}},
-				}}
-			},
-			want:  []Action{lock, readDeleted, listHeld},
-			ready: "False DeletingNamespace", suspended: "Unknown DeletingNamespace", progress: "Reconciling DeletingNamespace", after: ResyncInterval,
 		},
 		"deleted and retained, the status still names the namespace": {
 			tenant: acme(deleted, retains, namesNamespace), kept: true, want: []Action{lock, apply, listJobs, listPods, revoke, listTJs},

@@ -287,9 +287,8 @@ func awaitDeletion(o Observed) (Decision, bool) {
 	case o.DeletedNamespace == nil:
 		return reportGone(o)
 	}
-	wait, held := WaitForNamespace(o.DeletedNamespace)
-	d := waiting(o, wait, ResyncInterval)
-	if held && !o.Did(ActionListHeld) {
+	d := waiting(o, WaitForNamespace(o.DeletedNamespace), ResyncInterval)
+	if !o.Did(ActionDeleteNamespace) && !o.Did(ActionListHeld) { // The namespace controller does not say what is held.
 		d.Action = ActionListHeld
 	}
 	return d, false

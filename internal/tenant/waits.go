@@ -83,14 +83,12 @@ func WaitForTenantJobs(tenantJobs []v1alpha1.TenantJob, deleted time.Time) (wait
 	return Wait{}, toDelete
 }
 
-// WaitForNamespace waits until a namespace is gone. The message quotes what the namespace controller says about it. Held means
-// that it says that finalizers hold something in the namespace.
-func WaitForNamespace(namespace *corev1.Namespace) (wait Wait, held bool) {
+// WaitForNamespace waits until a namespace is gone. The message quotes what the namespace controller says about it.
+func WaitForNamespace(namespace *corev1.Namespace) Wait {
 	var causes []string
 	for _, c := range namespace.Status.Conditions {
 		if c.Status == corev1.ConditionTrue {
 			causes = append(causes, c.Message)
-			held = held || c.Type == corev1.NamespaceFinalizersRemaining
 		}
 	}
 	slices.Sort(causes)
@@ -98,7 +96,7 @@ func WaitForNamespace(namespace *corev1.Namespace) (wait Wait, held bool) {
 	if len(causes) > 0 {
 		message += ": " + strings.Join(causes, "; ")
 	}
-	return Wait{v1alpha1.ReasonDeletingNamespace, message}, held
+	return Wait{v1alpha1.ReasonDeletingNamespace, message}
 }
 
 // HeldObject is an object that is being deleted and that somebody's finalizers keep.

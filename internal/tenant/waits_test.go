@@ -174,30 +174,23 @@ func TestWaitForTenantJobs(t *testing.T) {
 
 func TestWaitForNamespace(t *testing.T) {
 	condition := func(status corev1.ConditionStatus, message string) corev1.NamespaceCondition {
-		return corev1.NamespaceCondition{Type: corev1.NamespaceContentRemaining, Status: status, Message: message}
+		return corev1.NamespaceCondition{Status: status, Message: message}
 	}
-	finalizers := corev1.NamespaceCondition{Type: corev1.NamespaceFinalizersRemaining, Status: "True", Message: "z remain"}
 	cases := map[string]struct {
 		conditions []corev1.NamespaceCondition
 		want       string
-		wantHeld   bool
 	}{
-		"nothing holds it": {[]corev1.NamespaceCondition{condition("False", "All content deleted")}, "waiting for namespace tenant-acme to be deleted", false},
-		"content": {
+		"nothing holds it": {[]corev1.NamespaceCondition{condition("False", "All content deleted")}, "waiting for namespace tenant-acme to be deleted"},
+		"content and finalizers": {
 			[]corev1.NamespaceCondition{condition("True", "b remain"), condition("False", "c"), condition("True", "a remain")},
-			"waiting for namespace tenant-acme to be deleted: a remain; b remain", false,
-		},
-		"finalizers": {
-			[]corev1.NamespaceCondition{finalizers, condition("True", "a remain")},
-			"waiting for namespace tenant-acme to be deleted: a remain; z remain", true,
+			"waiting for namespace tenant-acme to be deleted: a remain; b remain",
 		},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "tenant-acme"}, Status: corev1.NamespaceStatus{Conditions: tc.conditions}}
-			wait, held := WaitForNamespace(namespace)
-			if diff := cmp.Diff(Wait{"DeletingNamespace", tc.want}, wait); diff != "" || held != tc.wantHeld {
-				t.Errorf("held: %v, want %v; (-want +got):\n%s", held, tc.wantHeld, diff)
+			if diff := cmp.Diff(Wait{"DeletingNamespace", tc.want}, WaitForNamespace(namespace)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
