@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
@@ -28,12 +29,17 @@ type Before struct {
 	Objects map[string]types.UID `json:"objects,omitempty"`
 }
 
-// BeforeOf reads what is stored on a namespace. It is empty when nothing is, or when somebody has made it unreadable.
+// BeforeOf reads what is stored on a namespace. It is empty when nothing is, or when somebody has made it unreadable. Who may
+// write the namespace could store anything, so what is no label, or is the operator's own, is left out.
 func BeforeOf(namespace metav1.Object) Before {
 	var b Before
 	if err := json.Unmarshal([]byte(namespace.GetAnnotations()[v1alpha1.AnnotationBeforeAdoption]), &b); err != nil {
 		return Before{}
 	}
+	maps.DeleteFunc(b.Labels, func(key string, value *string) bool {
+		return strings.HasPrefix(key, ownPrefix) || len(validation.IsQualifiedName(key)) > 0 ||
+			value != nil && len(validation.IsValidLabelValue(*value)) > 0
+	})
 	return b
 }
 

@@ -86,10 +86,23 @@ func TestAdoptionRemembersLabels(t *testing.T) {
 	}
 }
 
-func TestBeforeOfUnreadable(t *testing.T) {
-	namespace := &metav1.ObjectMeta{Annotations: map[string]string{v1alpha1.AnnotationBeforeAdoption: `{"labels": 5`}}
-	if diff := cmp.Diff(Before{}, BeforeOf(namespace)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+func TestBeforeOf(t *testing.T) {
+	cases := map[string]struct {
+		stored string
+		want   Before
+	}{
+		"nothing":            {"", Before{}},
+		"unreadable":         {`{"labels": 5`, Before{}},
+		"labels and objects": {`{"labels":{"team":"a","kind":null},"objects":{"ResourceQuota tenant-quota":"uid"}}`, Before{map[string]*string{"team": new("a"), "kind": nil}, map[string]types.UID{"ResourceQuota tenant-quota": "uid"}}},
+		"forged":             {`{"labels":{"tenantry.dev/tenant":"globex","a b":"c","team":"a b","kind":"d"}}`, Before{Labels: map[string]*string{"kind": new("d")}}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			namespace := &metav1.ObjectMeta{Annotations: map[string]string{v1alpha1.AnnotationBeforeAdoption: tc.stored}}
+			if diff := cmp.Diff(tc.want, BeforeOf(namespace)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

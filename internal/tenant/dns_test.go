@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -10,6 +11,26 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
+
+// TestDNSEgressOfTheDocs: the examples of the page about operations can be used as they are.
+func TestDNSEgressOfTheDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := 0
+	for line := range strings.Lines(string(page)) {
+		if text, is := strings.CutPrefix(line, "--dns-egress="); is {
+			examples++
+			if _, err := ParseDNSEgress(text); err != nil {
+				t.Errorf("%s: %v", text, err)
+			}
+		}
+	}
+	if examples == 0 {
+		t.Error("there is no example")
+	}
+}
 
 func TestParseDNSEgress(t *testing.T) {
 	const local = `{to: [{ipBlock: {cidr: 169.254.20.10/32}}], ports: [{protocol: UDP, port: 53}, {port: 53}]}`

@@ -57,8 +57,8 @@ func WaitForPods(pods []corev1.Pod, drain bool) (wait Wait, toDelete []*corev1.P
 
 // WaitForTenantJobs waits until the TenantJobs in the namespace of a Tenant that is being deleted are gone. First it waits
 // until each has its outcome, so that its fan-out can count it. ToDelete says that it is time to delete them. It does not wait
-// for those that were created after the Tenant was deleted: they never start, and somebody who goes on creating them would hold
-// the deletion for ever.
+// for those that were created after the Tenant was deleted: somebody who goes on creating them would hold the deletion for
+// ever. Should one of them have started, its Job and its pods were waited for before.
 func WaitForTenantJobs(tenantJobs []v1alpha1.TenantJob, deleted time.Time) (wait Wait, toDelete bool) {
 	var running, left []*v1alpha1.TenantJob
 	for i := range tenantJobs {

@@ -113,6 +113,8 @@ func TestTenantDeletionTakesMembersRightsFirst(t *testing.T) {
 	before := refused.Load()
 	Eventually(t, func(g gomega.Gomega) { g.Expect(refused.Load()).To(gomega.BeNumerically(">", before+3)) })
 	AwaitCondition(t, tenant, v1alpha1.ConditionReady, IsFalse, v1alpha1.ReasonStoppingJobs, running.Name)
+	late := NewTenantJob(t, tenant, NewTemplate(t, nil)) // Somebody may still create it who has the right everywhere.
+	AwaitOutcome(t, late, v1alpha1.ReasonTenantDeleted)
 	Get(t, gomega.NewWithT(t), &rbacv1.RoleBinding{ObjectMeta: Within(tenant, "tenantry-operator")})
 	LetGo(t, pod)
 	AwaitGone(t, tenant)

@@ -90,7 +90,7 @@ func TestRules(t *testing.T) {
 		},
 		"the DNS alone": {
 			spec: `{podSelector: {}, policyTypes: [Egress], egress: [{
-				to: [{namespaceSelector: {matchLabels: {name: bank}}, podSelector: {matchLabels: {app: db}}}],
+				to: [{namespaceSelector: {matchLabels: {name: bank}}, podSelector: {matchLabels: {app: teller}}}],
 				ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]}]}`,
 			wantEgress: []string{"ip daddr { 10.0.0.3 } udp dport 53 return", "ip daddr { 10.0.0.3 } tcp dport 53 return"},
 		},
