@@ -228,6 +228,10 @@ func TestDecideSuspended(t *testing.T) {
 			tenant: acme(suspended), kept: true, change: func(w *world) { w.cached = goingJob }, want: []Action{apply, lock, orphans, listHeld},
 			ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: HeldInterval,
 		},
+		"drained, a Job is being deleted": {
+			tenant: acme(suspended, drains), kept: true, change: func(w *world) { w.cached = goingJob }, want: []Action{apply, lock, orphans, listHeld},
+			ready: "True Ready", suspended: "Unknown DrainingJobs", progress: "Reconciling DrainingJobs", after: HeldInterval,
+		},
 		"drained, a Job runs": {
 			tenant: acme(suspended, drains), kept: true, change: func(w *world) { w.cached = aJob }, want: []Action{apply, lock, orphans},
 			ready: "True Ready", suspended: "Unknown DrainingJobs", progress: "Reconciling DrainingJobs", after: ResyncInterval,

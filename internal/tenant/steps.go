@@ -194,7 +194,7 @@ func awaitJobs(o Observed) (Decision, bool) {
 		return Decision{}, true
 	}
 	d := waiting(o, wait, ResyncInterval)
-	if !o.drains() {
+	if !o.drains() || anyDeleted(o.Jobs) {
 		d.After = HeldInterval
 	}
 	switch {
