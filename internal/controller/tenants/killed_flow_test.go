@@ -136,9 +136,11 @@ func TestTenantOperatorKilled(t *testing.T) {
 	}
 }
 
-// TestTenantOperatorKilledAtRelease: the operator dies at each write of a release, and the platform has taken its consent off before
-// another goes on. No adopted namespace is lost, and each is as it was. It stops the operator of all tests, and so is not parallel.
-func TestTenantOperatorKilledAtRelease(t *testing.T) {
+// TestTenantOperatorKilledWithAdoptedNamespaces: the operator dies at each write of an adoption, and another at each write of the
+// release. Before a third goes on, the platform has taken its consent off. No namespace is lost, and each is as it was. It stops the
+// operator of all tests, and so is not parallel.
+func TestTenantOperatorKilledWithAdoptedNamespaces(t *testing.T) {
+	WithoutOperator(t)
 	g := gomega.NewWithT(t)
 	var tenants []*v1alpha1.Tenant
 	var namespaces []*corev1.Namespace
@@ -161,10 +163,14 @@ func TestTenantOperatorKilledAtRelease(t *testing.T) {
 		}))
 		namespaces = append(namespaces, namespace)
 	}
+	successor := killedAtEachWrite(t, tenants, func(tenant *v1alpha1.Tenant) bool {
+		return Read(t.Context(), tenant) == nil && meta.IsStatusConditionTrue(tenant.Status.Conditions, v1alpha1.ConditionReady)
+	})
 	for _, tenant := range tenants {
 		AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+		g.Expect(Get(t, g, NamespaceOf(tenant)).Labels).To(gomega.HaveKeyWithValue("team", "ours"))
 	}
-	WithoutOperator(t)
+	successor.Stop()
 	for _, tenant := range tenants {
 		Remove(t, tenant)
 	}
