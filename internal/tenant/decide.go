@@ -68,6 +68,19 @@ func (o Observed) drains() bool {
 	return !o.isDeleting() && o.Tenant.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain
 }
 
+// awaitedJobs are those of Jobs that a suspension or a deletion waits for. A deletion does not wait for a Job that belongs to no
+// TenantJob and was created after the Tenant was deleted: it gets no pod, and somebody who goes on creating them would hold the
+// deletion for ever.
+func (o Observed) awaitedJobs() []*batchv1.Job {
+	if !o.isDeleting() {
+		return o.Jobs
+	}
+	return slices.DeleteFunc(slices.Clone(o.Jobs), func(j *batchv1.Job) bool {
+		owner := metav1.GetControllerOfNoCopy(j)
+		return (owner == nil || owner.Kind != "TenantJob") && j.CreationTimestamp.After(o.Tenant.DeletionTimestamp.Time)
+	})
+}
+
 // PodsToDelete are those of Pods that do not end by themselves.
 func (o Observed) PodsToDelete() []*corev1.Pod {
 	_, toDelete := WaitForPods(o.Pods, o.drains())

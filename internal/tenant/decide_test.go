@@ -354,6 +354,20 @@ func TestDecideDeleted(t *testing.T) {
 			want:      []Action{lock, apply, listJobs, listPods, revoke, listTJs, delTJs, delNamespace, readDeleted},
 			suspended: "Unknown StoppingJobs", gone: true,
 		},
+		"deleted, Jobs of nobody's go on being created": {
+			tenant: acme(deleted), kept: true, change: func(w *world) { w.jobs = []*batchv1.Job{{ObjectMeta: lateTenantJob().ObjectMeta}} },
+			want:      []Action{lock, apply, listJobs, orphans, listPods, revoke, listTJs, delNamespace, readDeleted},
+			suspended: "Unknown StoppingJobs", gone: true,
+		},
+		"deleted, the Job of a TenantJob was created late": {
+			tenant: acme(deleted), kept: true, change: func(w *world) {
+				run := &batchv1.Job{ObjectMeta: lateTenantJob().ObjectMeta}
+				run.OwnerReferences = []metav1.OwnerReference{{Kind: "TenantJob", Controller: new(true)}}
+				w.jobs = []*batchv1.Job{run}
+			},
+			want:  []Action{lock, apply, listJobs, orphans},
+			ready: "False StoppingJobs", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: HeldInterval,
+		},
 		"deleted, one of its TenantJobs is being deleted while others go on being created": {
 			tenant: acme(deleted), kept: true, change: func(w *world) {
 				going := finishedTenantJob()

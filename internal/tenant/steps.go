@@ -186,11 +186,15 @@ func skipIfSuspended(o Observed) (Decision, bool) {
 // awaitJobs waits until the tenant's Jobs have ended. The TenantJob controller stops them or lets them finish. Jobs are watched, so
 // there is no need to poll.
 func awaitJobs(o Observed) (Decision, bool) {
-	if len(o.Jobs) == 0 && !o.Did(ActionListJobs) {
+	jobs := o.awaitedJobs()
+	if len(jobs) == 0 && !o.Did(ActionListJobs) {
 		return reading(o, ActionListJobs), false
 	}
-	wait := WaitForJobs(o.Jobs, o.drains())
-	if wait.Done() {
+	wait := WaitForJobs(jobs, o.drains())
+	switch {
+	case wait.Done() && len(o.Jobs) > 0 && !o.Did(ActionDeleteOrphans):
+		return reading(o, ActionDeleteOrphans), false
+	case wait.Done():
 		return Decision{}, true
 	}
 	d := waiting(o, wait, ResyncInterval)

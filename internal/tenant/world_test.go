@@ -126,7 +126,7 @@ func violations(o Observed, d Decision) (all []string) {
 	}
 	has := o.Claim != Conflict && o.Claim != Terminating
 	fenced := state != v1alpha1.StateActive && state != "" && o.Did(ActionLock)
-	stopped := fenced && len(o.Jobs) == 0 && o.Did(ActionListJobs) && o.Did(ActionListPods) && o.Did(ActionRevokeCredentials) &&
+	stopped := fenced && len(o.awaitedJobs()) == 0 && o.Did(ActionListJobs) && o.Did(ActionListPods) && o.Did(ActionRevokeCredentials) &&
 		!slices.ContainsFunc(o.Pods, func(p corev1.Pod) bool {
 			return p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
 		})
@@ -222,7 +222,7 @@ func anyWorld(random *rand.Rand) *world {
 		}
 	}
 	if maybe(3) {
-		w.jobs = []*batchv1.Job{{}}
+		w.jobs = []*batchv1.Job{{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.Unix(random.Int64N(3), 0)}}}
 	}
 	if maybe(3) {
 		w.cached = []*batchv1.Job{{}}
