@@ -16,7 +16,7 @@ const (
 // Condition types of a Tenant.
 const (
 	// ConditionSuspended is True when the tenant is suspended and no pod and no live credential is left, Unknown while
-	// its runs are being stopped, and False when jobs may run.
+	// its runs are being stopped or the Tenant is being deleted, and False when jobs may run.
 	ConditionSuspended = "Suspended"
 	// ConditionEnforced is True when the admission policies are in force for the tenant's namespace. Not set yet.
 	ConditionEnforced = "Enforced"
@@ -43,7 +43,7 @@ const (
 	// ReasonProgressing: the operator is changing the namespace to what the spec says.
 	ReasonProgressing = "Progressing"
 	// ReasonNamespaceConflict: the namespace exists and no platform user has allowed its adoption, or it may never be
-	// adopted.
+	// adopted, or an object in the adopted namespace has a name that the operator needs and is somebody else's.
 	ReasonNamespaceConflict = "NamespaceConflict"
 	// ReasonNamespaceTerminating: the namespace is being deleted; the operator creates it again when it is gone.
 	ReasonNamespaceTerminating = "NamespaceTerminating"

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -154,6 +155,8 @@ type OtherOperator struct {
 	Through func(next http.RoundTripper, r *http.Request) (*http.Response, error)
 	// Leadership is what it knows of its lease. Nil means that it always leads.
 	Leadership dispatch.Leadership
+	// DNSEgress are the rules to the DNS. Nil means the default.
+	DNSEgress []networkingv1.NetworkPolicyEgressRule
 	// Lease is the name of the one that it has to win before it does anything. Empty means none.
 	Lease string
 
@@ -190,7 +193,7 @@ func (a *OtherOperator) Start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := controller.Options{OperatorNamespace: OperatorNamespace, Lease: a.Leadership}
+	opts := controller.Options{OperatorNamespace: OperatorNamespace, Lease: a.Leadership, DNSEgress: a.DNSEgress}
 	if a.Clock != nil {
 		opts.Clock = a.Clock
 	}
