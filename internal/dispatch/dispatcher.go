@@ -88,9 +88,7 @@ func (d *Dispatcher) Standing(tj *v1alpha1.TenantJob) Standing {
 	if end, ends := d.ends[tj.UID]; ends && d.slot(tj.UID) != nil {
 		s.Replaced = &end
 	}
-	if owner := job.FanOutOf(tj); owner != nil {
-		s.FanOut, s.Template = d.child(owner.Name, owner.UID, tj.Spec.TenantRef.Name)
-	}
+	s.FanOut, s.Template = d.child(tj)
 	return s
 }
 

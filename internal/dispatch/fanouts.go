@@ -46,9 +46,11 @@ type child struct {
 type ChildOutcome struct {
 	FanOut string
 	// UID of the fan-out.
-	UID     types.UID
-	Tenant  string
-	Outcome fanout.Outcome
+	UID types.UID
+	// TenantJob is the UID of the child.
+	TenantJob types.UID
+	Tenant    string
+	Outcome   fanout.Outcome
 }
 
 func newFanOuts() fanOuts {
@@ -58,24 +60,39 @@ func newFanOuts() fanOuts {
 // fanOut is what is known of one by its name. Nil means nothing.
 func (f *fanOuts) fanOut(name string) *fanOutState { return f.fanOutsByName[name] }
 
-// child is what a fan-out says of its child, and the template that the child runs. Both are nil while nothing is known of
-// the fan-out.
-func (f *fanOuts) child(name string, uid types.UID, tenant string) (*job.FanOut, *v1alpha1.TenantJobTemplate) {
-	state := f.fanOutsByName[name]
-	if state == nil || state.fanOut.UID != uid {
+// child is what a fan-out says of a TenantJob that is its child, or claims to be, and the template that the child runs. Both are
+// nil for any other TenantJob, and while nothing is known of the fan-out.
+func (f *fanOuts) child(tj *v1alpha1.TenantJob) (*job.FanOut, *v1alpha1.TenantJobTemplate) {
+	state := f.fanOutsByName[tj.Name] // A child has the name of its fan-out.
+	if state == nil {
 		return nil, nil
 	}
-	i, planned := state.ledger.Plan().Find(tenant)
-	if !planned {
-		return &job.FanOut{
-			Reason: v1alpha1.ReasonCancelled, Status: metav1.ConditionFalse, Skipped: true, Message: notPlanned(name, tenant),
-		}, state.template
+	tenant, plan := tj.Spec.TenantRef.Name, state.ledger.Plan()
+	owner := job.FanOutOf(tj)
+	owned := owner != nil && owner.UID == state.fanOut.UID
+	i, planned := plan.Find(tenant)
+	says := &job.FanOut{Name: tj.Name, UID: state.fanOut.UID, Status: metav1.ConditionFalse}
+	switch {
+	case !owned && !(planned && state.ledger.Knows(i, tj.UID)):
+		return nil, nil
+	case !planned:
+		says.Reason, says.Skipped, says.Message = v1alpha1.ReasonCancelled, true, notPlanned(tj.Name, tenant)
+		return says, state.template
+	case !state.ledger.IsChild(i, tj.UID):
+		says.Reason, says.Message = v1alpha1.ReasonDeleted, notTheChild(tj.Name)
+		return says, state.template
 	}
 	end := state.gate.End(i)
 	return &job.FanOut{
-		Status: end.Status(), Reason: end.Reason, Message: end.Message, Skipped: end.Counter == fanout.Skipped,
+		Name: tj.Name, UID: state.fanOut.UID, Status: end.Status(), Reason: end.Reason, Message: end.Message, Skipped: end.Counter == fanout.Skipped,
+		Paused:   state.allowed.Held != "" || plan.Entries[i].Wave > state.allowed.OpenWave,
+		Disowned: !owned, Changed: plan.ChangeOf(state.fanOut, i, tj),
 		Recorded: state.stored.Outcome(i).Decided(),
 	}, state.template
+}
+
+func notTheChild(fanOut string) string {
+	return fmt.Sprintf("it is not the TenantJob that fan-out %s has created, which was deleted: create one without an owner reference", fanOut)
 }
 
 func notPlanned(fanOut, tenant string) string {
@@ -172,7 +189,7 @@ func (d *Dispatcher) recordOutcome(c ChildOutcome) {
 	if f == nil || f.fanOut.UID != c.UID {
 		return
 	}
-	if i, planned := f.ledger.Plan().Find(c.Tenant); planned && f.ledger.Record(i, c.Outcome) {
+	if i, planned := f.ledger.Plan().Find(c.Tenant); planned && f.ledger.IsChild(i, c.TenantJob) && f.ledger.Record(i, c.Outcome) {
 		f.recorded[i] = c.Outcome
 		d.updateFanOut(f)
 	}
@@ -216,8 +233,11 @@ func (d *Dispatcher) applyFanOut(j *queue.Job, held string) *End {
 	if end := f.gate.End(i); end.Decided() {
 		return &End{end.Reason, end.Message}
 	}
+	if !f.ledger.IsChild(i, j.UID) {
+		return &End{v1alpha1.ReasonDeleted, notTheChild(j.FanOut)}
+	}
 	j.Wave = f.ledger.Plan().Entries[i].Wave
-	if j.Held = held; held == "" && !f.gate.Written(i) {
+	if j.Held = held; held == "" && !f.gate.Written(i, j.UID) {
 		j.Held = fmt.Sprintf("the ledger of fan-out %s does not have it yet", j.FanOut)
 	}
 	return nil

@@ -39,9 +39,11 @@ func (r *Reconciler) observe(ctx context.Context, fanOut *v1alpha1.TenantFanOut,
 			t, _ = r.tenants.Get(types.NamespacedName{Name: e.Tenant})
 		}
 		if !ledger.Untouched(i) {
-			if child, isCached := r.cachedChild(fanOut, e.Tenant, t); isCached {
+			if child, isCached := r.cachedChild(fanOut, ledger, i, t); isCached {
 				o.Children[e.Tenant] = child
-				continue
+				if !child.Deleting {
+					continue
+				}
 			}
 		}
 		if t != nil {
@@ -55,24 +57,27 @@ func (r *Reconciler) observe(ctx context.Context, fanOut *v1alpha1.TenantFanOut,
 	return o, err
 }
 
-// cachedChild returns a tenant's child, if the cache has it. A TenantJob outside of the tenant's namespace is not the child,
-// even if its owner reference says so: who may create TenantJobs for one tenant must not affect another.
-func (r *Reconciler) cachedChild(fanOut *v1alpha1.TenantFanOut, tenant string, t *v1alpha1.Tenant) (fanout.Child, bool) {
+// cachedChild returns the child of the tenant at an index of the plan, if the cache has it. A TenantJob outside of the tenant's
+// namespace is not the child, even if its owner reference says so: who may create TenantJobs for one tenant must not affect
+// another. If the cache has a TenantJob that is not the child, it may be behind.
+func (r *Reconciler) cachedChild(fanOut *v1alpha1.TenantFanOut, ledger *fanout.Ledger, i int, t *v1alpha1.Tenant) (fanout.Child, bool) {
 	if t == nil {
 		// Without the Tenant only the default name of its namespace is known. Everything in the namespace was deleted before
 		// the Tenant, so nothing is overlooked.
-		t = &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: tenant}}
+		t = &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: ledger.Plan().Entries[i].Tenant}}
 	}
 	tj, isCached := r.tenantJobs.Get(types.NamespacedName{Namespace: t.NamespaceName(), Name: fanOut.Name})
-	if !isCached || kube.ControllerUID(tj, "TenantFanOut") != fanOut.UID || tj.Spec.TenantRef.Name != tenant {
+	if !isCached {
 		return fanout.Child{}, false
 	}
-	return r.childOf(tj, fanOut.UID), true
+	child := r.childOf(fanOut, ledger, i, tj)
+	return child, child.Presence == fanout.Ours
 }
 
-// childOf returns what is known about a child. One that holds a slot has started, although its status may not say so yet.
-func (r *Reconciler) childOf(tj *v1alpha1.TenantJob, fanOut types.UID) fanout.Child {
-	child := fanout.ChildOf(tj, fanOut)
+// childOf returns what is known about a TenantJob with the name of a child. One that holds a slot has started, although its
+// status may not say so yet.
+func (r *Reconciler) childOf(fanOut *v1alpha1.TenantFanOut, ledger *fanout.Ledger, i int, tj *v1alpha1.TenantJob) fanout.Child {
+	child := ledger.ChildOf(fanOut, i, tj)
 	if child.Status == metav1.ConditionUnknown && !child.Started {
 		child.Started = r.Dispatcher.Holding(tj.UID)
 	}
