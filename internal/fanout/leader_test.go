@@ -182,7 +182,7 @@ func (l *leader) fails(tenant string) bool {
 		l.answers[tenant] = Child{Presence: Refused, Reason: v1alpha1.ReasonPodsRefused, Message: "no answer"}
 	}
 	w.attempts++
-	return w.attempts%2 == 0
+	return w.refuses || w.attempts%2 == 0
 }
 
 // resume sends the requests that the leader was about to send when it was paused, however late that is.

@@ -34,7 +34,9 @@ type world struct {
 	outcomes     map[string]Outcome // as the first stored ledger had them
 	removed      map[string]bool    // children that were created, not stored as such, and deleted
 	// broken are the tenants for which the API server answers no creation; every other one of these is done all the same.
-	broken   map[string]bool
+	broken map[string]bool
+	// refuses means that none of them is done.
+	refuses  bool
 	attempts int
 	uids     int // how many TenantJobs there have been
 }

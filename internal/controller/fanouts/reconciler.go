@@ -26,7 +26,7 @@ import (
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobs,verbs=create
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantschedules,verbs=get;list;watch
 // Plans and ledgers, in the operator's own namespace.
-// +kubebuilder:rbac:groups="",namespace=tenantry-system,resources=configmaps,verbs=get;create;update
+// +kubebuilder:rbac:groups="",namespace=tenantry-system,resources=configmaps,verbs=get;create;update;delete
 
 const (
 	// maxPasses is how many passes a reconcile makes at most: one announces children, one creates them, and one records that
@@ -71,9 +71,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	switch {
 	case err != nil:
 		return reconcile.Result{}, err
-	case fanOut == nil, fanOut.DeletionTimestamp != nil:
+	case fanOut == nil:
 		r.forget(req.Name)
 		return reconcile.Result{}, nil
+	case fanOut.DeletionTimestamp != nil:
+		r.forget(req.Name)
+		return reconcile.Result{}, r.removeOrphaned(ctx, fanOut)
 	case isFinished(fanOut):
 		r.forget(req.Name)
 		return r.expire(ctx, fanOut)
