@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,11 +29,17 @@ type fanOutState struct {
 	// ledger is what is known, with the outcomes that came since; stored is what of it is stored.
 	ledger, stored *fanout.Ledger
 	// recorded are the outcomes that the ledger that SetFanOut gave last did not have.
-	recorded map[int]fanout.Outcome
+	recorded map[int]recordedOutcome
 	end      string
 	gate     fanout.Gate
 	// allowed is what the queue was told.
 	allowed fanout.Allowance
+}
+
+// recordedOutcome is what came of a child, and when that was reported.
+type recordedOutcome struct {
+	fanout.Outcome
+	at time.Time
 }
 
 // child is a fan-out's TenantJob that waits.
@@ -130,12 +137,12 @@ func (d *Dispatcher) SetFanOut(fanOut *v1alpha1.TenantFanOut, ledger, stored *fa
 	defer d.lock()()
 	f := d.fanOut(fanOut.Name)
 	if f == nil || f.fanOut.UID != fanOut.UID {
-		f = &fanOutState{template: sealedTemplate(fanOut, ledger.Plan()), recorded: map[int]fanout.Outcome{}}
+		f = &fanOutState{template: sealedTemplate(fanOut, ledger.Plan()), recorded: map[int]recordedOutcome{}}
 		d.fanOutsByName[fanOut.Name] = f
 	}
 	f.fanOut, f.ledger, f.stored, f.end = fanOut, ledger.Clone(), stored, end
 	for i, o := range f.recorded {
-		if !f.ledger.Record(i, o) {
+		if !f.ledger.Record(i, o.Outcome) {
 			delete(f.recorded, i)
 		}
 	}
@@ -190,9 +197,30 @@ func (d *Dispatcher) recordOutcome(c ChildOutcome) {
 		return
 	}
 	if i, planned := f.ledger.Plan().Find(c.Tenant); planned && f.ledger.IsChild(i, c.TenantJob) && f.ledger.Record(i, c.Outcome) {
-		f.recorded[i] = c.Outcome
+		f.recorded[i] = recordedOutcome{c.Outcome, d.clock.Now()}
 		d.updateFanOut(f)
 	}
+}
+
+// Unrecorded returns the outcomes of a fan-out's children, by the index in the plan, that were reported at or before a time and
+// that the ledger did not have when SetFanOut was called last: the API server refuses to write them into the children's statuses.
+// Next is when the first of the others was reported. Zero means that there are no others.
+func (d *Dispatcher) Unrecorded(name string, until time.Time) (outcomes map[int]fanout.Outcome, next time.Time) {
+	defer d.lock()()
+	f := d.fanOut(name)
+	if f == nil {
+		return nil, time.Time{}
+	}
+	outcomes = map[int]fanout.Outcome{}
+	for i, o := range f.recorded {
+		switch {
+		case !o.at.After(until):
+			outcomes[i] = o.Outcome
+		case next.IsZero() || o.at.Before(next):
+			next = o.at
+		}
+	}
+	return outcomes, next
 }
 
 // updateFanOut tells the queue what a fan-out allows.

@@ -25,9 +25,11 @@ const (
 type delay struct {
 	delayCause
 	retryAt time.Time
-	// retries is how often the creation has failed, limit the longest time until the next one.
+	// retries is how often the creation has failed.
 	retries int
 	clock   job.TroubleClock
+	// ended says that the tenant gets its outcome, and that the creation is not tried again.
+	ended bool
 }
 
 // delayCause is why a child can't be created for now.
@@ -89,7 +91,7 @@ func (a *activeFanOut) withoutDelayed(indexes []int, now time.Time) []int {
 	return slices.DeleteFunc(slices.Clone(indexes), func(i int) bool {
 		tenant := a.plan.Entries[i].Tenant
 		d := a.delayed[tenant]
-		return a.inFlight[tenant] || d != nil && now.Before(d.retryAt)
+		return a.inFlight[tenant] || d != nil && (d.ended || now.Before(d.retryAt))
 	})
 }
 
@@ -111,14 +113,24 @@ func (a *activeFanOut) limitDelays(wanted []int, now time.Time) bool {
 		if ledger.HasChild(i) || ledger.Outcome(i).Decided() {
 			return true
 		}
-		if left := d.clock.Tick(a.troubleOf(d, isWanted[tenant]), now); left > 0 || !isWanted[tenant] {
-			return false
+		if left := d.clock.Tick(a.troubleOf(d, isWanted[tenant]), now); left <= 0 && isWanted[tenant] {
+			limited = limited || !d.ended
+			d.ended = true
 		}
-		a.liveChildren[tenant] = liveChild{fanout.Child{Presence: fanout.Refused, Reason: d.reason, Message: d.clock.Message(d.message)}, now}
-		limited = true
-		return true
+		return false
 	})
 	return limited
+}
+
+// addEnded adds the tenants whose child could not be created for too long to the children.
+func (a *activeFanOut) addEnded(children map[string]fanout.Child) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for tenant, d := range a.delayed {
+		if _, exists := children[tenant]; d.ended && !exists {
+			children[tenant] = fanout.Child{Presence: fanout.Refused, Reason: d.reason, Message: d.clock.Message(d.message)}
+		}
+	}
 }
 
 // troubleOf says whose fault a delay is. Time in which the child is not to be created is nobody's.

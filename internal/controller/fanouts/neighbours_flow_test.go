@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -290,17 +291,23 @@ func TestTenantFanOutTenantInTrouble(t *testing.T) {
 // TestTenantFanOutBrokenNamespace: the API server can't create TenantJobs for one tenant, since a webhook on its namespace has no
 // server, or one that hangs. The others do not wait, and the tenant ends after a while.
 func TestTenantFanOutBrokenNamespace(t *testing.T) {
-	for name, answer := range map[string]func(*http.Request) (*http.Response, error){
-		"has no server": func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: http.StatusInternalServerError, Header: http.Header{}, Body: http.NoBody}, nil
-		},
-		"hangs": func(r *http.Request) (*http.Response, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		},
+	hangs := func(r *http.Request) (*http.Response, error) {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	for name, tc := range map[string]struct {
+		broken int
+		answer func(*http.Request) (*http.Response, error)
+		after  string
+	}{
+		"has no server":      {1, noServer, "two minutes"},
+		"hangs":              {1, hangs, "two minutes"},
+		"of three tenants":   {3, noServer, "ten minutes"},
+		"of three, it hangs": {3, hangs, "ten minutes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tenants := NewReadyTenants(t, 6)
+			broken := tenants[:tc.broken]
 			FinishChildren(t, tenants)
 			template := NewReadyTemplate(t, nil)
 			WithoutOperator(t)
@@ -308,17 +315,20 @@ func TestTenantFanOutBrokenNamespace(t *testing.T) {
 			var repaired atomic.Bool
 			a := &OtherOperator{Clock: &ShiftedClock{}}
 			a.Through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
-				isBroken := r.Method == http.MethodPost && strings.Contains(r.URL.Path, "/"+tenants[0].NamespaceName()+"/tenantjobs")
-				if !isBroken || repaired.Load() {
+				isBroken := slices.ContainsFunc(broken, func(o *v1alpha1.Tenant) bool {
+					return strings.Contains(r.URL.Path, "/"+o.NamespaceName()+"/tenantjobs")
+				})
+				if !isBroken || r.Method != http.MethodPost || repaired.Load() {
 					return next.RoundTrip(r)
 				}
 				attempts.Add(1)
-				return answer(r)
+				return tc.answer(r)
 			}
 			a.Start(t)
 			fanOut := NewFanOut(t, template.Name, tenants, nil)
 			began := time.Now()
-			AwaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 6, Waiting: 1, Succeeded: 5})
+			waiting := v1alpha1.FanOutCounts{Total: 6, Waiting: int32(tc.broken), Succeeded: int32(6 - tc.broken)}
+			AwaitCounts(t, fanOut, waiting)
 			t.Logf("the others had succeeded after %v and %d attempts", time.Since(began), attempts.Load())
 			// The next one goes on when the webhook is repaired.
 			AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, Unknown, v1alpha1.ReasonRunning, "the TenantJob of tenant "+tenants[0].Name+" can't be made yet")
@@ -327,11 +337,40 @@ func TestTenantFanOutBrokenNamespace(t *testing.T) {
 
 			repaired.Store(false)
 			fanOut = NewFanOut(t, template.Name, tenants, nil)
-			AwaitCounts(t, fanOut, v1alpha1.FanOutCounts{Total: 6, Waiting: 1, Succeeded: 5})
+			AwaitCounts(t, fanOut, waiting)
 			asTimePasses(t, a.Clock, fanOut, ChildIn(tenants[0], fanOut))
 			g := gomega.NewWithT(t)
-			g.Expect(Unsuccessful(fanOut)).To(gomega.Equal(map[string]string{tenants[0].Name: v1alpha1.ReasonPodsRefused}))
-			g.Expect(fanOut.Status.UnsuccessfulTenants[0].Message).To(gomega.HavePrefix("did not start for two minutes: "))
+			g.Expect(fanOut.Status.Counts).To(gomega.HaveValue(gomega.Equal(Counts(int32(6-tc.broken), int32(tc.broken), 0))))
+			for _, u := range fanOut.Status.UnsuccessfulTenants {
+				g.Expect([]string{u.Reason, u.Message}).To(gomega.HaveExactElements(v1alpha1.ReasonPodsRefused, gomega.HavePrefix("did not start for "+tc.after+": ")))
+			}
 		})
 	}
+}
+
+// noServer is the answer of the API server when a webhook that must answer has no server.
+func noServer(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusInternalServerError, Header: http.Header{}, Body: http.NoBody}, nil
+}
+
+// TestTenantFanOutStatusRefused: the API server refuses to write the outcome into the status of one tenant's child. It counts after
+// a while, and the later wave opens for the others.
+func TestTenantFanOutStatusRefused(t *testing.T) {
+	label := map[string]string{"case": fmt.Sprintf("refused-%d", Serial.Add(1))}
+	tenants := NewLabelledTenants(t, label, nil, nil)
+	template := NewReadyTemplate(t, nil)
+	WithoutOperator(t)
+	a := &OtherOperator{Clock: &ShiftedClock{}}
+	a.Through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		if r.Method == http.MethodPatch && strings.Contains(r.URL.Path, "/"+tenants[0].NamespaceName()+"/tenantjobs/") {
+			return noServer(r)
+		}
+		return next.RoundTrip(r)
+	}
+	a.Start(t)
+	FinishChildren(t, tenants)
+	fanOut := NewFanOut(t, template.Name, tenants, firstAlone(label))
+	AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, Unknown, v1alpha1.ReasonRunning, "wave first may start")
+	asTimePasses(t, a.Clock, fanOut, ChildIn(tenants[0], fanOut))
+	gomega.NewWithT(t).Expect(fanOut.Status.Counts).To(gomega.HaveValue(gomega.Equal(Counts(3, 0, 0))))
 }

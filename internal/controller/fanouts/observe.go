@@ -10,6 +10,7 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/fanout"
+	"github.com/tenantry/tenantry/internal/job"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/schedule"
 )
@@ -19,7 +20,12 @@ type observed struct {
 	fanout.Observed
 	// endsAt is when a later tick will end the fan-out. Zero means that none will, or that one already has.
 	endsAt time.Time
+	// unrecordedAt is when the next outcome counts that a child's status does not have. Zero means that there is none.
+	unrecordedAt time.Time
 }
+
+// unrecordedAfter is when the outcome of a child counts that the API server refuses to write into the child's status.
+const unrecordedAfter = job.TroubleAfter
 
 // observe gathers everything that the decision about a fan-out needs.
 func (r *Reconciler) observe(ctx context.Context, fanOut *v1alpha1.TenantFanOut, a *activeFanOut, now time.Time) (observed, error) {
@@ -51,10 +57,28 @@ func (r *Reconciler) observe(ctx context.Context, fanOut *v1alpha1.TenantFanOut,
 		}
 	}
 	a.addLiveChildren(o.Children, now)
+	a.addEnded(o.Children)
+	r.addUnrecorded(&o, a.plan, now)
 	o.Delayed = a.delayMessages()
 	var err error
 	o.End, o.endsAt, err = r.end(ctx, fanOut, now)
 	return o, err
+}
+
+// addUnrecorded adds the outcomes that children have had for a while and that their statuses do not show, since the API server
+// refuses that. Otherwise later waves would wait for them for ever.
+func (r *Reconciler) addUnrecorded(o *observed, plan *fanout.Plan, now time.Time) {
+	outcomes, next := r.Dispatcher.Unrecorded(o.FanOut.Name, now.Add(-unrecordedAfter))
+	for i, outcome := range outcomes {
+		tenant := plan.Entries[i].Tenant
+		if c := o.Children[tenant]; c.Presence == fanout.Ours && c.Status == metav1.ConditionUnknown {
+			c.Status, c.Reason, c.Message = outcome.Status(), outcome.Reason, outcome.Message
+			o.Children[tenant] = c
+		}
+	}
+	if !next.IsZero() {
+		o.unrecordedAt = next.Add(unrecordedAfter)
+	}
 }
 
 // cachedChild returns the child of the tenant at an index of the plan, if the cache has it. A TenantJob outside of the tenant's
