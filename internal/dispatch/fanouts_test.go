@@ -175,6 +175,29 @@ func TestDispatcherStrangersOutcome(t *testing.T) {
 	}
 }
 
+// TestDispatcherUnrecorded: an outcome that was reported and that the ledger lacks is told after a while, until the ledger has it.
+func TestDispatcherUnrecorded(t *testing.T) {
+	t.Parallel()
+	d := newSyncedFixture(t)
+	l := createdLedger("acme", "globex")
+	d.SetFanOut(aFanOut("f", nil), l, l, "")
+	reported := d.clock.Now()
+	d.Report(Report{UID: "acme/f", Over: true, Outcome: outcome("acme", hasFailed)})
+	if got, next := d.Unrecorded("f", reported.Add(-1)); len(got) > 0 || !next.Equal(reported) {
+		t.Errorf("at first: %v, then after %v", got, next)
+	}
+	if got, next := d.Unrecorded("f", reported); len(got) != 1 || got[0] != hasFailed || !next.IsZero() {
+		t.Errorf("later: %v, then after %v", got, next)
+	}
+	d.SetFanOut(aFanOut("f", nil), failed(l, 0), failed(l, 0), "")
+	if got, _ := d.Unrecorded("f", reported); len(got) > 0 {
+		t.Errorf("when the ledger has it: %v", got)
+	}
+	if got, _ := d.Unrecorded("another", reported); len(got) > 0 {
+		t.Errorf("of another fan-out: %v", got)
+	}
+}
+
 // TestDispatcherChildrenWait: what a child waits for that no other run does.
 func TestDispatcherChildrenWait(t *testing.T) {
 	t.Parallel()
