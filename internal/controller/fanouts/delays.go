@@ -73,6 +73,13 @@ func (a *activeFanOut) failed(tenant string) (overload bool) {
 	return len(a.failing) >= overloadTenants
 }
 
+// isOverloaded says whether the API server is in trouble.
+func (a *activeFanOut) isOverloaded() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.failing) >= overloadTenants
+}
+
 // delayMessages says of each delayed tenant why it has no child yet.
 func (a *activeFanOut) delayMessages() map[string]string {
 	a.mu.Lock()

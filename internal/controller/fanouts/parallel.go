@@ -3,6 +3,7 @@ package fanouts
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,7 +26,7 @@ const (
 )
 
 // request calls do, which creates a tenant's child, and waits for its return, but no longer than for patience. Of an error that
-// do returns later only what do itself has noted is left.
+// do returns later only what do itself has noted is left. When the API server is in trouble, to wait so long is an error.
 func (a *activeFanOut) request(ctx context.Context, tenant string, do func() error) error {
 	select {
 	case a.slots <- struct{}{}:
@@ -46,6 +47,9 @@ func (a *activeFanOut) request(ctx context.Context, tenant string, do func() err
 	case err := <-result:
 		return err
 	case <-timer.C:
+		if a.isOverloaded() {
+			return fmt.Errorf("creating the TenantJob of tenant %s: no answer yet, and those of others failed before", tenant)
+		}
 		return nil
 	}
 }

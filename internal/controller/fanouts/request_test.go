@@ -43,4 +43,15 @@ func TestRequest(t *testing.T) {
 	if got := a.withoutDelayed([]int{0, 1}, time.Now()); len(got) != 2 {
 		t.Errorf("%v are tried when none hangs", got)
 	}
+	for range cap(a.slots) {
+		<-a.slots
+	}
+	for _, tenant := range []string{"acme", "globex", "initech"} {
+		a.failed(tenant)
+	}
+	release = make(chan struct{})
+	defer close(release)
+	if err := a.request(t.Context(), "globex", func() error { <-release; return nil }); err == nil {
+		t.Error("the batch goes on while the API server is in trouble")
+	}
 }
