@@ -127,11 +127,16 @@ func (r *Reconciler) readChild(ctx context.Context, fanOut *v1alpha1.TenantFanOu
 	case tj == nil:
 		a.setChild(tenant, fanout.Child{Presence: fanout.NotFound}, now)
 	case isOfEarlierFanOut(tj, fanOut) && !ledger.HasChild(i):
-		message := fmt.Sprintf("that of an earlier fan-out %s is still being deleted", fanOut.Name)
-		a.setDelayed(tenant, delayCause{message: message, reason: v1alpha1.ReasonNameConflict, longestRetry: retryTakenAfter}, now)
-		if tj.DeletionTimestamp == nil {
-			return r.DeleteExact(ctx, tj, metav1.DeletePropagationBackground) // The garbage collector may take long.
+		cause := delayCause{
+			message: fmt.Sprintf("the TenantJob of an earlier fan-out %s is still being deleted", fanOut.Name),
+			reason:  v1alpha1.ReasonNameConflict, takesLong: true, longestRetry: retryTakenAfter,
 		}
+		if tj.DeletionTimestamp == nil { // The garbage collector may take long.
+			if err := r.DeleteExact(ctx, tj, metav1.DeletePropagationBackground); err != nil {
+				cause.message += ": " + kube.MessageOf(err)
+			}
+		}
+		a.setDelayed(tenant, cause, now)
 	default:
 		a.setChild(tenant, r.childOf(fanOut, ledger, i, tj), now)
 	}

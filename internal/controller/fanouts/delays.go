@@ -39,6 +39,8 @@ type delayCause struct {
 	reason string
 	// unclear says that the cause may concern other tenants as well.
 	unclear bool
+	// takesLong says that the cause may pass without anybody's help.
+	takesLong bool
 	// longestRetry is after how long to try again at most.
 	longestRetry time.Duration
 }
@@ -145,7 +147,7 @@ func (a *activeFanOut) troubleOf(d *delay, isWanted bool) job.Trouble {
 	switch {
 	case !isWanted:
 		return job.NoTrouble
-	case d.unclear && len(a.failing) >= overloadTenants:
+	case d.takesLong, d.unclear && len(a.failing) >= overloadTenants:
 		return job.UnclearTrouble
 	}
 	return job.TenantsTrouble

@@ -63,9 +63,10 @@ func TestDelaysEnd(t *testing.T) {
 	}{
 		"refused": {cause: fullQuota, passes: 4},
 		"refused, while creations of others fail": {cause: fullQuota, failing: []string{"b", "c", "d"}, passes: 4},
-		"failed":                     {cause: noAnswer, passes: 4},
-		"failed, and another one":    {cause: noAnswer, failing: []string{"b"}, passes: 4},
-		"failed, and several others": {cause: noAnswer, failing: []string{"b", "c"}, passes: 20},
+		"failed":                                       {cause: noAnswer, passes: 4},
+		"of an earlier fan-out":                        {cause: delayCause{reason: v1alpha1.ReasonPodsRefused, takesLong: true, longestRetry: retryTakenAfter}, passes: 20},
+		"failed, and another one":                      {cause: noAnswer, failing: []string{"b"}, passes: 4},
+		"failed, and several others":                   {cause: noAnswer, failing: []string{"b", "c"}, passes: 20},
 		"failed, and several others, and one succeeds": {cause: noAnswer, failing: []string{"b", "c"}, succeeds: true, passes: 4},
 		"paused":             {cause: fullQuota, wanted: func(int) bool { return false }, passes: never},
 		"paused for a while": {cause: fullQuota, wanted: func(pass int) bool { return pass < 2 || pass > 7 }, passes: 11},
