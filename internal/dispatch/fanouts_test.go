@@ -175,6 +175,30 @@ func TestDispatcherStrangersOutcome(t *testing.T) {
 	}
 }
 
+// TestDispatcherPaused: a fan-out says of its child whether it lets it start, so that nobody blames the tenant.
+func TestDispatcherPaused(t *testing.T) {
+	t.Parallel()
+	waves := ledgerWith(t, "++", []string{"canary"}, "acme", "globex")
+	for name, tc := range map[string]struct {
+		fanOut *v1alpha1.TenantFanOut
+		tenant string
+		want   bool
+	}{
+		"in the open wave":      {aFanOut("f", nil), "acme", false},
+		"in a later wave":       {aFanOut("f", nil), "globex", true},
+		"the fan-out is paused": {paused("f"), "acme", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newSyncedFixture(t)
+			d.SetFanOut(tc.fanOut, waves, waves, "")
+			if said, _ := d.child(childOf("fan-out f", tc.tenant)); said == nil || said.Paused != tc.want {
+				t.Errorf("it says %+v", said)
+			}
+		})
+	}
+}
+
 // TestDispatcherUnrecorded: an outcome that was reported and that the ledger lacks is told after a while, until the ledger has it.
 func TestDispatcherUnrecorded(t *testing.T) {
 	t.Parallel()
