@@ -67,7 +67,7 @@ func (o *RunningOperator) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	o.Cancel, o.done = cancel, make(chan error, 1)
 	go func() { o.done <- mgr.Start(ctx) }()
-	if !mgr.GetCache().WaitForCacheSync(ctx) {
+	if !mgr.GetCache().WaitForCacheSync(ctx) && ctx.Err() == nil { // It may have been killed.
 		return errors.New("the operator's cache did not sync")
 	}
 	return nil
@@ -206,7 +206,7 @@ func (a *OtherOperator) Start(t *testing.T) {
 		defer close(a.done)
 		_ = mgr.Start(ctx) // it may have been killed
 	}()
-	if !mgr.GetCache().WaitForCacheSync(ctx) {
+	if !mgr.GetCache().WaitForCacheSync(ctx) && ctx.Err() == nil { // It may have been killed.
 		t.Fatal("the cache did not sync")
 	}
 }
