@@ -42,8 +42,8 @@ func (r startRecords) startOf(j client.Object) time.Time {
 }
 
 // start is when a run started whose Job was created at a time. Zero means that the record of its queue has that start already.
-func (r startRecords) start(queue string, created time.Time) time.Time {
-	record := r[queue]
+func (r startRecords) start(name string, created time.Time) time.Time {
+	record := r[name]
 	switch {
 	case record == nil:
 	case !roundUp(created).After(record.Time.Time):

@@ -158,6 +158,7 @@ credentials:
 - {name: database, env: [{name: DB_PASSWORD, key: password}]}
 memberDispatch: {tenantSelector: {matchLabels: {tier: gold}, matchExpressions: [{key: a, operator: Exists}]}}
 ttlSecondsAfterFinished: 3600
+failedTTLSecondsAfterFinished: 604800
 jobTemplate:
   metadata: {labels: {a: b}, annotations: {c: d}}
   spec:

@@ -44,9 +44,9 @@ type Starts interface {
 	// SendQueueRequests has the queues whose starts are to be written down go through enqueue.
 	SendQueueRequests(enqueue func(name string))
 	// StartRecord is what is to be written down of a queue's starts before more are made. It is false when nothing is.
-	StartRecord(queue string) (queue.StartRecord, bool)
+	StartRecord(name string) (queue.StartRecord, bool)
 	// StartsRecorded says that it has been written down.
-	StartsRecorded(queue string, record queue.StartRecord)
+	StartsRecorded(name string, record queue.StartRecord)
 }
 
 // SetupWithManager adds the controller to a manager.
