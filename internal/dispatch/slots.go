@@ -23,9 +23,10 @@ type slot struct {
 	job holder
 	// admitted means that its start has not begun.
 	admitted bool
-	// starting means that its Job is being made, and startedAt is since when: of several attempts, the first.
-	starting  bool
-	startedAt time.Time
+	// starting means that its Job is being made. Of several attempts, startedAt is when the first began, and triedAt when the last
+	// did.
+	starting           bool
+	startedAt, triedAt time.Time
 	// uncertain means that nobody knows whether there is a Job: the API server did not answer.
 	uncertain bool
 	// cached means that the cache has, or had, its Job.
@@ -41,7 +42,7 @@ type slot struct {
 
 // mayBeMade says whether the Job of a start whose result is uncertain may still be made.
 func (s *slot) mayBeMade(now time.Time) bool {
-	return s.uncertain && now.Sub(s.startedAt) < WriteTimeout
+	return s.uncertain && now.Sub(s.triedAt) < WriteTimeout
 }
 
 // holder is what has to be known of a TenantJob that holds a slot. The queue has the rest.

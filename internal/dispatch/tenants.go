@@ -91,13 +91,31 @@ func (d *Dispatcher) forgive(tenant string) {
 	}
 }
 
-// retry lets a tenant whose starts failed try again at once, and soon again if that fails, because there may be room now.
+// retry lets a tenant whose starts failed try again at once, and soon again if that fails, because there may be room now. It does
+// not add a second trial to one under way: a tenant of which many Jobs end, and whose starts hang, would take all workers.
 func (d *Dispatcher) retry(tenant string) {
-	if f, failed := d.failures[tenant]; failed {
-		d.backoff.DeleteEntry(tenant)
-		d.failures[tenant] = failure{f.why, d.clock.Now()}
+	f, failed := d.failures[tenant]
+	if !failed {
+		return
+	}
+	d.backoff.DeleteEntry(tenant)
+	d.failures[tenant] = failure{f.why, d.clock.Now()}
+	if !d.isTrying(tenant) {
 		d.endTrial(tenant)
 	}
+}
+
+// isTrying says whether a start of a tenant is under way, or is about to begin.
+func (d *Dispatcher) isTrying(tenant string) bool {
+	if d.startsUnderWay[tenant] > 0 {
+		return true
+	}
+	for uid := range d.admitted {
+		if d.slot(uid).job.Tenant == tenant {
+			return true
+		}
+	}
+	return false
 }
 
 // beginTrial holds the other TenantJobs of a tenant whose last start failed, until it is known what comes of the start that was

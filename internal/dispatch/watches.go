@@ -164,8 +164,8 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 	s := d.slotOf(j)
 	switch {
 	case !job.IsLive(j):
-		if d.isRun(j) {
-			d.retry(j.Labels[v1alpha1.LabelTenant])
+		if s != nil { // One that has no slot had ended before: who may change it would have the tenant try again each time.
+			d.retry(s.job.Tenant)
 		}
 		d.jobEnded(j, s)
 	case s == nil || s.admitted:
