@@ -97,6 +97,7 @@ type run struct {
 // findRuns returns the runs that the API server has and the caches do not.
 func (l *loop) findRuns(ctx context.Context) ([]run, error) {
 	var runs []run
+	found := map[types.UID]bool{}
 	add := func(obj *metav1.PartialObjectMetadata, key types.NamespacedName, uid, jobUID types.UID) {
 		if l.jobs.Get(key) == nil || l.jobs.Get(key).UID != jobUID {
 			runs = append(runs, run{jobFrom(obj, key, uid), jobUID})
@@ -110,17 +111,37 @@ func (l *loop) findRuns(ctx context.Context) ([]run, error) {
 		if holds(l.isRun, j) {
 			add(j, kube.KeyOf(j), holderUID(j), j.UID)
 		}
+		found[j.UID] = true
 	})
 	if err != nil {
 		return nil, err
 	}
+	others := map[types.UID]run{}
 	err = l.find(ctx, "PodList", corev1.SchemeGroupVersion, func(pod *metav1.PartialObjectMetadata) {
-		if owner := metav1.GetControllerOf(pod); owner != nil && owner.Kind == "Job" && holds(l.isOfTenant, pod) {
-			// If the Job is gone, nobody knows the UID of its TenantJob any more.
-			add(pod, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}, owner.UID, owner.UID)
+		owner := metav1.GetControllerOf(pod)
+		if owner == nil || owner.Kind != "Job" || found[owner.UID] || !holds(l.isOfTenant, pod) {
+			return
 		}
+		// If the Job is gone, nobody knows the UID of its TenantJob any more.
+		key := types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}
+		others[owner.UID] = run{jobFrom(pod, key, owner.UID), owner.UID}
 	}, client.MatchingFieldsSelector{Selector: kube.UnfinishedPods})
-	return runs, err
+	if err != nil {
+		return nil, err
+	}
+	// Who may create a Job can give its pods all the labels of a run.
+	for uid, r := range others {
+		j := &metav1.PartialObjectMetadata{}
+		j.SetGroupVersionKind(batchv1.SchemeGroupVersion.WithKind("Job"))
+		existing, err := kube.Find(ctx, l.live, r.Key, j)
+		if err != nil {
+			return nil, err
+		}
+		if existing == nil || existing.UID != uid || holds(l.isControlled, existing) {
+			runs = append(runs, r)
+		}
+	}
+	return runs, nil
 }
 
 // find calls back with the metadata of all objects of a kind in tenants' namespaces.
@@ -147,10 +168,17 @@ func (l *loop) find(
 // handled before, or waits for the lock.
 func (l *loop) endSync(runs []run, records startRecords) {
 	defer l.lock()()
-	ended := map[types.UID]bool{}
+	ended, names := map[types.UID]bool{}, map[types.UID]types.NamespacedName{}
+	for _, tj := range l.tenantJobs.All() {
+		names[tj.UID] = kube.KeyOf(tj)
+	}
+	isAnothers := func(holder types.UID, key types.NamespacedName) bool {
+		name, known := names[holder]
+		return known && name != key
+	}
 	for _, j := range l.jobs.All() {
 		switch {
-		case !l.isRun(j):
+		case !l.isRun(j), isAnothers(holderUID(j), kube.KeyOf(j)):
 		case job.IsLive(j):
 			l.addJob(j, records.startOf(j))
 		default:
@@ -161,7 +189,7 @@ func (l *loop) endSync(runs []run, records startRecords) {
 		}
 	}
 	for _, r := range append(runs, l.deleted...) {
-		if !ended[r.jobUID] && l.slotsByJob[r.jobUID] == nil && l.slot(r.UID) == nil {
+		if !ended[r.jobUID] && l.slotsByJob[r.jobUID] == nil && l.slot(r.UID) == nil && !isAnothers(r.UID, r.Key) {
 			l.addUntracked(r, records)
 		}
 	}

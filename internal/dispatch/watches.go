@@ -240,10 +240,24 @@ func (d *Dispatcher) jobDeleted(j *batchv1.Job) {
 	}
 }
 
-// isRun says whether a Job is a run of the tenant that it is labelled with: it is controlled by a TenantJob, or has been and was
-// orphaned, and is in the very namespace of that tenant. Labels alone take no slot: anybody can write them.
+// isRun says whether a Job is a run of the tenant that it is labelled with: it is controlled by the TenantJob of its name, or has
+// been and was orphaned, and is in the very namespace of that tenant. Labels alone take no slot: anybody can write them.
 func (d *Dispatcher) isRun(obj client.Object) bool {
-	return (kube.ControllerUID(obj, "TenantJob") != "" || job.IsOrphan(obj)) && d.isOfTenant(obj)
+	return (d.isControlled(obj) || job.IsOrphan(obj)) && d.isOfTenant(obj)
+}
+
+// isControlled says whether the TenantJob of its name controls a Job, as far as the dispatcher knows the TenantJob. A Job that had
+// the UID of another one would take the slot of that one's run, and free it.
+func (d *Dispatcher) isControlled(obj client.Object) bool {
+	uid := kube.ControllerUID(obj, "TenantJob")
+	if uid == "" || metav1.GetControllerOfNoCopy(obj).Name != obj.GetName() {
+		return false
+	}
+	if s := d.slot(uid); s != nil {
+		return s.job.NamespacedName == kube.KeyOf(obj)
+	}
+	known, isKnown := d.state.Job(uid)
+	return !isKnown || known.Key == kube.KeyOf(obj)
 }
 
 // isOfTenant says whether an object is in the very namespace of the tenant that it is labelled with.
