@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"fmt"
 	"runtime"
 	"slices"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/queue"
@@ -468,6 +470,44 @@ func TestDispatcherTrials(t *testing.T) {
 				t.Errorf("%d are tried at once", trials)
 			}
 		})
+	}
+}
+
+// TestDispatcherManyTrials: starts of many tenants that hang leave workers to the starts of others, and each of them is tried.
+func TestDispatcherManyTrials(t *testing.T) {
+	t.Parallel()
+	d := newSyncedFixture(t)
+	var runs []queue.Job
+	for i := range 20 {
+		name := fmt.Sprintf("broken-%d", i)
+		d.limitTenant(name, v1alpha1.TenantJobLimits{})
+		runs = append(runs, d.run(name+"/1"))
+		d.begins(runs[i])(Uncertain)
+	}
+	d.clock.Step(WriteTimeout)
+	d.settleUncertain(t.Context())
+	tried := map[types.UID]bool{}
+	for round := 0; len(tried) < len(runs) && round < 2*len(runs)/maxTrials; round++ {
+		d.clock.Step(max(firstBackoff, admissionLasts))
+		d.admitDue()
+		var ends []func(StartResult)
+		for _, j := range runs {
+			if a := d.Ask(j, ""); a.Finish != nil {
+				tried[j.UID] = true
+				ends = append(ends, func(r StartResult) { a.Finish(r, "no answer") })
+			}
+		}
+		if len(ends) > maxTrials {
+			t.Fatalf("%d hang at once", len(ends))
+		}
+		d.jobChanged(ended(d.starts(d.run(fmt.Sprintf("globex/%d", round))), batchv1.JobComplete))
+		d.clock.Step(WriteTimeout)
+		for _, end := range ends {
+			end(Refused)
+		}
+	}
+	if len(tried) != len(runs) {
+		t.Errorf("only %d of %d were tried", len(tried), len(runs))
 	}
 }
 
