@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -270,6 +271,18 @@ func TestDecide(t *testing.T) {
 		"not PodsRefused while a pod is active": {all(withJob(createdAgo(time.Hour)), pods(Pods{Refused: "x", RefusedSince: now.Add(-day)})), after(5*time.Minute, waits(v1alpha1.ReasonStarting, "its pod is refused: x"))},
 		"not PodsRefused while the last pod terminates": {
 			all(withJob(podless, createdAgo(time.Hour), func(j *batchv1.Job) { j.Status.Terminating = new(int32(1)) }), pods(Pods{})), after(5*time.Minute, starts),
+		},
+
+		"Starting: somebody has suspended the Job": {
+			withJob(createdAgo(time.Hour), haltedAgo(RefusedAfter-time.Second)),
+			after(time.Second, waits(v1alpha1.ReasonStarting, "somebody has suspended the Job (`spec.suspend`)")),
+		},
+		"PodsRefused: somebody has suspended the Job": {
+			withJob(createdAgo(time.Hour), haltedAgo(RefusedAfter)),
+			stalls(v1alpha1.ReasonPodsRefused, "no pod for two minutes: somebody has suspended the Job (`spec.suspend`)"),
+		},
+		"resumed": {
+			withJob(createdAgo(time.Hour), haltedAgo(time.Hour), podReady, func(j *batchv1.Job) { j.Status.Conditions[0].Status = corev1.ConditionFalse }), runs,
 		},
 
 		// It has finished.

@@ -72,6 +72,26 @@ func drains(j *batchv1.Job, pods *Pods) bool {
 	return pods.Running > 0 || pods.Pending == 0 && (j.Status.Active > 0 || uncounted(j) > 0)
 }
 
+// halted applies when somebody has suspended the Job, which the operator never does: the Job would hold its slot, and its fan-out, for
+// ever, since its activeDeadlineSeconds do not count then.
+func halted(o Observed, now time.Time) *Decision {
+	if o.Job == nil {
+		return nil
+	}
+	since := suspendedSince(o.Job)
+	left := since.Add(RefusedAfter).Sub(now)
+	switch {
+	case since.IsZero():
+		return nil
+	case left > 0:
+		return afterSettling(o, now, Decision{
+			Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonStarting, Progress: conditions.Reconciling, RequeueAfter: left,
+			Message: "somebody has suspended the Job (`spec.suspend`)",
+		})
+	}
+	return endsWith(v1alpha1.ReasonPodsRefused, conditions.Stalled, "no pod for two minutes: somebody has suspended the Job (`spec.suspend`)")
+}
+
 // refused applies when the Job has had no pod for RefusedAfter. A Job without a startTime was not handled by the Job
 // controller yet, which can take long when very many Jobs are created at once. A pod that has ended and is not counted yet
 // is not a missing pod.
