@@ -187,10 +187,10 @@ func childOutcome(tj *v1alpha1.TenantJob, fanOut *job.FanOut) *dispatch.ChildOut
 	switch {
 	case c.Type == "", c.Reason == v1alpha1.ReasonTenantMismatch:
 		return nil // One in another tenant's namespace is nobody's child, whatever it says of its owner.
+	case fanOut != nil && fanOut.UID != "": // Anybody who may change the TenantJob can write another owner's UID.
+		outcome.FanOut, outcome.UID = fanOut.Name, fanOut.UID
 	case owner != nil:
 		outcome.FanOut, outcome.UID = owner.Name, owner.UID
-	case fanOut != nil:
-		outcome.FanOut, outcome.UID = fanOut.Name, fanOut.UID
 	default:
 		return nil
 	}
