@@ -24,6 +24,8 @@ const (
 	reportsWithin = 10 * time.Second
 	// outcomeWithin is how long the slot of a fan-out's child waits at most for its outcome when its Job has ended.
 	outcomeWithin = 30 * time.Second
+	// goneWithin is how long after its deletion a Job is gone, or its pods are looked for.
+	goneWithin = time.Minute
 	// pageSize is how many objects a list asks for at once.
 	pageSize = 500
 )
@@ -231,18 +233,27 @@ func (l *loop) releaseGone(ctx context.Context) {
 func (d *Dispatcher) untracked() map[types.UID]slot {
 	defer d.lock()()
 	all := map[types.UID]slot{}
+	now := d.clock.Now()
 	for uid, s := range d.slotsByUID {
-		if s.untracked && !s.starting && !s.mayBeMade(d.clock.Now()) && d.clock.Now().Sub(s.endedAt) >= outcomeWithin {
+		if s.isUntracked(now) && !s.starting && !s.mayBeMade(now) && now.Sub(s.endedAt) >= outcomeWithin {
 			all[uid] = *s
 		}
 	}
 	return all
 }
 
+// isUntracked says whether an event may not tell of the end of a slot's run.
+func (s *slot) isUntracked(now time.Time) bool {
+	return s.untracked || !s.deletedAt.IsZero() && now.Sub(s.deletedAt) >= goneWithin
+}
+
 // releaseUntracked gives an untracked slot to the next.
 func (d *Dispatcher) releaseUntracked(uid types.UID) {
 	defer d.lock()()
-	if s := d.slot(uid); s != nil && s.untracked && !s.starting {
+	if s := d.slot(uid); s != nil && s.isUntracked(d.clock.Now()) && !s.starting {
+		if !s.deletedAt.IsZero() && !s.untracked {
+			d.emptied[s.jobUID] = struct{}{}
+		}
 		d.release(s)
 		d.admit()
 	}
@@ -255,7 +266,10 @@ func (l *loop) isGone(ctx context.Context, s slot) (bool, error) {
 		return false, err
 	}
 	if existing != nil && (existing.UID == s.jobUID || kube.ControllerUID(existing, "TenantJob") == s.job.UID) {
-		return !job.IsLive(existing), nil
+		if existing.DeletionTimestamp == nil || !job.IsLive(existing) {
+			return !job.IsLive(existing), nil
+		}
+		s.jobUID = existing.UID // It gets no pod any more.
 	}
 	labels := client.MatchingLabels{batchv1.JobNameLabel: s.job.Name}
 	if s.jobUID != "" {

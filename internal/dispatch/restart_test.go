@@ -7,6 +7,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -367,6 +368,46 @@ func TestDispatcherForgedOwner(t *testing.T) {
 				d.starts(d.run("acme/2"))
 			})
 		}
+	}
+}
+
+// TestDispatcherHeldJob: a Job that is being deleted, and that somebody's finalizer holds, has its slot as long as a pod of it lives,
+// and no longer.
+func TestDispatcherHeldJob(t *testing.T) {
+	t.Parallel()
+	for name, restarts := range map[string]bool{"seen": false, "after a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newSyncedFixture(t)
+			held := d.starts(d.run("acme/1"))
+			pod := podOf(held)
+			held.Finalizers = []string{"example.com/hold"}
+			held.DeletionTimestamp = &metav1.Time{Time: d.clock.Now()}
+			if restarts {
+				d = newFixture(t)
+				d.caches(held)
+				d.syncs()
+			}
+			d.there = newStoreWith(held)
+			d.live = d.there
+			d.put(d.there, pod)
+			d.jobChanged(held)
+			d.clock.Step(goneWithin)
+			d.releaseGone(t.Context())
+			d.running(1)
+			if err := d.there.Delete(t.Context(), pod); err != nil {
+				t.Fatal(err)
+			}
+			d.releaseGone(t.Context())
+			d.running(0)
+			d.jobChanged(held) // whatever somebody changes in it
+			d.running(0)
+			d.jobDeleted(held)
+			d.running(0)
+			if len(d.emptied) > 0 {
+				t.Error("it remembers a Job that is gone")
+			}
+		})
 	}
 }
 

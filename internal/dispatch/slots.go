@@ -16,6 +16,8 @@ type slots struct {
 	slotsByUID, slotsByJob map[types.UID]*slot
 	// admitted are those whose TenantJob is admitted and has not begun its start, and when they were.
 	admitted map[types.UID]time.Time
+	// emptied are the UIDs of Jobs that are being deleted and hold no slot any more, since none of their pods is left.
+	emptied map[types.UID]struct{}
 }
 
 // slot is held by a TenantJob from its admission until its pods have ended.
@@ -31,6 +33,8 @@ type slot struct {
 	uncertain bool
 	// cached means that the cache has, or had, its Job.
 	cached bool
+	// deletedAt is when its Job was deleted that is not gone: somebody's finalizer may hold it. Zero means that it was not.
+	deletedAt time.Time
 	// endedAt is when its Job was seen to have ended. Zero means that it has not.
 	endedAt time.Time
 	// decided means that the outcome of the TenantJob is known, orphaned that there is no TenantJob any more.
@@ -57,7 +61,7 @@ func holderOf(j queue.Job) holder {
 }
 
 func newSlots() slots {
-	return slots{slotsByUID: map[types.UID]*slot{}, slotsByJob: map[types.UID]*slot{}, admitted: map[types.UID]time.Time{}}
+	return slots{slotsByUID: map[types.UID]*slot{}, slotsByJob: map[types.UID]*slot{}, admitted: map[types.UID]time.Time{}, emptied: map[types.UID]struct{}{}}
 }
 
 // slot is that of a TenantJob. Nil means that it has none.

@@ -169,7 +169,7 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 		}
 		d.jobEnded(j, s)
 	case s == nil || s.admitted:
-		if !d.isRun(j) {
+		if _, isEmptied := d.emptied[j.UID]; isEmptied || !d.isRun(j) {
 			return
 		}
 		if s != nil {
@@ -183,6 +183,7 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 		}
 		s.cached, s.untracked, s.uncertain = true, false, false
 		s.orphaned = s.orphaned || isOrphan(j)
+		s.setDeleted(j)
 	}
 	d.admit()
 }
@@ -195,6 +196,14 @@ func (d *Dispatcher) addJob(j *batchv1.Job, started time.Time) {
 	d.state.Run(run, started)
 	s := d.addRunning(run, j.UID)
 	s.cached, s.orphaned = true, isOrphan(j)
+	s.setDeleted(j)
+}
+
+// setDeleted notes when the Job of a slot was deleted, if it was.
+func (s *slot) setDeleted(j metav1.Object) {
+	if at := j.GetDeletionTimestamp(); at != nil {
+		s.deletedAt = at.Time
+	}
 }
 
 // holderUID is the UID of the TenantJob of a Job. Of an orphan, whose TenantJob nobody knows any more, it is the Job's own.
@@ -230,6 +239,7 @@ func (d *Dispatcher) jobDeleted(j *batchv1.Job) {
 	if d.syncing && job.IsLive(j) && d.isRun(j) {
 		d.deleted = append(d.deleted, run{jobFrom(j, kube.KeyOf(j), holderUID(j)), j.UID})
 	}
+	delete(d.emptied, j.UID)
 	if s := d.slotOf(j); s != nil && !s.admitted {
 		d.setJob(s, j.UID)
 		s.cached, s.untracked = true, true

@@ -40,6 +40,10 @@ func createdAgo(d time.Duration) func(*batchv1.Job) {
 
 func podReady(j *batchv1.Job) { j.Status.Ready = new(int32(1)) }
 
+func deletedAgo(d time.Duration) func(*batchv1.Job) {
+	return func(j *batchv1.Job) { j.DeletionTimestamp = agoPtr(d) }
+}
+
 // haltedAgo is the state of a Job that somebody has suspended.
 func haltedAgo(d time.Duration) func(*batchv1.Job) {
 	return func(j *batchv1.Job) {

@@ -308,7 +308,13 @@ func TestDecide(t *testing.T) {
 		"Deleted, and the status says that it was started":                                 {all(startedHere, gone), vanished},
 		"started here, and its pod runs":                                                   {all(startedHere, withJob(podReady)), runs},
 		"started here, and completed":                                                      {all(startedHere, withJob(completed)), success},
-		"its Job goes, and may still finish":                                               {withJob(beingDeleted), waits(v1alpha1.ReasonRunning, "the Job is being deleted")},
+		"its Job goes, and may still finish": {
+			withJob(beingDeleted, deletedAgo(time.Minute)), after(9*time.Minute, waits(v1alpha1.ReasonRunning, "the Job is being deleted")),
+		},
+		"its Job goes, and somebody's finalizer holds it": {
+			withJob(beingDeleted, deletedAgo(UnclearAfter)),
+			stalls(v1alpha1.ReasonDeleted, "the Job was deleted before it finished, and is not gone after ten minutes; create another TenantJob to run it again"),
+		},
 
 		// A later run, or its fan-out, ends it.
 		"Replaced while it runs":                   {all(withJob(podReady), replacedBy("a later run")), ends(v1alpha1.ReasonReplaced, "a later run")},

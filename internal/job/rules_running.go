@@ -42,11 +42,16 @@ func ending(o Observed, _ time.Time) *Decision {
 	return &Decision{}
 }
 
-// vanished applies when the Job was created and is deleted, or being deleted, without an outcome.
-func vanished(o Observed, _ time.Time) *Decision {
+// vanished applies when the Job was created and is deleted, or being deleted, without an outcome. It does not wait for ever for a Job
+// that is being deleted: somebody's finalizer may hold it.
+func vanished(o Observed, now time.Time) *Decision {
 	switch {
 	case o.Job != nil && o.Job.DeletionTimestamp != nil:
-		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "the Job is being deleted", Progress: conditions.Reconciling}
+		left := o.Job.DeletionTimestamp.Add(UnclearAfter).Sub(now)
+		if left <= 0 {
+			return endsWith(v1alpha1.ReasonDeleted, conditions.Stalled, "the Job was deleted before it finished, and is not gone after ten minutes; create another TenantJob to run it again")
+		}
+		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "the Job is being deleted", Progress: conditions.Reconciling, RequeueAfter: left}
 	case o.Job == nil && o.wasStarted():
 		return endsWith(v1alpha1.ReasonDeleted, conditions.Stalled, "the Job was deleted before it finished; create another TenantJob to run it again")
 	}
