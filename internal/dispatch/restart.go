@@ -170,14 +170,7 @@ func (l *loop) find(
 // handled before, or waits for the lock.
 func (l *loop) endSync(runs []run, records startRecords) {
 	defer l.lock()()
-	ended, names := map[types.UID]bool{}, map[types.UID]types.NamespacedName{}
-	for _, tj := range l.tenantJobs.All() {
-		names[tj.UID] = kube.KeyOf(tj)
-	}
-	isAnothers := func(holder types.UID, key types.NamespacedName) bool {
-		name, known := names[holder]
-		return known && name != key
-	}
+	ended, isAnothers := map[types.UID]bool{}, l.nameCheck()
 	for _, j := range l.jobs.All() {
 		switch {
 		case !l.isRun(j), isAnothers(holderUID(j), kube.KeyOf(j)):
@@ -207,6 +200,18 @@ func (l *loop) endSync(runs []run, records startRecords) {
 	clear(l.reports)
 	l.Dispatcher.log.V(2).Info("Found out what runs", "slots", len(l.slotsByUID), "unreported", len(l.unreported))
 	l.admit()
+}
+
+// nameCheck returns a function that says whether a UID is that of a TenantJob with another name.
+func (l *loop) nameCheck() func(uid types.UID, name types.NamespacedName) bool {
+	names := map[types.UID]types.NamespacedName{}
+	for _, tj := range l.tenantJobs.All() {
+		names[tj.UID] = kube.KeyOf(tj)
+	}
+	return func(uid types.UID, name types.NamespacedName) bool {
+		known, isKnown := names[uid]
+		return isKnown && known != name
+	}
 }
 
 // addUntracked takes a slot for a run of which no event will tell.
