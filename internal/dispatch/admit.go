@@ -40,6 +40,9 @@ func (d *Dispatcher) admitNext() {
 			d.wakeUp(decision.At)
 			return
 		case queue.ActionStart:
+			if d.putOffTrial(j, now) {
+				continue
+			}
 			d.addAdmitted(j, now)
 			d.beginTrial(j.Tenant)
 			recent++

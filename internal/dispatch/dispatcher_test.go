@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"fmt"
 	"runtime"
 	"slices"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/queue"
@@ -246,6 +248,22 @@ func TestDispatcherOutcomes(t *testing.T) {
 		d.starts(first)
 		d.waits(second)
 	})
+	t.Run("uncertain, and repeated in vain", func(t *testing.T) {
+		t.Parallel()
+		d, first, second := setUp(t)
+		d.begins(first)(Uncertain)
+		d.clock.Step(WriteTimeout - 1)
+		d.begins(first)(Uncertain)
+		d.clock.Step(WriteTimeout - 1) // The second may still be made.
+		d.settleUncertain(t.Context())
+		d.waits(first)
+		d.waits(second)
+		d.clock.Step(firstBackoff)
+		d.waits(first)
+		d.settleUncertain(t.Context())
+		d.waits(second)
+		d.starts(first)
+	})
 	t.Run("uncertain, and never made", func(t *testing.T) {
 		t.Parallel()
 		d, first, second := setUp(t)
@@ -411,6 +429,88 @@ func TestDispatcherBrokenTenant(t *testing.T) {
 	}
 }
 
+// TestDispatcherTrials: what may make room for a tenant whose starts hang, or comes late, adds no second trial to one under way.
+func TestDispatcherTrials(t *testing.T) {
+	t.Parallel()
+	for name, happens := range map[string]func(d *fixture, other *batchv1.Job){
+		"its Jobs end":           func(d *fixture, j *batchv1.Job) { d.jobChanged(ended(j, batchv1.JobComplete)) },
+		"its Jobs are deleted":   func(d *fixture, j *batchv1.Job) { d.jobDeleted(ended(j, batchv1.JobComplete)) },
+		"it waited for a worker": func(d *fixture, _ *batchv1.Job) { d.clock.Step(admissionLasts) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newSyncedFixture(t)
+			var others []*batchv1.Job
+			for _, name := range many("acme", 5) {
+				others = append(others, d.starts(d.run(name)))
+			}
+			waiting := []string{"acme/a", "acme/b", "acme/c"}
+			end := d.begins(d.run("acme/hangs"))
+			for _, name := range waiting {
+				d.Wait(d.run(name))
+			}
+			end(Refused)
+			d.clock.Step(firstBackoff)
+			d.admitDue()
+			d.clock.Step(admissionLasts)
+			trials := 0
+			try := func() {
+				for _, name := range append(waiting, "acme/hangs") {
+					if a := d.Ask(d.run(name), ""); a.Finish != nil {
+						trials++
+					}
+				}
+			}
+			try()
+			for _, j := range others {
+				happens(d, j)
+				try()
+			}
+			if trials != 1 {
+				t.Errorf("%d are tried at once", trials)
+			}
+		})
+	}
+}
+
+// TestDispatcherManyTrials: starts of many tenants that hang leave workers to the starts of others, and each of them is tried.
+func TestDispatcherManyTrials(t *testing.T) {
+	t.Parallel()
+	d := newSyncedFixture(t)
+	var runs []queue.Job
+	for i := range 20 {
+		name := fmt.Sprintf("broken-%d", i)
+		d.limitTenant(name, v1alpha1.TenantJobLimits{})
+		runs = append(runs, d.run(name+"/1"))
+		d.begins(runs[i])(Uncertain)
+	}
+	d.clock.Step(WriteTimeout)
+	d.settleUncertain(t.Context())
+	tried := map[types.UID]bool{}
+	for round := 0; len(tried) < len(runs) && round < 2*len(runs)/maxTrials; round++ {
+		d.clock.Step(max(firstBackoff, admissionLasts))
+		d.admitDue()
+		var ends []func(StartResult)
+		for _, j := range runs {
+			if a := d.Ask(j, ""); a.Finish != nil {
+				tried[j.UID] = true
+				ends = append(ends, func(r StartResult) { a.Finish(r, "no answer") })
+			}
+		}
+		if len(ends) > maxTrials {
+			t.Fatalf("%d hang at once", len(ends))
+		}
+		d.jobChanged(ended(d.starts(d.run(fmt.Sprintf("globex/%d", round))), batchv1.JobComplete))
+		d.clock.Step(WriteTimeout)
+		for _, end := range ends {
+			end(Refused)
+		}
+	}
+	if len(tried) != len(runs) {
+		t.Errorf("only %d of %d were tried", len(tried), len(runs))
+	}
+}
+
 // TestDispatcherServerInTrouble: when the starts of all tenants get no answer, none of them waits for long after the first answer.
 func TestDispatcherServerInTrouble(t *testing.T) {
 	t.Parallel()
@@ -532,6 +632,13 @@ func TestDispatcherRetries(t *testing.T) {
 			d.tenantChanged(&v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: "acme"}, Status: v1alpha1.TenantStatus{ObservedGeneration: 2}})
 		}, true},
 		"its status changes": {func(d *fixture, _ *batchv1.Job) { d.limitTenant("acme", v1alpha1.TenantJobLimits{}) }, false},
+		"another's that has ended is changed": {func(d *fixture, j *batchv1.Job) {
+			j = ended(j, batchv1.JobComplete)
+			d.jobChanged(j)
+			d.begins(d.run("acme/1"))(Refused)
+			d.requested = nil
+			d.jobChanged(j)
+		}, false},
 		"another tenant's Job ends": {func(d *fixture, _ *batchv1.Job) {
 			d.jobChanged(ended(d.starts(d.run("globex/1")), batchv1.JobComplete))
 		}, false},

@@ -89,9 +89,19 @@ func newSyncedFixture(t *testing.T) *fixture {
 	return d
 }
 
+// newStoreWith is an API server that has a Job, which may be being deleted.
+func newStoreWith(j *batchv1.Job) client.WithWatch {
+	return interceptor.NewClient(fake.NewClientBuilder().WithScheme(newScheme()).WithObjects(j.DeepCopy()).Build(), withoutFields(func() {}))
+}
+
 // newStore is an API server that leaves field selectors to the test.
 func newStore(listed func()) client.WithWatch {
-	return fake.NewClientBuilder().WithScheme(newScheme()).WithInterceptorFuncs(interceptor.Funcs{
+	return fake.NewClientBuilder().WithScheme(newScheme()).WithInterceptorFuncs(withoutFields(listed)).Build()
+}
+
+// withoutFields has lists ignore field selectors, and calls back with each.
+func withoutFields(listed func()) interceptor.Funcs {
+	return interceptor.Funcs{
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 			asked := (&client.ListOptions{}).ApplyOptions(opts)
 			asked.FieldSelector = nil
@@ -99,7 +109,7 @@ func newStore(listed func()) client.WithWatch {
 			listed()
 			return err
 		},
-	}).Build()
+	}
 }
 
 // caches puts a Job into the cache, without an event.

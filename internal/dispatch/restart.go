@@ -24,6 +24,8 @@ const (
 	reportsWithin = 10 * time.Second
 	// outcomeWithin is how long the slot of a fan-out's child waits at most for its outcome when its Job has ended.
 	outcomeWithin = 30 * time.Second
+	// goneWithin is how long after its deletion a Job is gone, or its pods are looked for.
+	goneWithin = time.Minute
 	// pageSize is how many objects a list asks for at once.
 	pageSize = 500
 )
@@ -97,6 +99,7 @@ type run struct {
 // findRuns returns the runs that the API server has and the caches do not.
 func (l *loop) findRuns(ctx context.Context) ([]run, error) {
 	var runs []run
+	found := map[types.UID]bool{}
 	add := func(obj *metav1.PartialObjectMetadata, key types.NamespacedName, uid, jobUID types.UID) {
 		if l.jobs.Get(key) == nil || l.jobs.Get(key).UID != jobUID {
 			runs = append(runs, run{jobFrom(obj, key, uid), jobUID})
@@ -110,17 +113,37 @@ func (l *loop) findRuns(ctx context.Context) ([]run, error) {
 		if holds(l.isRun, j) {
 			add(j, kube.KeyOf(j), holderUID(j), j.UID)
 		}
+		found[j.UID] = true
 	})
 	if err != nil {
 		return nil, err
 	}
+	others := map[types.UID]run{}
 	err = l.find(ctx, "PodList", corev1.SchemeGroupVersion, func(pod *metav1.PartialObjectMetadata) {
-		if owner := metav1.GetControllerOf(pod); owner != nil && owner.Kind == "Job" && holds(l.isOfTenant, pod) {
-			// If the Job is gone, nobody knows the UID of its TenantJob any more.
-			add(pod, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}, owner.UID, owner.UID)
+		owner := metav1.GetControllerOf(pod)
+		if owner == nil || owner.Kind != "Job" || found[owner.UID] || !holds(l.isOfTenant, pod) {
+			return
 		}
+		// If the Job is gone, nobody knows the UID of its TenantJob any more.
+		key := types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}
+		others[owner.UID] = run{jobFrom(pod, key, owner.UID), owner.UID}
 	}, client.MatchingFieldsSelector{Selector: kube.UnfinishedPods})
-	return runs, err
+	if err != nil {
+		return nil, err
+	}
+	// Who may create a Job can give its pods all the labels of a run.
+	for uid, r := range others {
+		j := &metav1.PartialObjectMetadata{}
+		j.SetGroupVersionKind(batchv1.SchemeGroupVersion.WithKind("Job"))
+		existing, err := kube.Find(ctx, l.live, r.Key, j)
+		if err != nil {
+			return nil, err
+		}
+		if existing == nil || existing.UID != uid || holds(l.isControlled, existing) {
+			runs = append(runs, r)
+		}
+	}
+	return runs, nil
 }
 
 // find calls back with the metadata of all objects of a kind in tenants' namespaces.
@@ -147,10 +170,10 @@ func (l *loop) find(
 // handled before, or waits for the lock.
 func (l *loop) endSync(runs []run, records startRecords) {
 	defer l.lock()()
-	ended := map[types.UID]bool{}
+	ended, isAnothers := map[types.UID]bool{}, l.nameCheck()
 	for _, j := range l.jobs.All() {
 		switch {
-		case !l.isRun(j):
+		case !l.isRun(j), isAnothers(holderUID(j), kube.KeyOf(j)):
 		case job.IsLive(j):
 			l.addJob(j, records.startOf(j))
 		default:
@@ -161,7 +184,7 @@ func (l *loop) endSync(runs []run, records startRecords) {
 		}
 	}
 	for _, r := range append(runs, l.deleted...) {
-		if !ended[r.jobUID] && l.slotsByJob[r.jobUID] == nil && l.slot(r.UID) == nil {
+		if !ended[r.jobUID] && l.slotsByJob[r.jobUID] == nil && l.slot(r.UID) == nil && !isAnothers(r.UID, r.Key) {
 			l.addUntracked(r, records)
 		}
 	}
@@ -177,6 +200,18 @@ func (l *loop) endSync(runs []run, records startRecords) {
 	clear(l.reports)
 	l.Dispatcher.log.V(2).Info("Found out what runs", "slots", len(l.slotsByUID), "unreported", len(l.unreported))
 	l.admit()
+}
+
+// nameCheck returns a function that says whether a UID is that of a TenantJob with another name.
+func (l *loop) nameCheck() func(uid types.UID, name types.NamespacedName) bool {
+	names := map[types.UID]types.NamespacedName{}
+	for _, tj := range l.tenantJobs.All() {
+		names[tj.UID] = kube.KeyOf(tj)
+	}
+	return func(uid types.UID, name types.NamespacedName) bool {
+		known, isKnown := names[uid]
+		return isKnown && known != name
+	}
 }
 
 // addUntracked takes a slot for a run of which no event will tell.
@@ -203,18 +238,27 @@ func (l *loop) releaseGone(ctx context.Context) {
 func (d *Dispatcher) untracked() map[types.UID]slot {
 	defer d.lock()()
 	all := map[types.UID]slot{}
+	now := d.clock.Now()
 	for uid, s := range d.slotsByUID {
-		if s.untracked && !s.starting && !s.mayBeMade(d.clock.Now()) && d.clock.Now().Sub(s.endedAt) >= outcomeWithin {
+		if s.isUntracked(now) && !s.starting && !s.mayBeMade(now) && now.Sub(s.endedAt) >= outcomeWithin {
 			all[uid] = *s
 		}
 	}
 	return all
 }
 
+// isUntracked says whether an event may not tell of the end of a slot's run.
+func (s *slot) isUntracked(now time.Time) bool {
+	return s.untracked || !s.deletedAt.IsZero() && now.Sub(s.deletedAt) >= goneWithin
+}
+
 // releaseUntracked gives an untracked slot to the next.
 func (d *Dispatcher) releaseUntracked(uid types.UID) {
 	defer d.lock()()
-	if s := d.slot(uid); s != nil && s.untracked && !s.starting {
+	if s := d.slot(uid); s != nil && s.isUntracked(d.clock.Now()) && !s.starting {
+		if !s.deletedAt.IsZero() && !s.untracked {
+			d.emptied[s.jobUID] = struct{}{}
+		}
 		d.release(s)
 		d.admit()
 	}
@@ -227,7 +271,10 @@ func (l *loop) isGone(ctx context.Context, s slot) (bool, error) {
 		return false, err
 	}
 	if existing != nil && (existing.UID == s.jobUID || kube.ControllerUID(existing, "TenantJob") == s.job.UID) {
-		return !job.IsLive(existing), nil
+		if existing.DeletionTimestamp == nil || !job.IsLive(existing) {
+			return !job.IsLive(existing), nil
+		}
+		s.jobUID = existing.UID // It gets no pod any more.
 	}
 	labels := client.MatchingLabels{batchv1.JobNameLabel: s.job.Name}
 	if s.jobUID != "" {

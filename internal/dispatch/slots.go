@@ -16,6 +16,8 @@ type slots struct {
 	slotsByUID, slotsByJob map[types.UID]*slot
 	// admitted are those whose TenantJob is admitted and has not begun its start, and when they were.
 	admitted map[types.UID]time.Time
+	// emptied are the UIDs of Jobs that are being deleted and hold no slot any more, since none of their pods is left.
+	emptied map[types.UID]struct{}
 }
 
 // slot is held by a TenantJob from its admission until its pods have ended.
@@ -23,13 +25,16 @@ type slot struct {
 	job holder
 	// admitted means that its start has not begun.
 	admitted bool
-	// starting means that its Job is being made, and startedAt is since when: of several attempts, the first.
-	starting  bool
-	startedAt time.Time
+	// starting means that its Job is being made. Of several attempts, startedAt is when the first began, and triedAt when the last
+	// did.
+	starting           bool
+	startedAt, triedAt time.Time
 	// uncertain means that nobody knows whether there is a Job: the API server did not answer.
 	uncertain bool
 	// cached means that the cache has, or had, its Job.
 	cached bool
+	// deletedAt is when its Job was deleted that is not gone: somebody's finalizer may hold it. Zero means that it was not.
+	deletedAt time.Time
 	// endedAt is when its Job was seen to have ended. Zero means that it has not.
 	endedAt time.Time
 	// decided means that the outcome of the TenantJob is known, orphaned that there is no TenantJob any more.
@@ -41,7 +46,7 @@ type slot struct {
 
 // mayBeMade says whether the Job of a start whose result is uncertain may still be made.
 func (s *slot) mayBeMade(now time.Time) bool {
-	return s.uncertain && now.Sub(s.startedAt) < WriteTimeout
+	return s.uncertain && now.Sub(s.triedAt) < WriteTimeout
 }
 
 // holder is what has to be known of a TenantJob that holds a slot. The queue has the rest.
@@ -56,7 +61,7 @@ func holderOf(j queue.Job) holder {
 }
 
 func newSlots() slots {
-	return slots{slotsByUID: map[types.UID]*slot{}, slotsByJob: map[types.UID]*slot{}, admitted: map[types.UID]time.Time{}}
+	return slots{slotsByUID: map[types.UID]*slot{}, slotsByJob: map[types.UID]*slot{}, admitted: map[types.UID]time.Time{}, emptied: map[types.UID]struct{}{}}
 }
 
 // slot is that of a TenantJob. Nil means that it has none.

@@ -133,17 +133,19 @@ func (d *Dispatcher) mayBegin(s *slot) bool {
 // take, or the slot of a tenant whose starts hang would never be given back.
 func (d *Dispatcher) mayRepeat(s *slot) bool {
 	now := d.clock.Now()
-	return s.mayBeMade(now) && d.mayBegin(s) && !now.Before(d.failures[s.job.Tenant].until)
+	return s.uncertain && now.Sub(s.startedAt) < WriteTimeout && d.mayBegin(s) && !now.Before(d.failures[s.job.Tenant].until)
 }
 
 // begin begins a start.
 func (d *Dispatcher) begin(s *slot) Answer {
 	uid := s.job.UID
+	s.triedAt = d.clock.Now()
 	if !s.uncertain {
-		s.startedAt = d.clock.Now()
+		s.startedAt = s.triedAt
 	}
 	s.admitted, s.starting, s.uncertain = false, true, false
 	delete(d.admitted, uid)
+	d.beginTrial(s.job.Tenant) // It may have waited for a worker since it was admitted.
 	d.removeChild(uid)
 	d.startsUnderWay[s.job.Tenant]++
 	d.admit()

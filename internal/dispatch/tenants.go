@@ -23,6 +23,9 @@ const (
 	// tenantsUnanswered is how many tenants' starts get no answer, with no start that succeeds in between, when the API server is
 	// in trouble and not the tenants: then none waits for longer than firstBackoff.
 	tenantsUnanswered = 3
+	// maxTrials is of how many tenants whose last start failed a start is tried at once, so that starts that hang leave workers to
+	// the starts of others: half of those that there are by default.
+	maxTrials = 4
 )
 
 // tenants are what keeps all TenantJobs of a tenant from starting.
@@ -43,6 +46,8 @@ type tenants struct {
 	failures   map[string]failure
 	backoff    *flowcontrol.Backoff
 	unanswered map[string]struct{}
+	// trials are the tenants whose last start failed and of which the next is admitted or under way.
+	trials map[string]struct{}
 	// generations are those of the Tenants that their namespaces show.
 	generations map[string]int64
 }
@@ -61,7 +66,7 @@ func newTenants(mu *sync.Mutex, c clock.Clock) tenants {
 	return tenants{
 		limits: map[string]queue.Tenant{}, namespaces: map[string]v1alpha1.TenantNamespaceStatus{}, locked: map[string]bool{}, startsUnderWay: map[string]int{}, idle: sync.NewCond(mu),
 		namespaceUID: func(string) types.UID { return "" }, jobsIn: func(string) []*batchv1.Job { return nil },
-		failures: map[string]failure{}, backoff: backoff, unanswered: map[string]struct{}{}, generations: map[string]int64{},
+		failures: map[string]failure{}, backoff: backoff, unanswered: map[string]struct{}{}, trials: map[string]struct{}{}, generations: map[string]int64{},
 	}
 }
 
@@ -79,6 +84,7 @@ func (t *tenants) serverInTrouble() bool { return len(t.unanswered) >= tenantsUn
 // forget forgets that starts of a tenant failed.
 func (t *tenants) forget(tenant string) {
 	delete(t.failures, tenant)
+	delete(t.trials, tenant)
 	t.backoff.DeleteEntry(tenant)
 }
 
@@ -91,11 +97,16 @@ func (d *Dispatcher) forgive(tenant string) {
 	}
 }
 
-// retry lets a tenant whose starts failed try again at once, and soon again if that fails, because there may be room now.
+// retry lets a tenant whose starts failed try again at once, and soon again if that fails, because there may be room now. It does
+// not add a second trial to one under way: a tenant of which many Jobs end, and whose starts hang, would take all workers.
 func (d *Dispatcher) retry(tenant string) {
-	if f, failed := d.failures[tenant]; failed {
-		d.backoff.DeleteEntry(tenant)
-		d.failures[tenant] = failure{f.why, d.clock.Now()}
+	f, failed := d.failures[tenant]
+	if !failed {
+		return
+	}
+	d.backoff.DeleteEntry(tenant)
+	d.failures[tenant] = failure{f.why, d.clock.Now()}
+	if _, underWay := d.trials[tenant]; !underWay {
 		d.endTrial(tenant)
 	}
 }
@@ -104,15 +115,29 @@ func (d *Dispatcher) retry(tenant string) {
 // just admitted.
 func (d *Dispatcher) beginTrial(tenant string) {
 	if f, failed := d.failures[tenant]; failed {
+		d.trials[tenant] = struct{}{}
 		d.state.BackOff(tenant, d.clock.Now().Add(admissionLasts+WriteTimeout), f.why)
 	}
 }
 
 // endTrial lets a tenant whose last start failed try the next, after its back-off.
 func (d *Dispatcher) endTrial(tenant string) {
+	delete(d.trials, tenant)
 	if f, failed := d.failures[tenant]; failed {
 		d.state.BackOff(tenant, f.until, f.why)
 	}
+}
+
+// putOffTrial takes the admission of a tenant whose last start failed back, and says whether it did: starts of enough such tenants are
+// under way.
+func (d *Dispatcher) putOffTrial(j queue.Job, now time.Time) bool {
+	f, failed := d.failures[j.Tenant]
+	if _, underWay := d.trials[j.Tenant]; !failed || underWay || len(d.trials) < maxTrials {
+		return false
+	}
+	d.state.Revoke(j.UID)
+	d.state.BackOff(j.Tenant, now.Add(admissionLasts), f.why)
+	return true
 }
 
 // LockTenant keeps a tenant from starting anything, and waits for its starts under way: when it returns, whoever lists the

@@ -164,12 +164,12 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 	s := d.slotOf(j)
 	switch {
 	case !job.IsLive(j):
-		if d.isRun(j) {
-			d.retry(j.Labels[v1alpha1.LabelTenant])
+		if s != nil { // One that has no slot had ended before: who may change it would have the tenant try again each time.
+			d.retry(s.job.Tenant)
 		}
 		d.jobEnded(j, s)
 	case s == nil || s.admitted:
-		if !d.isRun(j) {
+		if _, isEmptied := d.emptied[j.UID]; isEmptied || !d.isRun(j) {
 			return
 		}
 		if s != nil {
@@ -183,6 +183,7 @@ func (d *Dispatcher) jobChanged(j *batchv1.Job) {
 		}
 		s.cached, s.untracked, s.uncertain = true, false, false
 		s.orphaned = s.orphaned || isOrphan(j)
+		s.setDeleted(j)
 	}
 	d.admit()
 }
@@ -195,6 +196,14 @@ func (d *Dispatcher) addJob(j *batchv1.Job, started time.Time) {
 	d.state.Run(run, started)
 	s := d.addRunning(run, j.UID)
 	s.cached, s.orphaned = true, isOrphan(j)
+	s.setDeleted(j)
+}
+
+// setDeleted notes when the Job of a slot was deleted, if it was.
+func (s *slot) setDeleted(j metav1.Object) {
+	if at := j.GetDeletionTimestamp(); at != nil {
+		s.deletedAt = at.Time
+	}
 }
 
 // holderUID is the UID of the TenantJob of a Job. Of an orphan, whose TenantJob nobody knows any more, it is the Job's own.
@@ -230,6 +239,7 @@ func (d *Dispatcher) jobDeleted(j *batchv1.Job) {
 	if d.syncing && job.IsLive(j) && d.isRun(j) {
 		d.deleted = append(d.deleted, run{jobFrom(j, kube.KeyOf(j), holderUID(j)), j.UID})
 	}
+	delete(d.emptied, j.UID)
 	if s := d.slotOf(j); s != nil && !s.admitted {
 		d.setJob(s, j.UID)
 		s.cached, s.untracked = true, true
@@ -240,10 +250,24 @@ func (d *Dispatcher) jobDeleted(j *batchv1.Job) {
 	}
 }
 
-// isRun says whether a Job is a run of the tenant that it is labelled with: it is controlled by a TenantJob, or has been and was
-// orphaned, and is in the very namespace of that tenant. Labels alone take no slot: anybody can write them.
+// isRun says whether a Job is a run of the tenant that it is labelled with: it is controlled by the TenantJob of its name, or has
+// been and was orphaned, and is in the very namespace of that tenant. Labels alone take no slot: anybody can write them.
 func (d *Dispatcher) isRun(obj client.Object) bool {
-	return (kube.ControllerUID(obj, "TenantJob") != "" || job.IsOrphan(obj)) && d.isOfTenant(obj)
+	return (d.isControlled(obj) || job.IsOrphan(obj)) && d.isOfTenant(obj)
+}
+
+// isControlled says whether the TenantJob of its name controls a Job, as far as the dispatcher knows the TenantJob. A Job that had
+// the UID of another one would take the slot of that one's run, and free it.
+func (d *Dispatcher) isControlled(obj client.Object) bool {
+	uid := kube.ControllerUID(obj, "TenantJob")
+	if uid == "" || metav1.GetControllerOfNoCopy(obj).Name != obj.GetName() {
+		return false
+	}
+	if s := d.slot(uid); s != nil {
+		return s.job.NamespacedName == kube.KeyOf(obj)
+	}
+	known, isKnown := d.state.Job(uid)
+	return !isKnown || known.Key == kube.KeyOf(obj)
 }
 
 // isOfTenant says whether an object is in the very namespace of the tenant that it is labelled with.

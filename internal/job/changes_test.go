@@ -4,6 +4,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -38,6 +39,18 @@ func createdAgo(d time.Duration) func(*batchv1.Job) {
 }
 
 func podReady(j *batchv1.Job) { j.Status.Ready = new(int32(1)) }
+
+func deletedAgo(d time.Duration) func(*batchv1.Job) {
+	return func(j *batchv1.Job) { j.DeletionTimestamp = agoPtr(d) }
+}
+
+// haltedAgo is the state of a Job that somebody has suspended.
+func haltedAgo(d time.Duration) func(*batchv1.Job) {
+	return func(j *batchv1.Job) {
+		j.Status.StartTime, j.Status.Active = nil, 0
+		j.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobSuspended, Status: corev1.ConditionTrue, LastTransitionTime: ago(d)}}
+	}
+}
 
 func podless(j *batchv1.Job) { j.Status.Active = 0 }
 

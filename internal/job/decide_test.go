@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -272,6 +273,18 @@ func TestDecide(t *testing.T) {
 			all(withJob(podless, createdAgo(time.Hour), func(j *batchv1.Job) { j.Status.Terminating = new(int32(1)) }), pods(Pods{})), after(5*time.Minute, starts),
 		},
 
+		"Starting: somebody has suspended the Job": {
+			withJob(createdAgo(time.Hour), haltedAgo(RefusedAfter-time.Second)),
+			after(time.Second, waits(v1alpha1.ReasonStarting, "somebody has suspended the Job (`spec.suspend`)")),
+		},
+		"PodsRefused: somebody has suspended the Job": {
+			withJob(createdAgo(time.Hour), haltedAgo(RefusedAfter)),
+			stalls(v1alpha1.ReasonPodsRefused, "no pod for two minutes: somebody has suspended the Job (`spec.suspend`)"),
+		},
+		"resumed": {
+			withJob(createdAgo(time.Hour), haltedAgo(time.Hour), podReady, func(j *batchv1.Job) { j.Status.Conditions[0].Status = corev1.ConditionFalse }), runs,
+		},
+
 		// It has finished.
 		"Completed":                             {withJob(completed), success},
 		"Completed in its first moments":        {withJob(createdAgo(time.Second), completed), success},
@@ -295,7 +308,13 @@ func TestDecide(t *testing.T) {
 		"Deleted, and the status says that it was started":                                 {all(startedHere, gone), vanished},
 		"started here, and its pod runs":                                                   {all(startedHere, withJob(podReady)), runs},
 		"started here, and completed":                                                      {all(startedHere, withJob(completed)), success},
-		"its Job goes, and may still finish":                                               {withJob(beingDeleted), waits(v1alpha1.ReasonRunning, "the Job is being deleted")},
+		"its Job goes, and may still finish": {
+			withJob(beingDeleted, deletedAgo(time.Minute)), after(9*time.Minute, waits(v1alpha1.ReasonRunning, "the Job is being deleted")),
+		},
+		"its Job goes, and somebody's finalizer holds it": {
+			withJob(beingDeleted, deletedAgo(UnclearAfter)),
+			stalls(v1alpha1.ReasonDeleted, "the Job was deleted before it finished, and is not gone after ten minutes; create another TenantJob to run it again"),
+		},
 
 		// A later run, or its fan-out, ends it.
 		"Replaced while it runs":                   {all(withJob(podReady), replacedBy("a later run")), ends(v1alpha1.ReasonReplaced, "a later run")},

@@ -55,6 +55,16 @@ func hasOutcome(j *batchv1.Job) bool {
 	})
 }
 
+// suspendedSince is when a Job was suspended. It is zero when it is not.
+func suspendedSince(j *batchv1.Job) time.Time {
+	for _, c := range j.Status.Conditions {
+		if c.Type == batchv1.JobSuspended && c.Status == corev1.ConditionTrue {
+			return c.LastTransitionTime.Time
+		}
+	}
+	return time.Time{}
+}
+
 // jobRuns says whether a Job has a pod that is ready. A pod without a readiness probe is ready as soon as it runs.
 func jobRuns(j *batchv1.Job) bool { return ptr.Deref(j.Status.Ready, 0) > 0 }
 

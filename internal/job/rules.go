@@ -18,7 +18,7 @@ import (
 // Job; after badTemplate, there is a template.
 var rules = []func(Observed, time.Time) *Decision{
 	ended, deleting, mismatched, cancelled, disowned, replaced, tenantGone,
-	finished, ending, vanished, suspended, refused, running,
+	finished, ending, vanished, suspended, halted, refused, running,
 	fanOutEnded, leftBehind, fanOutUnread, changed, badTemplate, badParameters, notYetDue, templateNotReady, tenantSuspended, tenantNotReady,
 }
 

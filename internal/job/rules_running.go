@@ -42,11 +42,16 @@ func ending(o Observed, _ time.Time) *Decision {
 	return &Decision{}
 }
 
-// vanished applies when the Job was created and is deleted, or being deleted, without an outcome.
-func vanished(o Observed, _ time.Time) *Decision {
+// vanished applies when the Job was created and is deleted, or being deleted, without an outcome. It does not wait for ever for a Job
+// that is being deleted: somebody's finalizer may hold it.
+func vanished(o Observed, now time.Time) *Decision {
 	switch {
 	case o.Job != nil && o.Job.DeletionTimestamp != nil:
-		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "the Job is being deleted", Progress: conditions.Reconciling}
+		left := o.Job.DeletionTimestamp.Add(UnclearAfter).Sub(now)
+		if left <= 0 {
+			return endsWith(v1alpha1.ReasonDeleted, conditions.Stalled, "the Job was deleted before it finished, and is not gone after ten minutes; create another TenantJob to run it again")
+		}
+		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "the Job is being deleted", Progress: conditions.Reconciling, RequeueAfter: left}
 	case o.Job == nil && o.wasStarted():
 		return endsWith(v1alpha1.ReasonDeleted, conditions.Stalled, "the Job was deleted before it finished; create another TenantJob to run it again")
 	}
@@ -70,6 +75,26 @@ func suspended(o Observed, _ time.Time) *Decision {
 // not reported the result yet.
 func drains(j *batchv1.Job, pods *Pods) bool {
 	return pods.Running > 0 || pods.Pending == 0 && (j.Status.Active > 0 || uncounted(j) > 0)
+}
+
+// halted applies when somebody has suspended the Job, which the operator never does: the Job would hold its slot, and its fan-out, for
+// ever, since its activeDeadlineSeconds do not count then.
+func halted(o Observed, now time.Time) *Decision {
+	if o.Job == nil {
+		return nil
+	}
+	since := suspendedSince(o.Job)
+	left := since.Add(RefusedAfter).Sub(now)
+	switch {
+	case since.IsZero():
+		return nil
+	case left > 0:
+		return afterSettling(o, now, Decision{
+			Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonStarting, Progress: conditions.Reconciling, RequeueAfter: left,
+			Message: "somebody has suspended the Job (`spec.suspend`)",
+		})
+	}
+	return endsWith(v1alpha1.ReasonPodsRefused, conditions.Stalled, "no pod for two minutes: somebody has suspended the Job (`spec.suspend`)")
 }
 
 // refused applies when the Job has had no pod for RefusedAfter. A Job without a startTime was not handled by the Job

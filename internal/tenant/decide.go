@@ -68,16 +68,23 @@ func (o Observed) drains() bool {
 	return !o.isDeleting() && o.Tenant.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain
 }
 
-// awaitedJobs are those of Jobs that a suspension or a deletion waits for. A deletion does not wait for a Job that belongs to no
-// TenantJob and was created after the Tenant was deleted: it gets no pod, and somebody who goes on creating them would hold the
-// deletion for ever.
+// startsEnd is how long after the deletion of its Tenant a Job was created at most that the operator has made. By then starts under
+// way have ended, and the operator knows of the deletion. If it learns of that later, pods are waited for.
+const startsEnd = time.Minute
+
+// awaitedJobs are those of Jobs that a suspension or a deletion waits for. A deletion does not wait for a Job that is not the
+// operator's and was created after the Tenant was deleted: it gets no pod, and somebody who goes on creating them would hold the
+// deletion for ever. What a Job says of its owner anybody can write who may create it.
 func (o Observed) awaitedJobs() []*batchv1.Job {
 	if !o.isDeleting() {
 		return o.Jobs
 	}
 	return slices.DeleteFunc(slices.Clone(o.Jobs), func(j *batchv1.Job) bool {
-		owner := metav1.GetControllerOfNoCopy(j)
-		return (owner == nil || owner.Kind != "TenantJob") && j.CreationTimestamp.After(o.Tenant.DeletionTimestamp.Time)
+		after := o.Tenant.DeletionTimestamp.Time
+		if owner := metav1.GetControllerOfNoCopy(j); owner != nil && owner.Kind == "TenantJob" {
+			after = after.Add(startsEnd)
+		}
+		return j.CreationTimestamp.After(after)
 	})
 }
 

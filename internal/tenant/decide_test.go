@@ -362,11 +362,22 @@ func TestDecideDeleted(t *testing.T) {
 		"deleted, the Job of a TenantJob was created late": {
 			tenant: acme(deleted), kept: true, change: func(w *world) {
 				run := &batchv1.Job{ObjectMeta: lateTenantJob().ObjectMeta}
+				run.CreationTimestamp.Time = w.tenant.DeletionTimestamp.Add(startsEnd)
 				run.OwnerReferences = []metav1.OwnerReference{{Kind: "TenantJob", Controller: new(true)}}
 				w.jobs = []*batchv1.Job{run}
 			},
 			want:  []Action{lock, apply, listJobs, orphans},
 			ready: "False StoppingJobs", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: HeldInterval,
+		},
+		"deleted, Jobs that name a TenantJob go on being created": {
+			tenant: acme(deleted), kept: true, change: func(w *world) {
+				forged := &batchv1.Job{ObjectMeta: lateTenantJob().ObjectMeta}
+				forged.CreationTimestamp.Time = w.tenant.DeletionTimestamp.Add(startsEnd + time.Second)
+				forged.OwnerReferences = []metav1.OwnerReference{{Kind: "TenantJob", Controller: new(true)}}
+				w.jobs = []*batchv1.Job{forged}
+			},
+			want:      []Action{lock, apply, listJobs, orphans, listPods, revoke, listTJs, delNamespace, readDeleted},
+			suspended: "Unknown StoppingJobs", gone: true,
 		},
 		"deleted, one of its TenantJobs is being deleted while others go on being created": {
 			tenant: acme(deleted), kept: true, change: func(w *world) {

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -10,20 +11,25 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 // stopOrphan stops a Job that runs without a TenantJob: nobody could cancel it, and nothing would tell how it ended. A nil Job, one
-// of which that is not so, and one outside of its tenant's namespace are left alone.
-func (r *Reconciler) stopOrphan(ctx context.Context, j *batchv1.Job) error {
+// of which that is not so, and one outside of its tenant's namespace are left alone. Wait is after how long to try again when it is not
+// the turn of its namespace.
+func (r *Reconciler) stopOrphan(ctx context.Context, j *batchv1.Job) (wait time.Duration, err error) {
 	if j == nil || !job.IsOrphan(j) || !job.IsLive(j) || j.DeletionTimestamp != nil {
-		return nil
+		return 0, nil
 	}
 	if namespace := r.namespace(j.Namespace); namespace == nil || namespace.Tenant != j.Labels[v1alpha1.LabelTenant] {
-		return nil
+		return 0, nil
 	}
-	if err := r.DeleteExact(ctx, j, metav1.DeletePropagationForeground); err != nil {
-		return err
+	wait, err = r.shares.Write(ctx, kube.KeyOf(j), func(ctx context.Context) error {
+		return r.DeleteExact(ctx, j, metav1.DeletePropagationForeground)
+	})
+	if err != nil || wait > 0 {
+		return wait, err
 	}
 	log.FromContext(ctx).Info("Stopped a Job without a TenantJob", "job", klog.KObj(j))
-	return nil
+	return 0, nil
 }

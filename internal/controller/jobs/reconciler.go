@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
@@ -45,16 +46,21 @@ type Reconciler struct {
 	Metrics    *metrics.Recorder
 	listers
 	troubles
+	// shares keep one tenant's namespace in which writes hang from taking all workers.
+	shares *kube.Shares
 }
 
 // Reconcile brings one TenantJob a step further, and stops a Job of its name that has lost it.
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	cached, exists := r.tenantJobs.Get(req.NamespacedName)
-	orphanErr := r.stopOrphan(ctx, r.jobs.Get(req.NamespacedName))
+	wait, orphanErr := r.stopOrphan(ctx, r.jobs.Get(req.NamespacedName))
 	if !exists {
-		return reconcile.Result{}, orphanErr
+		return reconcile.Result{RequeueAfter: wait}, orphanErr
 	}
 	result, err := r.reconcile(ctx, cached)
+	if wait > 0 && (result.RequeueAfter == 0 || wait < result.RequeueAfter) {
+		result.RequeueAfter = wait
+	}
 	if orphanErr != nil { // It does not keep the TenantJob from being reconciled.
 		return reconcile.Result{}, errors.Join(orphanErr, err)
 	}
@@ -90,11 +96,24 @@ func (r *Reconciler) reconcile(ctx context.Context, cached *v1alpha1.TenantJob) 
 	if deferred {
 		return reconcile.Result{}, nil
 	}
-	if err := r.PatchStatus(ctx, tj, &base); err != nil {
+	wait, err := r.writeStatus(ctx, tj, &base)
+	switch {
+	case err != nil:
 		return kube.RetryConflict(err)
+	case wait > 0:
+		return reconcile.Result{RequeueAfter: wait, Priority: new(dispatch.PriorityStarted)}, nil
 	}
 	r.announce(ctx, &base, p.Observed, decision)
 	return reconcile.Result{RequeueAfter: decision.RequeueAfter, Priority: new(dispatch.PriorityStarted)}, nil
+}
+
+// writeStatus writes the status of a TenantJob if it differs from that of base. Wait is after how long to try again when it is not the
+// turn of its namespace.
+func (r *Reconciler) writeStatus(ctx context.Context, tj, base *v1alpha1.TenantJob) (wait time.Duration, err error) {
+	if equality.Semantic.DeepEqual(tj, base) {
+		return 0, nil
+	}
+	return r.shares.Write(ctx, kube.KeyOf(tj), func(ctx context.Context) error { return r.PatchStatus(ctx, tj, base) })
 }
 
 // absence is the time in which no process started anything before this one did.
@@ -129,9 +148,9 @@ func (r *Reconciler) act(ctx context.Context, p *pass, d job.Decision, now time.
 func (r *Reconciler) remove(
 	ctx context.Context, tj *v1alpha1.TenantJob, obj client.Object, propagation metav1.DeletionPropagation, now time.Time,
 ) job.Decision {
-	err := r.DeleteExact(ctx, obj, propagation)
+	wait, err := r.shares.Write(ctx, kube.KeyOf(tj), func(ctx context.Context) error { return r.DeleteExact(ctx, obj, propagation) })
 	if err == nil {
-		return job.Decision{}
+		return job.Decision{RequeueAfter: wait}
 	}
 	log.FromContext(ctx).Error(err, "Deletion failed", "tenantJob", klog.KObj(tj))
 	since := tj.CreationTimestamp.Time
@@ -168,10 +187,10 @@ func childOutcome(tj *v1alpha1.TenantJob, fanOut *job.FanOut) *dispatch.ChildOut
 	switch {
 	case c.Type == "", c.Reason == v1alpha1.ReasonTenantMismatch:
 		return nil // One in another tenant's namespace is nobody's child, whatever it says of its owner.
+	case fanOut != nil && fanOut.UID != "": // Anybody who may change the TenantJob can write another owner's UID.
+		outcome.FanOut, outcome.UID = fanOut.Name, fanOut.UID
 	case owner != nil:
 		outcome.FanOut, outcome.UID = owner.Name, owner.UID
-	case fanOut != nil:
-		outcome.FanOut, outcome.UID = fanOut.Name, fanOut.UID
 	default:
 		return nil
 	}

@@ -6,10 +6,43 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/job"
 )
+
+// TestChildOutcome: the outcome of a child counts for the fan-out that knows it, whatever owner somebody has written.
+func TestChildOutcome(t *testing.T) {
+	knows := &job.FanOut{Name: "nightly", UID: "real"}
+	for name, tc := range map[string]struct {
+		owner  types.UID
+		fanOut *job.FanOut
+		reason string
+		want   types.UID
+	}{
+		"its own":                     {"real", knows, v1alpha1.ReasonDeleted, "real"},
+		"another one":                 {"forged", knows, v1alpha1.ReasonDeleted, "real"},
+		"none":                        {"", knows, v1alpha1.ReasonDeleted, "real"},
+		"of a fan-out not read yet":   {"real", &job.FanOut{}, v1alpha1.ReasonDeleted, "real"},
+		"of a fan-out that is over":   {"real", nil, v1alpha1.ReasonDeleted, "real"},
+		"in a namespace of another's": {"real", knows, v1alpha1.ReasonTenantMismatch, ""},
+		"nobody's":                    {"", nil, v1alpha1.ReasonDeleted, ""},
+	} {
+		tj := &v1alpha1.TenantJob{ObjectMeta: metav1.ObjectMeta{Name: "nightly"}}
+		tj.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionSucceeded, Status: metav1.ConditionFalse, Reason: tc.reason}}
+		if tc.owner != "" {
+			tj.OwnerReferences = []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: "TenantFanOut", Name: "nightly", UID: tc.owner, Controller: new(true)}}
+		}
+		got := types.UID("")
+		if outcome := childOutcome(tj, tc.fanOut); outcome != nil {
+			got = outcome.UID
+		}
+		if got != tc.want {
+			t.Errorf("%s: it counts for %q, want %q", name, got, tc.want)
+		}
+	}
+}
 
 // TestRecordWaited: maxWaitSeconds counts the time in which limits hold a TenantJob, and not that in which nobody could start it.
 func TestRecordWaited(t *testing.T) {

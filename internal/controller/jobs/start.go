@@ -51,7 +51,7 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 		if d.RequeueAfter > 0 {
 			d.RequeueAfter = job.RetryAfter(p.TenantJob.CreationTimestamp.Time, now)
 		}
-		if err := r.stopOrphan(ctx, created); err != nil {
+		if _, err := r.stopOrphan(writing, created); err != nil {
 			d.Message += "; it can't be deleted: " + kube.MessageOf(err)
 		}
 		why = d.Message
@@ -59,7 +59,7 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	case err != nil:
 		result, why = resultOf(err), job.RefusedJob(p.TenantJob, kube.MessageOf(err))
 		if kube.RefusalOf(err) == kube.RefusalQuota {
-			room, err := r.makeRoom(ctx, p.TenantJob, now)
+			room, err := r.makeRoom(writing, p.TenantJob, now)
 			if err != nil {
 				return d, err
 			}
@@ -95,9 +95,15 @@ func (r *Reconciler) wait(ctx context.Context, a dispatch.Answer, tj *v1alpha1.T
 	case a.Hold.Kind == "":
 		return job.Decision{RequeueAfter: a.Again}, nil
 	}
-	labelled, err := r.label(ctx, tj, labels)
-	if err = ignoreRefusal(err); err != nil || labelled {
-		return job.Decision{}, err // The watch brings it back, and then its status is written.
+	if len(missingOf(tj, labels)) > 0 {
+		labelled := false
+		wait, err := r.shares.Write(ctx, kube.KeyOf(tj), func(ctx context.Context) (err error) {
+			labelled, err = r.label(ctx, tj, labels)
+			return err
+		})
+		if err = ignoreRefusal(err); err != nil || labelled || wait > 0 {
+			return job.Decision{RequeueAfter: wait}, err // The watch brings it back, and then its status is written.
+		}
 	}
 	d := job.Queued(a.Hold.Message())
 	switch {
@@ -147,10 +153,16 @@ func ignoreRefusal(err error) error {
 	return nil
 }
 
-// label puts the operator's labels on a TenantJob that lacks some, and says whether it did.
-func (r *Reconciler) label(ctx context.Context, tj *v1alpha1.TenantJob, labels map[string]string) (bool, error) {
+// missingOf are those of some labels that a TenantJob lacks.
+func missingOf(tj *v1alpha1.TenantJob, labels map[string]string) map[string]string {
 	missing := maps.Clone(labels)
 	maps.DeleteFunc(missing, func(key, value string) bool { return tj.Labels[key] == value })
+	return missing
+}
+
+// label puts the operator's labels on a TenantJob that lacks some, and says whether it did.
+func (r *Reconciler) label(ctx context.Context, tj *v1alpha1.TenantJob, labels map[string]string) (bool, error) {
+	missing := missingOf(tj, labels)
 	if len(missing) == 0 {
 		return false, nil
 	}

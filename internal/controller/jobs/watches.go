@@ -61,6 +61,7 @@ func newListers(c cache.Cache) (l listers, err error) {
 // SetupWithManager adds the controller to a manager.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Options) error {
 	var err error
+	r.shares = kube.NewShares()
 	if r.listers, err = newListers(mgr.GetCache()); err != nil {
 		return err
 	}
