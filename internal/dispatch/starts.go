@@ -142,6 +142,7 @@ func (d *Dispatcher) begin(s *slot) Answer {
 	if !s.uncertain {
 		s.startedAt = d.clock.Now()
 	}
+	d.state.Made(uid)
 	s.admitted, s.starting, s.uncertain = false, true, false
 	delete(d.admitted, uid)
 	d.removeChild(uid)
@@ -193,6 +194,7 @@ func (d *Dispatcher) finish(s *slot, r StartResult, why string) {
 // started remembers a start until the status and the caches show it.
 func (d *Dispatcher) started(s *slot) {
 	now := d.clock.Now()
+	d.state.Made(s.job.UID)
 	d.rush.add(now)
 	d.forgive(s.job.Tenant)
 	if !s.orphaned {
