@@ -123,7 +123,7 @@ func (p *simPass) observe() bool {
 	}
 	p.Job = p.cachedJob(tj)
 	if p.Job == nil && (p.standing.Started || tj.Status.JobRef != nil && !job.IsOver(tj)) {
-		live, err := kube.Find(w.t.Context(), simReader{w}, kube.KeyOf(tj), &batchv1.Job{})
+		live, err := kube.Find(w.ctx, simReader{w}, kube.KeyOf(tj), &batchv1.Job{})
 		if err != nil {
 			return false
 		}
@@ -275,7 +275,7 @@ func (p *simPass) finishStart(s *simStart, labelRefused bool) {
 	d, result, why, err := s.decision, NotMade, "", s.err
 	created := s.built
 	if apierrors.IsAlreadyExists(err) {
-		if created, err = kube.Find(w.t.Context(), simReader{w}, key, &batchv1.Job{}); created == nil && err == nil {
+		if created, err = kube.Find(w.ctx, simReader{w}, key, &batchv1.Job{}); created == nil && err == nil {
 			err = errUnavailable
 		}
 	}

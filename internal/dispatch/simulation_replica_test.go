@@ -298,8 +298,8 @@ func (r *simReplica) tick() {
 		r.review()
 		if !r.w.now().Before(r.releaseAt) || r.releaseAt.Sub(r.w.now()) > releaseEvery {
 			r.releaseAt = r.w.now().Add(releaseEvery)
-			r.releaseGone(r.w.t.Context())
-			r.settleUncertain(r.w.t.Context())
+			r.releaseGone(r.w.ctx)
+			r.settleUncertain(r.w.ctx)
 		}
 	}
 }

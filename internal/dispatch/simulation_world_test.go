@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -45,6 +46,7 @@ type simEvent struct {
 // simWorld is what the API server has, and what runs.
 type simWorld struct {
 	t     *testing.T
+	ctx   context.Context
 	rnd   *rand.Rand
 	clock *clocktesting.FakeClock
 	// turnedBack is by how much the clock was turned back.
@@ -122,7 +124,7 @@ var honest = []string{"acme", "globex", "massive", "soylent", "stark", "umbrella
 
 func newSimWorld(t *testing.T, seed uint64) *simWorld {
 	w := &simWorld{
-		t: t, rnd: rand.New(rand.NewPCG(seed, 13)), clock: clocktesting.NewFakeClock(time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)),
+		t: t, ctx: logr.NewContext(t.Context(), logr.Discard()), rnd: rand.New(rand.NewPCG(seed, 13)), clock: clocktesting.NewFakeClock(time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)),
 		tenants: map[string]*v1alpha1.Tenant{}, fanOuts: map[string]*v1alpha1.TenantFanOut{}, configMaps: map[string]*corev1.ConfigMap{},
 		tenantJobs: map[types.NamespacedName]*v1alpha1.TenantJob{}, jobs: map[types.NamespacedName]*batchv1.Job{}, pods: map[types.UID]*simPod{},
 		fails: map[string]simFault{}, runs: map[types.UID]*simRun{}, outcomes: map[string]string{}, ranAs: map[string]map[types.UID]bool{},
