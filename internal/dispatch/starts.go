@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -202,7 +203,8 @@ func (d *Dispatcher) started(s *slot) {
 	}
 }
 
-// uncertainStarts returns copies of the slots of which nobody knows whether there is a Job, and whose Job can't be made any more.
+// uncertainStarts returns copies of the slots of which nobody knows whether there is a Job, and whose Job can't be made any
+// more, the first to start first.
 func (d *Dispatcher) uncertainStarts() []slot {
 	defer d.lock()()
 	var all []slot
@@ -211,6 +213,9 @@ func (d *Dispatcher) uncertainStarts() []slot {
 			all = append(all, *s)
 		}
 	}
+	slices.SortFunc(all, func(a, b slot) int {
+		return cmp.Or(a.startedAt.Compare(b.startedAt), cmp.Compare(a.job.UID, b.job.UID))
+	})
 	return all
 }
 
