@@ -212,7 +212,7 @@ func (r *simReplica) observeFanOut(object *v1alpha1.TenantFanOut, f *simFanOut) 
 		if f.ledger.Untouched(i) {
 			continue
 		}
-		if tj, cached := r.loop.tenantJobs.Get(types.NamespacedName{Namespace: "tenant-" + e.Tenant, Name: object.Name}); cached {
+		if tj, cached := r.tenantJobs.Get(types.NamespacedName{Namespace: "tenant-" + e.Tenant, Name: object.Name}); cached {
 			if child := r.childOf(object, f, i, tj); child.Presence == fanout.Ours {
 				o.Children[e.Tenant] = child
 			}

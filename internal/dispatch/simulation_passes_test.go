@@ -47,8 +47,8 @@ var errStatusRefused = apierrors.NewInternalError(errors.New("no status"))
 // reconcile makes a pass of a TenantJob.
 func (r *simReplica) reconcile(key types.NamespacedName) {
 	w := r.w
-	cached, exists := r.loop.tenantJobs.Get(key)
-	r.stopOrphan(r.loop.jobs.Get(key))
+	cached, exists := r.tenantJobs.Get(key)
+	r.stopOrphan(r.jobs.Get(key))
 	if !exists {
 		return
 	}

@@ -35,9 +35,9 @@ type simReplica struct {
 	handlers              [streams]toolscache.ResourceEventHandler
 
 	// requests are the TenantJobs that are to be reconciled, by what they were requested for.
-	work     map[types.NamespacedName]simRequest
-	requests int
-	timers   map[types.NamespacedName]time.Time
+	work   map[types.NamespacedName]simRequest
+	steps  int
+	timers map[types.NamespacedName]time.Time
 	// busy are those that are being reconciled, and starting the starts under way.
 	busy     map[types.NamespacedName]bool
 	starting []*simStart
@@ -52,8 +52,9 @@ type simReplica struct {
 	releaseAt time.Time
 }
 
-// simRequest is a place in the work queue.
-type simRequest struct{ priority, order int }
+// simRequest is a place in the work queue. What was requested in one step is in the order of the names, since the dispatcher goes over
+// maps.
+type simRequest struct{ priority, step int }
 
 // simTrouble is for how long a TenantJob has been in trouble.
 type simTrouble struct {
@@ -157,8 +158,7 @@ func (r *simReplica) startControllers() {
 func (r *simReplica) request(key types.NamespacedName, priority int) {
 	before, queued := r.work[key]
 	if !queued {
-		r.requests++
-		before = simRequest{priority, r.requests}
+		before = simRequest{priority, r.steps}
 	}
 	before.priority = max(before.priority, priority)
 	r.work[key] = before
@@ -174,6 +174,7 @@ func (r *simReplica) after(key types.NamespacedName, d time.Duration) {
 
 // next takes the TenantJob that is first in the work queue.
 func (r *simReplica) next() (types.NamespacedName, bool) {
+	r.steps++
 	for _, key := range slices.SortedFunc(maps.Keys(r.timers), compareKeys) {
 		if !r.timers[key].After(r.w.now()) {
 			delete(r.timers, key)
@@ -181,7 +182,7 @@ func (r *simReplica) next() (types.NamespacedName, bool) {
 		}
 	}
 	keys := slices.SortedFunc(maps.Keys(r.work), func(a, b types.NamespacedName) int {
-		return cmp.Or(r.work[b].priority-r.work[a].priority, r.work[a].order-r.work[b].order)
+		return cmp.Or(r.work[b].priority-r.work[a].priority, r.work[a].step-r.work[b].step, compareKeys(a, b))
 	})
 	for _, key := range keys {
 		if !r.busy[key] {
@@ -194,12 +195,13 @@ func (r *simReplica) next() (types.NamespacedName, bool) {
 
 // deliver lets one event of a stream come a step further. It says whether there was one.
 func (r *simReplica) deliver(s int) bool {
+	r.steps++
 	behind := []func(){}
 	if n := r.cached[s]; n < len(r.w.events[s]) {
 		behind = append(behind, func() { r.store(s, r.w.events[s][n]); r.cached[s]++ })
 	}
 	if n := r.handled[s]; n < r.cached[s] {
-		behind = append(behind, func() { r.handled[s]++; r.handle(s, r.handlers[s], r.w.events[s][n]) })
+		behind = append(behind, func() { r.handled[s]++; r.handle(r.handlers[s], r.w.events[s][n]) })
 	}
 	if n := r.seen[s]; n < r.cached[s] && r.runs {
 		behind = append(behind, func() { r.seen[s]++; r.see(s, r.w.events[s][n]) })
@@ -219,7 +221,7 @@ func (r *simReplica) catchUp() {
 	}
 }
 
-func (r *simReplica) handle(s int, handler toolscache.ResourceEventHandler, e simEvent) {
+func (r *simReplica) handle(handler toolscache.ResourceEventHandler, e simEvent) {
 	obj := r.cachedForm(e.obj)
 	if e.deleted {
 		handler.OnDelete(obj)

@@ -589,7 +589,7 @@ func (w *simWorld) checkEnd() {
 			if !outcome.Decided() {
 				w.fatalf("%s has no outcome in %s", tenant, name)
 			}
-			if slices.Contains(honest, tenant) && !w.isOwn(outcome.Status(), outcome.Reason, w.ranAs[name+"/"+tenant]) {
+			if slices.Contains(honest, tenant) && !w.isOwn(outcome.Reason, w.ranAs[name+"/"+tenant]) {
 				w.fatalf("%s of %s ended with %+v, and ran as %v", name, tenant, outcome, w.ranAs[name+"/"+tenant])
 			}
 		}
@@ -600,14 +600,14 @@ func (w *simWorld) checkEnd() {
 	}
 	for _, tj := range sorted(w.tenantJobs, nil) {
 		c := conditions.Get(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
-		if w.isHonest(tj) && !w.isOwn(c.Status, c.Reason, map[types.UID]bool{tj.UID: true}) {
+		if w.isHonest(tj) && !w.isOwn(c.Reason, map[types.UID]bool{tj.UID: true}) {
 			w.fatalf("%s ended with %s: %s", kube.KeyOf(tj), c.Reason, c.Message)
 		}
 	}
 }
 
 // isOwn says whether an outcome is that of the pod of one of these TenantJobs.
-func (w *simWorld) isOwn(status metav1.ConditionStatus, reason string, tenantJobs map[types.UID]bool) bool {
+func (w *simWorld) isOwn(reason string, tenantJobs map[types.UID]bool) bool {
 	for _, run := range w.runs {
 		if tenantJobs[run.tenantJob] {
 			return run.ended && (run.succeeds && reason == v1alpha1.ReasonCompleted || !run.succeeds && reason == v1alpha1.ReasonJobFailed)
