@@ -109,6 +109,45 @@ func TestDispatcherStartsPerMinute(t *testing.T) {
 	d.starts(d.run("acme/2"))
 }
 
+// TestDispatcherCountsStartsWhenMade: a start counts for startsPerMinute from when its Job is made. It may have been admitted, and
+// its request may have been on its way, for a while.
+func TestDispatcherCountsStartsWhenMade(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ untilBegun, untilMade time.Duration }{
+		"begun late": {untilBegun: 20 * time.Second},
+		"made late":  {untilMade: WriteTimeout - time.Second},
+		"both":       {untilBegun: 20 * time.Second, untilMade: WriteTimeout - time.Second},
+	} {
+		for answer, finish := range map[string]func(*fixture, queue.Job, func(StartResult)){
+			"answered":            func(_ *fixture, _ queue.Job, end func(StartResult)) { end(Made) },
+			"seen by its event":   func(d *fixture, j queue.Job, end func(StartResult)) { d.jobChanged(d.jobOf(j)); end(Uncertain) },
+			"seen without answer": func(d *fixture, j queue.Job, end func(StartResult)) { end(Uncertain); d.jobChanged(d.jobOf(j)) },
+		} {
+			t.Run(name+", "+answer, func(t *testing.T) {
+				t.Parallel()
+				d := newSyncedFixture(t)
+				d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(1)), StartsPerMinute: new(int32(1))})
+				blocker := d.run("globex/1")
+				d.jobChanged(d.jobOf(blocker))
+				first, second := d.run("acme/1"), d.run("acme/2")
+				d.waits(first)
+				d.clock.Step(time.Minute + time.Second)
+				d.jobChanged(ended(d.jobOf(blocker), batchv1.JobComplete)) // first is admitted.
+				d.recordStarts()
+				d.clock.Step(tc.untilBegun)
+				end := d.begins(first)
+				d.clock.Step(tc.untilMade)
+				finish(d, first, end)
+				d.jobChanged(ended(d.jobOf(first), batchv1.JobComplete))
+				d.clock.Step(time.Minute - time.Millisecond)
+				d.waits(second)
+				d.clock.Step(time.Millisecond)
+				d.starts(second)
+			})
+		}
+	}
+}
+
 // TestDispatcherSlot: a slot goes to the next when nothing of the run is left, and not before.
 func TestDispatcherSlot(t *testing.T) {
 	t.Parallel()

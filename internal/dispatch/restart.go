@@ -3,6 +3,8 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -222,7 +224,9 @@ func (d *Dispatcher) addUntracked(r run, records startRecords) {
 
 // releaseGone releases the untracked slots of which neither a Job nor a pod is left.
 func (l *loop) releaseGone(ctx context.Context) {
-	for uid, s := range l.untracked() {
+	all := l.untracked()
+	for _, uid := range slices.Sorted(maps.Keys(all)) {
+		s := all[uid]
 		gone, err := l.isGone(ctx, s)
 		if err != nil {
 			log.FromContext(ctx).Error(err, "Finding out whether a run is gone", "tenantJob", s.job.NamespacedName)

@@ -9,9 +9,11 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/queue"
 )
 
@@ -456,4 +458,66 @@ func TestDispatcherAbsence(t *testing.T) {
 		}
 		d.clock.Step(time.Minute)
 	}
+}
+
+// TestDispatcherReplacedUnnoticed: a watch that was interrupted tells of an object that was deleted and created again meanwhile as
+// of one that was changed.
+func TestDispatcherReplacedUnnoticed(t *testing.T) {
+	t.Parallel()
+	handlers := func(d *fixture) (tenantJobs, jobs toolscache.ResourceEventHandler) {
+		return d.watches()[3].handler, d.watches()[4].handler
+	}
+	again := func(tj *v1alpha1.TenantJob) *v1alpha1.TenantJob {
+		tj = tj.DeepCopy()
+		tj.UID += " again"
+		return tj
+	}
+	setUp := func(t *testing.T) *fixture {
+		d := newSyncedFixture(t)
+		d.limitTenant("acme", v1alpha1.TenantJobLimits{MaxConcurrent: new(int32(1))})
+		return d
+	}
+	t.Run("a TenantJob that waits", func(t *testing.T) {
+		t.Parallel()
+		d := setUp(t)
+		made := d.starts(d.run("acme/1"))
+		replaced := d.run("acme/2")
+		d.waits(replaced)
+		tenantJobs, _ := handlers(d)
+		tenantJobs.OnUpdate(tenantJobOf(replaced), again(tenantJobOf(replaced)))
+		d.jobChanged(ended(made, batchv1.JobComplete))
+		d.starts(d.run("acme/3"))
+	})
+	t.Run("a TenantJob that is admitted", func(t *testing.T) {
+		t.Parallel()
+		d := setUp(t)
+		made := d.starts(d.run("acme/1"))
+		replaced := d.run("acme/2")
+		d.waits(replaced)
+		d.jobChanged(ended(made, batchv1.JobComplete))
+		d.expectRequests("acme/2")
+		tenantJobs, _ := handlers(d)
+		tenantJobs.OnUpdate(tenantJobOf(replaced), again(tenantJobOf(replaced)))
+		d.starts(d.run("acme/3"))
+	})
+	t.Run("a Job", func(t *testing.T) {
+		t.Parallel()
+		d := setUp(t)
+		first := d.starts(d.run("acme/1"))
+		second := first.DeepCopy()
+		second.UID, second.OwnerReferences[0].UID = "another", "acme/1 again"
+		cachedForm := func(j *batchv1.Job) any {
+			cached, err := kube.StripJob(j.DeepCopy())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return cached
+		}
+		_, jobs := handlers(d)
+		jobs.OnUpdate(cachedForm(first), cachedForm(second))
+		d.releaseGone(t.Context())
+		d.running(1)
+		jobs.OnUpdate(cachedForm(second), cachedForm(ended(second, batchv1.JobComplete)))
+		d.running(0)
+	})
 }

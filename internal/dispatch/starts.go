@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -143,6 +144,7 @@ func (d *Dispatcher) begin(s *slot) Answer {
 	if !s.uncertain {
 		s.startedAt = s.triedAt
 	}
+	d.state.Made(uid)
 	s.admitted, s.starting, s.uncertain = false, true, false
 	delete(d.admitted, uid)
 	d.beginTrial(s.job.Tenant) // It may have waited for a worker since it was admitted.
@@ -195,6 +197,7 @@ func (d *Dispatcher) finish(s *slot, r StartResult, why string) {
 // started remembers a start until the status and the caches show it.
 func (d *Dispatcher) started(s *slot) {
 	now := d.clock.Now()
+	d.state.Made(s.job.UID)
 	d.rush.add(now)
 	d.forgive(s.job.Tenant)
 	if !s.orphaned {
@@ -202,7 +205,8 @@ func (d *Dispatcher) started(s *slot) {
 	}
 }
 
-// uncertainStarts returns copies of the slots of which nobody knows whether there is a Job, and whose Job can't be made any more.
+// uncertainStarts returns copies of the slots of which nobody knows whether there is a Job, and whose Job can't be made any
+// more, the first to start first.
 func (d *Dispatcher) uncertainStarts() []slot {
 	defer d.lock()()
 	var all []slot
@@ -211,6 +215,9 @@ func (d *Dispatcher) uncertainStarts() []slot {
 			all = append(all, *s)
 		}
 	}
+	slices.SortFunc(all, func(a, b slot) int {
+		return cmp.Or(a.startedAt.Compare(b.startedAt), cmp.Compare(a.job.UID, b.job.UID))
+	})
 	return all
 }
 

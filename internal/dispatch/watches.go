@@ -33,11 +33,17 @@ func (d *Dispatcher) watches() []watch {
 	}
 }
 
-// handlerOf calls back with what a watch brings.
+// handlerOf calls back with what a watch brings. After an interruption a watch tells of an object that was deleted and created again
+// as of one that was changed.
 func handlerOf[T client.Object](changed, deleted func(T)) toolscache.ResourceEventHandler {
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { changed(obj.(T)) },
-		UpdateFunc: func(_, obj any) { changed(obj.(T)) },
+		AddFunc: func(obj any) { changed(obj.(T)) },
+		UpdateFunc: func(before, obj any) {
+			if last := before.(T); last.GetUID() != obj.(T).GetUID() {
+				deleted(last)
+			}
+			changed(obj.(T))
+		},
 		DeleteFunc: func(obj any) {
 			if tombstone, missed := obj.(toolscache.DeletedFinalStateUnknown); missed {
 				obj = tombstone.Obj

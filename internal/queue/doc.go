@@ -38,8 +38,8 @@
 //
 // A job holds its slots from the decision to start it until Requeue, Revoke or Remove. A limit of zero means no limit.
 // Lowering a limit stops no running job. The limit startsPerMinute allows a start when fewer than that many starts lie
-// in the minute before it, so no minute has more of them, wherever it begins. Starts that were given back do not
-// count. With ReserveStarts, these starts are also written down before they are made. Whenever Next has nothing to start, each waiting job is held by something.
+// in the minute before it, so no minute has more of them, wherever it begins. A start counts from its decision, and
+// after Made from then. Starts that were given back do not count. With ReserveStarts, these starts are also written down before they are made. Whenever Next has nothing to start, each waiting job is held by something.
 //
 // Deciding about a job that overlaps with an earlier run of its schedule takes no slot, whatever the decision is. So
 // the limits of its tenant do not delay that decision: a job can replace an earlier run although its template has

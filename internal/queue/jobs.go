@@ -80,6 +80,15 @@ func (s *State) Revoke(uid types.UID) {
 	}
 }
 
+// Made notes that a start which was decided earlier is made now: for startsPerMinute it counts from now.
+func (s *State) Made(uid types.UID) {
+	if e := s.jobs[uid]; e != nil && !e.waits() {
+		e.queue.starts.remove(e.started)
+		e.queue.starts.add(s.now)
+		e.started = s.now
+	}
+}
+
 // Remove removes a TenantJob that is over or deleted and has no pod left.
 func (s *State) Remove(uid types.UID) {
 	if e := s.jobs[uid]; e != nil {
