@@ -467,15 +467,17 @@ func (w *simWorld) quiet() {
 func (w *simWorld) checkSlots() {
 	w.t.Helper()
 	d := w.leader
-	running := map[types.UID]bool{}
+	live := map[types.UID]bool{}
 	for _, run := range w.live() {
-		running[run.jobUID] = true
+		live[run.jobUID] = true
+	}
+	for _, run := range w.running() {
 		if d.slotsByJob[run.jobUID] == nil && d.slotsByUID[run.tenantJob] == nil {
 			w.fatalf("Job %s (%s) runs without a slot", run.key, run.jobUID)
 		}
 	}
 	for _, uid := range slices.Sorted(maps.Keys(d.slotsByUID)) {
-		if s := d.slotsByUID[uid]; !running[s.jobUID] && !s.admitted && !s.starting && !s.mayBeMade(w.now()) {
+		if s := d.slotsByUID[uid]; !live[s.jobUID] && !s.admitted && !s.starting && !s.mayBeMade(w.now()) {
 			w.fatalf("a slot is held by nothing that runs: %+v", *s)
 		}
 		if s := d.slotsByUID[uid]; s.admitted && (w.tenantJobs[s.job.NamespacedName] == nil || w.tenantJobs[s.job.NamespacedName].UID != uid) {

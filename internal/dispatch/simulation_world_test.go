@@ -446,13 +446,23 @@ func (w *simWorld) endJob(j *batchv1.Job) {
 	})
 }
 
-// live returns what runs: Jobs that the operator made and that have not ended, and pods of those that are gone.
+// live returns what runs or may have a slot: Jobs that the operator made and that have not ended, and pods of those that are gone.
 func (w *simWorld) live() []*simRun {
+	return w.runsOf(func(j *batchv1.Job) bool { return job.IsLive(j) })
+}
+
+// running returns what runs. A Job that is being deleted gets no pod any more: without one it does not run.
+func (w *simWorld) running() []*simRun {
+	return w.runsOf(func(j *batchv1.Job) bool { return job.IsLive(j) && j.DeletionTimestamp == nil })
+}
+
+// runsOf returns the runs of which there is such a Job, or a pod that has not ended.
+func (w *simWorld) runsOf(counts func(*batchv1.Job) bool) []*simRun {
 	var all []*simRun
 	for _, uid := range slices.Sorted(maps.Keys(w.runs)) {
 		run := w.runs[uid]
 		j, pod := w.jobs[run.key], w.pods[uid]
-		if j != nil && j.UID == uid && job.IsLive(j) || pod != nil && !pod.ended {
+		if j != nil && j.UID == uid && counts(j) || pod != nil && !pod.ended {
 			all = append(all, run)
 		}
 	}
@@ -480,7 +490,7 @@ func (w *simWorld) madeJob(j *batchv1.Job, tj *v1alpha1.TenantJob) {
 func (w *simWorld) checkLimits() {
 	w.t.Helper()
 	byTenant, byFanOut, total := map[string]int{}, map[string]int{}, 0
-	for _, run := range w.live() {
+	for _, run := range w.running() {
 		total++
 		byTenant[run.tenant]++
 		byFanOut[run.fanOut]++
