@@ -159,20 +159,27 @@ type TenantScheduleStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// effectiveTime is when the schedule was created, last edited or last resumed. Ticks until then are neither due nor
-	// missed.
+	// effectiveTime is when the schedule was created, its times were last edited, or it was last resumed. Ticks until then
+	// never run. An edit of fields that do not say when the ticks are leaves it as it is.
 	// +optional
 	EffectiveTime *metav1.Time `json:"effectiveTime,omitempty"`
 
-	// lastScheduleTime is the last tick that created a fan-out.
+	// effectiveSchedule is when the ticks have been since effectiveTime: the schedule and its time zone. It is "suspended"
+	// while there are none. The operator compares it with the spec to find out whether an edit has changed that.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	EffectiveSchedule string `json:"effectiveSchedule,omitempty"`
+
+	// lastScheduleTime is the last tick that created a fan-out. It never goes back: no tick until then creates another one.
 	// +optional
 	LastScheduleTime *metav1.Time `json:"lastScheduleTime,omitempty"`
 
-	// lastSuccessfulTime is when a fan-out last succeeded.
+	// lastSuccessfulTime is when a fan-out last succeeded. One of which all tenants were skipped is no success.
 	// +optional
 	LastSuccessfulTime *metav1.Time `json:"lastSuccessfulTime,omitempty"`
 
-	// nextScheduleTimes are the next five ticks.
+	// nextScheduleTimes are the next five ticks, also while the schedule is suspended, when they will not run.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=5

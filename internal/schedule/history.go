@@ -58,21 +58,14 @@ func RunOf(ts *v1alpha1.TenantSchedule, fanOut *v1alpha1.TenantFanOut) (Run, boo
 	return run, true
 }
 
-// LastScheduled returns the value of status.lastScheduleTime: the newest tick that has a fan-out. The value before may be
-// in the future, when a clock that was ahead wrote it; the newest tick that is not in the future replaces it then.
+// LastScheduled returns the value of status.lastScheduleTime: the newest tick that has, or had, a fan-out. It never goes
+// back. A fan-out whose tick is in the future does not count: it says nothing about the ticks until then.
 func LastScheduled(before *metav1.Time, runs []Run, now time.Time) time.Time {
-	newest := now.Add(maxClockSkew)
 	last := timeOf(before)
-	if last.After(newest) {
-		last = time.Time{}
-	}
 	for _, run := range runs {
-		if !run.Tick.After(newest) {
+		if !run.Tick.After(now.Add(maxClockSkew)) {
 			last = later(last, run.Tick)
 		}
-	}
-	if last.IsZero() {
-		return timeOf(before)
 	}
 	return last
 }

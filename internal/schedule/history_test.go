@@ -129,8 +129,8 @@ func TestLastScheduled(t *testing.T) {
 		"the first":                            {"", "+", "2026-08-03 00:00"},
 		"the newest":                           {"2026-08-03 00:00", "+-!", "2026-08-03 02:00"},
 		"it is kept when fan-outs are deleted": {"2026-08-03 02:00", "+", "2026-08-03 02:00"},
-		"a clock was ahead":                    {"2026-08-04 02:00", "+-", "2026-08-03 01:00"},
-		"a clock was ahead, nothing is known":  {"2026-08-04 02:00", "", "2026-08-04 02:00"},
+		"a clock went back":                    {"2026-08-04 02:00", "+-", "2026-08-04 02:00"},
+		"a clock went back, nothing is known":  {"2026-08-04 02:00", "", "2026-08-04 02:00"},
 		"a fan-out of the future":              {"2026-08-03 01:00", "+-++++++-", "2026-08-03 05:00"},
 	} {
 		t.Run(name, func(t *testing.T) {

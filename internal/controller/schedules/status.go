@@ -22,6 +22,7 @@ func setStatus(o observed, decision schedule.Decision) {
 	setReady(o, decision.Problem)
 	status.ObservedGeneration = ts.Generation
 	status.EffectiveTime = statusTime(status.EffectiveTime, decision.EffectiveTime)
+	status.EffectiveSchedule = decision.EffectiveSchedule
 	status.LastScheduleTime = statusTime(status.LastScheduleTime, schedule.LastScheduled(status.LastScheduleTime, o.Runs, o.Now))
 	status.LastSuccessfulTime = statusTime(status.LastSuccessfulTime, schedule.LastSuccess(status.LastSuccessfulTime, o.Runs))
 	status.Active = schedule.Active(o.Runs)
