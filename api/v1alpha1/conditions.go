@@ -211,7 +211,8 @@ const (
 	ReasonLedgerLost = "LedgerLost"
 )
 
-// Reasons of a TenantSchedule's condition Ready, beside ReasonReady.
+// Reasons of a TenantSchedule's condition Ready, beside ReasonReady. It also has ReasonTemplateNotFound,
+// ReasonTemplateNotReady and ReasonInvalidParameters: its fan-outs can't run, and the message says what to change.
 const (
 	// ReasonInvalidSchedule: the schedule or its time zone can't be read; the message says which field to change.
 	ReasonInvalidSchedule = "InvalidSchedule"

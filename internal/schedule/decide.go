@@ -18,6 +18,8 @@ type Observed struct {
 	Schedule *v1alpha1.TenantSchedule
 	// Runs are its fan-outs.
 	Runs []Run
+	// Template is the TenantJobTemplate that they run. It is nil when there is none.
+	Template *v1alpha1.TenantJobTemplate
 	// Refused is the API server's message why it refuses the fan-outs that the schedule would create. It is empty when the
 	// API server accepts them, or was not asked.
 	Refused string
