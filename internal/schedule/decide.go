@@ -47,6 +47,7 @@ func Decide(o Observed) Decision {
 	if unseen {
 		d.Missed = missedBeforeEdit(o, d.EffectiveTime)
 	}
+	d.Missed = d.Missed.Add(missedUnplanned(&ts.Status, o.Runs))
 	expression, zone, err := parseSpec(&ts.Spec)
 	if err != nil {
 		d.Problem = err.Error()

@@ -58,10 +58,11 @@ func addMissed(status *v1alpha1.TenantScheduleStatus, missed schedule.Missed) {
 	if missed.Count == 0 {
 		return
 	}
-	status.Missed = &v1alpha1.MissedTicks{
-		Count:      ptr.Deref(status.Missed, v1alpha1.MissedTicks{}).Count + missed.Count,
-		LastTime:   statusTime(nil, missed.Last),
-		LastReason: missed.Reason,
+	before := ptr.Deref(status.Missed, v1alpha1.MissedTicks{})
+	status.Missed = &v1alpha1.MissedTicks{Count: before.Count + missed.Count, LastTime: before.LastTime, LastReason: before.LastReason}
+	// An older tick may be missed after a newer one: its fan-out could not be planned.
+	if before.LastTime == nil || missed.Last.After(before.LastTime.Time) {
+		status.Missed.LastTime, status.Missed.LastReason = statusTime(nil, missed.Last), missed.Reason
 	}
 }
 
