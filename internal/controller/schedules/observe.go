@@ -81,7 +81,7 @@ func (r *Reconciler) listRuns(ctx context.Context, ts *v1alpha1.TenantSchedule) 
 // validate creates a fan-out of the schedule by dry run. It returns the API server's time, and why the API server refuses the
 // fan-out. That is empty when it does not. An error means that the time is unknown: the API server may refuse every fan-out.
 func (r *Reconciler) validate(ctx context.Context, ts *v1alpha1.TenantSchedule) (serverTime time.Time, refusal string, err error) {
-	fanOut := schedule.FanOut(ts, time.Unix(0, 0), time.Unix(0, 0))
+	fanOut := schedule.FanOut(ts, time.Unix(0, 0), schedule.Together{})
 	if err = r.dryRun(ctx, fanOut); err == nil {
 		return fanOut.CreationTimestamp.Time, "", nil
 	}
@@ -92,7 +92,7 @@ func (r *Reconciler) validate(ctx context.Context, ts *v1alpha1.TenantSchedule) 
 		return serverTime, refusal, fmt.Errorf("trying a TenantFanOut of TenantSchedule %s by dry run: %w", ts.Name, err)
 	}
 	// A refused object has no creation time, so a valid one has to be tried.
-	fanOut = schedule.FanOut(&v1alpha1.TenantSchedule{ObjectMeta: ts.ObjectMeta}, time.Unix(0, 0), time.Unix(0, 0))
+	fanOut = schedule.FanOut(&v1alpha1.TenantSchedule{ObjectMeta: ts.ObjectMeta}, time.Unix(0, 0), schedule.Together{})
 	fanOut.Spec.TemplateRef.Name, fanOut.Spec.Tenants.All = "any", new(true)
 	if err = r.dryRun(ctx, fanOut); err != nil {
 		return serverTime, refusal, fmt.Errorf("asking the API server for its time: %w", err)

@@ -98,7 +98,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule)
 	ts = o.Schedule
 	base := ts.DeepCopy()
 	decision := schedule.Decide(o.Observed)
-	created, conflicts, createErr := r.createFanOuts(ctx, ts, decision.Due)
+	created, conflicts, createErr := r.createFanOuts(ctx, ts, decision.Due, schedule.TogetherOf(decision.Due, o.Runs))
 	o.Runs = append(o.Runs, created...)
 	decision.Missed = decision.Missed.Add(conflicts)
 	if isRefusal(createErr) {
@@ -132,11 +132,11 @@ func (r *Reconciler) reportRefused(ctx context.Context, o observed) error {
 
 // createFanOuts creates the fan-outs of some ticks, oldest first. It stops at the first that can't be created now, and returns
 // the ones before it. A tick whose name is taken by an object that is not the schedule's is a conflict.
-func (r *Reconciler) createFanOuts(ctx context.Context, ts *v1alpha1.TenantSchedule, ticks []time.Time) (
+func (r *Reconciler) createFanOuts(ctx context.Context, ts *v1alpha1.TenantSchedule, ticks []time.Time, together schedule.Together) (
 	runs []schedule.Run, conflicts schedule.Missed, err error,
 ) {
 	for _, tick := range ticks {
-		fanOut, isNew, err := r.createFanOut(ctx, ts, tick, ticks[len(ticks)-1])
+		fanOut, isNew, err := r.createFanOut(ctx, ts, tick, together)
 		if err != nil {
 			return runs, conflicts, err
 		}
@@ -158,10 +158,10 @@ func (r *Reconciler) createFanOuts(ctx context.Context, ts *v1alpha1.TenantSched
 }
 
 // createFanOut creates the fan-out of a tick. When an object has its name already, createFanOut returns that one.
-func (r *Reconciler) createFanOut(ctx context.Context, ts *v1alpha1.TenantSchedule, tick, newest time.Time) (
+func (r *Reconciler) createFanOut(ctx context.Context, ts *v1alpha1.TenantSchedule, tick time.Time, together schedule.Together) (
 	fanOut *v1alpha1.TenantFanOut, isNew bool, err error,
 ) {
-	fanOut = schedule.FanOut(ts, tick, newest)
+	fanOut = schedule.FanOut(ts, tick, together)
 	err = r.Create(ctx, fanOut, client.FieldOwner(kube.FieldManager))
 	if err == nil {
 		return fanOut, true, nil

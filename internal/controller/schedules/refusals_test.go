@@ -37,7 +37,7 @@ func TestTenantScheduleHistoryRefused(t *testing.T) {
 	objects := []client.Object{ts}
 	var fanOuts []*v1alpha1.TenantFanOut
 	for day := range 3 {
-		f := schedule.FanOut(ts, tick.AddDate(0, 0, day), tick.AddDate(0, 0, day))
+		f := schedule.FanOut(ts, tick.AddDate(0, 0, day), schedule.Together{})
 		f.Status = v1alpha1.TenantFanOutStatus{
 			CompletionTime: &metav1.Time{Time: tick.AddDate(0, 0, day).Add(time.Minute)},
 			Conditions:     []metav1.Condition{{Type: v1alpha1.ConditionSucceeded, Status: IsTrue, Reason: v1alpha1.ReasonCompleted}},
