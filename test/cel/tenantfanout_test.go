@@ -8,7 +8,7 @@ var tenantFanOutRules = join(
 	rules{
 		"no spec": {"spec", absent, "{templateRef: {name: a}, tenants: {all: true}}", "Required value"},
 		"a retry of itself": {
-			"spec", "{templateRef: {name: a}, tenants: {retryOf: {name: example}}}", "{templateRef: {name: a}, tenants: {retryOf: {name: another}}}",
+			"spec", "{templateRef: {name: a}, tenants: {retryOf: {name: cel-test}}}", "{templateRef: {name: a}, tenants: {retryOf: {name: another}}}",
 			"`spec.tenants.retryOf.name` must name another TenantFanOut",
 		},
 	},

@@ -44,6 +44,9 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 	if r.tenantJobs, err = kube.NewLister[*v1alpha1.TenantJob](mgr.GetCache(), &v1alpha1.TenantJob{}, nil); err != nil {
 		return err
 	}
+	if err := mgr.Add(&sweeper{r}); err != nil {
+		return err
+	}
 	opts.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](kube.StaleAfter, maxBackoff)
 	return builder.ControllerManagedBy(mgr).
 		Named("tenantfanout").
