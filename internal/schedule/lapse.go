@@ -50,9 +50,10 @@ func LapseOf(u Unplanned) Lapse {
 	return beyondLimit(u, tick, tick.Add(allowed+OnTimeTolerance))
 }
 
-// beyondLimit decides whether there are more fan-outs of newer ticks than catchUpLimit lets run late.
+// beyondLimit decides whether there are more fan-outs of newer ticks than catchUpLimit lets run late. The fan-out of the newest
+// tick is never beyond it: it was created in time.
 func beyondLimit(u Unplanned, tick, late time.Time) Lapse {
-	limit, newer := ptr.Deref(u.Schedule.Spec.CatchUpLimit, 1), int32(0)
+	limit, newer := max(1, ptr.Deref(u.Schedule.Spec.CatchUpLimit, 1)), int32(0)
 	for i := range u.Siblings {
 		if other, isTick := tickOf(u.Schedule, &u.Siblings[i]); isTick && other.After(tick) {
 			newer++
@@ -65,7 +66,7 @@ func beyondLimit(u Unplanned, tick, late time.Time) Lapse {
 		return Lapse{At: late}
 	}
 	return Lapse{Reason: v1alpha1.ReasonSuperseded, Message: fmt.Sprintf(
-		"it had no plan in time, and `spec.catchUpLimit` (%d) of TenantSchedule %s lets no more late ticks run", limit, u.Schedule.Name)}
+		"it had no plan in time, and with `spec.catchUpLimit` of TenantSchedule %s only newer ticks run", u.Schedule.Name)}
 }
 
 // earlier returns the lapse, decided again when either has to be.

@@ -28,7 +28,7 @@ func TestTenantFanOutsWithoutAPlanDoNotPileUp(t *testing.T) {
 			s.ConcurrencyPolicy, s.CatchUpLimit = v1alpha1.ConcurrencyAllow, new(int32(2))
 		}, [4]string{"Superseded", "Superseded", "", ""}},
 		"a deadline": {func(s *v1alpha1.TenantScheduleSpec) {
-			s.ConcurrencyPolicy, s.CatchUpLimit, s.StartingDeadlineSeconds = v1alpha1.ConcurrencyAllow, new(int32(100)), new(int32(3*3600))
+			s.ConcurrencyPolicy, s.CatchUpLimit, s.StartingDeadlineSeconds = v1alpha1.ConcurrencyAllow, new(int32(100)), new(int32(3*3600 + 1800))
 		}, [4]string{"Expired", "", "", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
