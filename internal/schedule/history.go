@@ -32,7 +32,7 @@ type Run struct {
 	Succeeded metav1.Condition
 	// CompletionTime is when the fan-out ended. It is zero before.
 	CompletionTime time.Time
-	// Unplanned says that the fan-out has no plan.
+	// Unplanned says that the fan-out says that it has no plan.
 	Unplanned bool
 	// CaughtUpTo is the newest tick of those that were caught up on together with this one: its own, if there was none.
 	CaughtUpTo time.Time
@@ -52,7 +52,7 @@ func RunOf(ts *v1alpha1.TenantSchedule, fanOut *v1alpha1.TenantFanOut) (Run, boo
 	run := Run{
 		Name: fanOut.Name, UID: fanOut.UID, Tick: tick, CompletionTime: timeOf(fanOut.Status.CompletionTime),
 		Succeeded: conditionOf(fanOut, v1alpha1.ConditionSucceeded), CaughtUpTo: SupersededAfter(fanOut, tick),
-		Unplanned: conditionOf(fanOut, v1alpha1.ConditionPlanned).Status != metav1.ConditionTrue,
+		Unplanned: conditionOf(fanOut, v1alpha1.ConditionPlanned).Status == metav1.ConditionFalse,
 	}
 	if noneRan(&fanOut.Status) && run.Succeeded.Status == metav1.ConditionTrue {
 		run.Succeeded = withoutSuccess(&fanOut.Status, run.Succeeded)

@@ -23,12 +23,12 @@ func TestTenantFanOutsWithoutAPlanDoNotPileUp(t *testing.T) {
 		ends [4]string
 	}{
 		"Forbid": {func(s *v1alpha1.TenantScheduleSpec) { s.CatchUpLimit = new(int32(100)) }, [4]string{"Superseded", "Superseded", "Superseded", ""}},
-		"Allow": {func(s *v1alpha1.TenantScheduleSpec) { s.ConcurrencyPolicy = v1alpha1.ConcurrencyAllow }, [4]string{"Superseded", "Superseded", "Superseded", ""}},
+		"Allow":  {func(s *v1alpha1.TenantScheduleSpec) { s.ConcurrencyPolicy = v1alpha1.ConcurrencyAllow }, [4]string{"Superseded", "Superseded", "Superseded", ""}},
 		"Allow, two may run late": {func(s *v1alpha1.TenantScheduleSpec) {
 			s.ConcurrencyPolicy, s.CatchUpLimit = v1alpha1.ConcurrencyAllow, new(int32(2))
 		}, [4]string{"Superseded", "Superseded", "", ""}},
 		"a deadline": {func(s *v1alpha1.TenantScheduleSpec) {
-			s.ConcurrencyPolicy, s.CatchUpLimit, s.StartingDeadlineSeconds = v1alpha1.ConcurrencyAllow, new(int32(100)), new(int32(3*3600 + 1800))
+			s.ConcurrencyPolicy, s.CatchUpLimit, s.StartingDeadlineSeconds = v1alpha1.ConcurrencyAllow, new(int32(100)), new(int32(3*3600+1800))
 		}, [4]string{"Expired", "", "", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
