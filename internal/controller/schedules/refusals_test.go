@@ -34,7 +34,8 @@ func TestTenantScheduleHistoryRefused(t *testing.T) {
 		},
 	}
 	tick := at(t, "2020-08-03 02:00")
-	objects := []client.Object{ts}
+	template := &v1alpha1.TenantJobTemplate{ObjectMeta: metav1.ObjectMeta{Name: NobodysFanOut.TemplateRef.Name}}
+	objects := []client.Object{ts, template}
 	var fanOuts []*v1alpha1.TenantFanOut
 	for day := range 3 {
 		f := schedule.FanOut(ts, tick.AddDate(0, 0, day), schedule.Together{})
