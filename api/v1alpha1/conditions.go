@@ -119,7 +119,7 @@ const (
 	// minutes where the tenant may not be the cause.
 	ReasonPodsRefused = "PodsRefused"
 	// ReasonExpired: limits held it for maxWaitSeconds. Of a fan-out: the tenant's own time was longer ago than the
-	// schedule's startingDeadlineSeconds.
+	// schedule's startingDeadlineSeconds; or its tick was, and it had no plan by then.
 	ReasonExpired = "Expired"
 	// ReasonCredentialsFailed: its template needs credentials, and they can't be issued.
 	ReasonCredentialsFailed = "CredentialsFailed"
@@ -138,7 +138,8 @@ const (
 	ReasonCancelled = "Cancelled"
 	// ReasonReplaced: a later tick of its schedule replaced it.
 	ReasonReplaced = "Replaced"
-	// ReasonSuperseded: it still waited when the next tick of its schedule came. Of a fan-out: some of its TenantJobs did.
+	// ReasonSuperseded: it still waited when the next tick of its schedule came. Of a fan-out: as many of its TenantJobs did as
+	// have run, or more, or it was paused; or it had no plan by then.
 	ReasonSuperseded = "Superseded"
 	// ReasonOverlapped: an earlier run of its schedule still ran for this tenant.
 	ReasonOverlapped = "Overlapped"
@@ -204,6 +205,8 @@ const (
 	ReasonTooManyFailed = "TooManyFailed"
 	// ReasonFailureBudgetExceeded: the fan-out is paused until a person resumes it.
 	ReasonFailureBudgetExceeded = "FailureBudgetExceeded"
+	// ReasonSourceRunning: the fan-out that retryOf names has not ended; this one waits for it.
+	ReasonSourceRunning = "SourceRunning"
 	// ReasonSourceGone: the fan-out that retryOf names does not exist, or its plan or ledger can't be read.
 	ReasonSourceGone = "SourceGone"
 	// ReasonLedgerLost: the plan or the ledger is gone or can't be read, so the operator does not know which tenants have
@@ -211,7 +214,8 @@ const (
 	ReasonLedgerLost = "LedgerLost"
 )
 
-// Reasons of a TenantSchedule's condition Ready, beside ReasonReady.
+// Reasons of a TenantSchedule's condition Ready, beside ReasonReady. It also has ReasonTemplateNotFound,
+// ReasonTemplateNotReady and ReasonInvalidParameters: its fan-outs can't run, and the message says what to change.
 const (
 	// ReasonInvalidSchedule: the schedule or its time zone can't be read; the message says which field to change.
 	ReasonInvalidSchedule = "InvalidSchedule"

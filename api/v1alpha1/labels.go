@@ -49,6 +49,9 @@ const (
 	AnnotationScheduledTime = "tenantry.dev/scheduled-time"
 	// AnnotationTimeZoneFrom is "Tenant" on a TenantFanOut whose schedule is read in each tenant's own time zone.
 	AnnotationTimeZoneFrom = "tenantry.dev/time-zone-from"
+	// AnnotationCaughtUpFrom on a TenantFanOut of a late tick is the oldest of the ticks that ran together with it, in RFC
+	// 3339. Their runs wait for each other.
+	AnnotationCaughtUpFrom = "tenantry.dev/caught-up-from"
 	// AnnotationCaughtUpTo on a TenantFanOut of a late tick is the newest of the ticks that ran together with it, in RFC
 	// 3339. Ticks until that time do not supersede it.
 	AnnotationCaughtUpTo = "tenantry.dev/caught-up-to"

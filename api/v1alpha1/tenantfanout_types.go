@@ -19,6 +19,7 @@ import (
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Succeeded")].message`
 // +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || (self.metadata.name.size() <= 63 && !format.dns1123Label().validate(self.metadata.name).hasValue())",optionalOldSelf=true,message="`metadata.name` must be a DNS-1123 label of at most 63 characters"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.spec.tenants.retryOf) || self.spec.tenants.retryOf.name != self.metadata.name",optionalOldSelf=true,message="`spec.tenants.retryOf.name` must name another TenantFanOut"
 // +kubebuilder:validation:XValidation:rule="self.spec.templateRef == oldSelf.spec.templateRef",fieldPath=".spec.templateRef",message="`spec.templateRef` must not change"
 // +kubebuilder:validation:XValidation:rule="has(self.spec.parameters) && has(oldSelf.spec.parameters) ? self.spec.parameters == oldSelf.spec.parameters : (!has(self.spec.parameters) || self.spec.parameters.size() == 0) && (!has(oldSelf.spec.parameters) || oldSelf.spec.parameters.size() == 0)",fieldPath=".spec.parameters",message="`spec.parameters` must not change"
 // +kubebuilder:validation:XValidation:rule="has(self.spec.tenants.all) == has(oldSelf.spec.tenants.all) && (!has(self.spec.tenants.all) || self.spec.tenants.all == oldSelf.spec.tenants.all) && has(self.spec.tenants.selector) == has(oldSelf.spec.tenants.selector) && (!has(self.spec.tenants.selector) || self.spec.tenants.selector == oldSelf.spec.tenants.selector) && has(self.spec.tenants.names) == has(oldSelf.spec.tenants.names) && (!has(self.spec.tenants.names) || self.spec.tenants.names == oldSelf.spec.tenants.names) && has(self.spec.tenants.retryOf) == has(oldSelf.spec.tenants.retryOf) && (!has(self.spec.tenants.retryOf) || self.spec.tenants.retryOf == oldSelf.spec.tenants.retryOf) && (has(self.spec.tenants.exclude) && has(oldSelf.spec.tenants.exclude) ? self.spec.tenants.exclude == oldSelf.spec.tenants.exclude : (!has(self.spec.tenants.exclude) || self.spec.tenants.exclude.size() == 0) && (!has(oldSelf.spec.tenants.exclude) || oldSelf.spec.tenants.exclude.size() == 0))",fieldPath=".spec.tenants",message="`spec.tenants` must not change"
@@ -95,7 +96,7 @@ type TenantSelection struct {
 	// +kubebuilder:validation:MaxItems=10000
 	Names []TenantName `json:"names,omitempty"`
 
-	// retryOf selects the tenants of another fan-out that have one of the outcomes.
+	// retryOf selects the tenants of another fan-out that have one of the outcomes. This one waits until that has ended.
 	// +optional
 	RetryOf *RetryOf `json:"retryOf,omitempty"`
 

@@ -42,7 +42,7 @@ type TenantScheduleSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^@(hourly|daily|weekly|monthly|yearly)$') || self.matches('^([0-9*,/-]+) ([0-9*,/-]+) ([0-9*,/-]+) ([0-9A-Za-z*,/-]+) ([0-9A-Za-z*,/-]+)$')",message="`schedule` must be five fields separated by one space, or @hourly, @daily, @weekly, @monthly, @yearly; TZ=, CRON_TZ= and @every are not accepted"
 	// +kubebuilder:validation:XValidation:rule="self.startsWith('@') || self.split(' ').size() != 5 || [0, 1, 2].all(i, self.split(' ')[i].split(',').all(p, p.matches('^([*]|[0-9]{1,2}(-[0-9]{1,2})?)(/[1-9][0-9]?)?$') && (p.startsWith('*') || (int(p.split('/')[0].split('-')[0]) >= [0, 0, 1][i] && int(p.split('/')[0].split('-')[0]) <= [59, 23, 31][i] && (!p.contains('-') || (int(p.split('/')[0].split('-')[1]) <= [59, 23, 31][i] && int(p.split('/')[0].split('-')[0]) <= int(p.split('/')[0].split('-')[1])))))))",message="`schedule` must have minutes 0-59, hours 0-23, days 1-31; ranges low-high; steps of at least 1"
 	// +kubebuilder:validation:XValidation:rule="self.startsWith('@') || self.split(' ').size() != 5 || (self.split(' ')[3].lowerAscii().matches('^([*]|([1-9]|0[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(-([1-9]|0[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))?)(/[1-9][0-9]?)?(,([*]|([1-9]|0[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(-([1-9]|0[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))?)(/[1-9][0-9]?)?)*$') && self.split(' ')[3].lowerAscii().replace('jan', '1').replace('feb', '2').replace('mar', '3').replace('apr', '4').replace('may', '5').replace('jun', '6').replace('jul', '7').replace('aug', '8').replace('sep', '9').replace('oct', '10').replace('nov', '11').replace('dec', '12').split(',').all(p, !p.contains('-') || int(p.split('/')[0].split('-')[0]) <= int(p.split('/')[0].split('-')[1])))",message="`schedule` must have months 1-12 or jan-dec; ranges low-high; steps of at least 1"
-	// +kubebuilder:validation:XValidation:rule="self.startsWith('@') || self.split(' ').size() != 5 || (self.split(' ')[4].lowerAscii().matches('^([*]|(0?[0-6]|sun|mon|tue|wed|thu|fri|sat)(-(0?[0-6]|sun|mon|tue|wed|thu|fri|sat))?)(/[1-9])?(,([*]|(0?[0-6]|sun|mon|tue|wed|thu|fri|sat)(-(0?[0-6]|sun|mon|tue|wed|thu|fri|sat))?)(/[1-9])?)*$') && self.split(' ')[4].lowerAscii().replace('sun', '0').replace('mon', '1').replace('tue', '2').replace('wed', '3').replace('thu', '4').replace('fri', '5').replace('sat', '6').split(',').all(p, !p.contains('-') || int(p.split('/')[0].split('-')[0]) <= int(p.split('/')[0].split('-')[1])))",message="`schedule` must have days of the week 0-6 or sun-sat; ranges low-high; steps of at least 1"
+	// +kubebuilder:validation:XValidation:rule="self.startsWith('@') || self.split(' ').size() != 5 || (self.split(' ')[4].lowerAscii().matches('^([*]|(0?[0-7]|sun|mon|tue|wed|thu|fri|sat)(-(0?[0-7]|sun|mon|tue|wed|thu|fri|sat))?)(/[1-9])?(,([*]|(0?[0-7]|sun|mon|tue|wed|thu|fri|sat)(-(0?[0-7]|sun|mon|tue|wed|thu|fri|sat))?)(/[1-9])?)*$') && self.split(' ')[4].lowerAscii().replace('sun', '0').replace('mon', '1').replace('tue', '2').replace('wed', '3').replace('thu', '4').replace('fri', '5').replace('sat', '6').split(',').all(p, !p.contains('-') || int(p.split('/')[0].split('-')[0]) <= int(p.split('/')[0].split('-')[1])))",message="`schedule` must have days of the week 0-7 or sun-sat; ranges low-high; steps of at least 1"
 	// +kubebuilder:validation:XValidation:rule="self.startsWith('@') || self.split(' ').size() != 5 || !self.split(' ')[4].matches('(^|,)[*](/1)?(,|$)') || !self.split(' ')[2].matches('^(30|31)(-(30|31))?(/[1-9][0-9]?)?(,(30|31)(-(30|31))?(/[1-9][0-9]?)?)*$') || !self.split(' ')[3].lowerAscii().replace('jan', '1').replace('feb', '2').replace('mar', '3').replace('apr', '4').replace('may', '5').replace('jun', '6').replace('jul', '7').replace('aug', '8').replace('sep', '9').replace('oct', '10').replace('nov', '11').replace('dec', '12').matches('^[0-9]{1,2}(-[0-9]{1,2})?(/[1-9][0-9]?)?(,[0-9]{1,2}(-[0-9]{1,2})?(/[1-9][0-9]?)?)*$') || [1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12].exists(m, (!(m in [4, 6, 9, 11]) || self.split(' ')[2].matches('(^|,)30')) && self.split(' ')[3].lowerAscii().replace('jan', '1').replace('feb', '2').replace('mar', '3').replace('apr', '4').replace('may', '5').replace('jun', '6').replace('jul', '7').replace('aug', '8').replace('sep', '9').replace('oct', '10').replace('nov', '11').replace('dec', '12').split(',').exists(p, int(p.split('/')[0].split('-')[0]) <= m && m <= (p.contains('-') ? int(p.split('/')[0].split('-')[1]) : p.contains('/') ? 12 : int(p)) && (!p.contains('/') || (m - int(p.split('/')[0].split('-')[0])) % int(p.split('/')[1]) == 0)))",message="`schedule` must not name a date that never comes"
 	Schedule string `json:"schedule,omitempty"`
 
@@ -159,20 +159,27 @@ type TenantScheduleStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// effectiveTime is when the schedule was created, last edited or last resumed. Ticks until then are neither due nor
-	// missed.
+	// effectiveTime is when the schedule was created, its times were last edited, or it was last resumed. Ticks until then
+	// never run. An edit of fields that do not say when the ticks are leaves it as it is.
 	// +optional
 	EffectiveTime *metav1.Time `json:"effectiveTime,omitempty"`
 
-	// lastScheduleTime is the last tick that created a fan-out.
+	// effectiveSchedule is when the ticks have been since effectiveTime: the schedule and its time zone. It is "suspended"
+	// while there are none. The operator compares it with the spec to find out whether an edit has changed that.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	EffectiveSchedule string `json:"effectiveSchedule,omitempty"`
+
+	// lastScheduleTime is the last tick that created a fan-out. It never goes back: no tick until then creates another one.
 	// +optional
 	LastScheduleTime *metav1.Time `json:"lastScheduleTime,omitempty"`
 
-	// lastSuccessfulTime is when a fan-out last succeeded.
+	// lastSuccessfulTime is when a fan-out last succeeded. One of which all tenants were skipped is no success.
 	// +optional
 	LastSuccessfulTime *metav1.Time `json:"lastSuccessfulTime,omitempty"`
 
-	// nextScheduleTimes are the next five ticks.
+	// nextScheduleTimes are the next five ticks, also while the schedule is suspended, when they will not run.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=5

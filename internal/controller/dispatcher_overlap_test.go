@@ -54,7 +54,7 @@ func TestDispatcherOverlapForbidden(t *testing.T) {
 		later := s.tick(t, n)
 		AwaitFanOut(t, later, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "2 of 3 tenants succeeded")
 		gomega.NewWithT(t).Expect(Unsuccessful(later)).To(gomega.Equal(map[string]string{slow.Name: v1alpha1.ReasonOverlapped}))
-		AwaitStatus(t, ChildIn(slow, later), IsFalse, v1alpha1.ReasonOverlapped, "an earlier run of schedule "+s.schedule.Name+" still runs for tenant "+slow.Name)
+		AwaitStatus(t, ChildIn(slow, later), IsFalse, v1alpha1.ReasonOverlapped, ", an earlier run of schedule "+s.schedule.Name+" for tenant "+slow.Name)
 	}
 	Finish(t, ChildIn(slow, first), corev1.PodSucceeded)
 	AwaitFanOut(t, first, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "3 of 3 tenants succeeded")

@@ -51,7 +51,7 @@ func (d *Dispatcher) admitNext() {
 				d.requestFirst(j.Key)
 			}
 		case queue.ActionOverlapped:
-			d.end(j, v1alpha1.ReasonOverlapped, fmt.Sprintf("an earlier run of schedule %s still runs for tenant %s", j.Schedule, j.Tenant))
+			d.end(j, v1alpha1.ReasonOverlapped, d.overlapMessage(j, decision.Earlier))
 		case queue.ActionExpire:
 			d.end(j, v1alpha1.ReasonExpired, fmt.Sprintf("did not start within %d seconds: %s", j.MaxWait/time.Second, decision.Hold.Message()))
 		case queue.ActionReplace:

@@ -187,7 +187,7 @@ func TestDispatcherOverlap(t *testing.T) {
 		d := newSyncedFixture(t)
 		first := d.starts(ofSchedule(d.run("acme/1"), v1alpha1.ConcurrencyForbid))
 		second := ofSchedule(d.run("acme/2"), v1alpha1.ConcurrencyForbid)
-		d.expectEnd(second, v1alpha1.ReasonOverlapped, "an earlier run of schedule nightly still runs for tenant acme")
+		d.expectEnd(second, v1alpha1.ReasonOverlapped, "TenantJob 1, an earlier run of schedule nightly for tenant acme, still runs")
 		d.starts(ofSchedule(d.run("globex/2"), v1alpha1.ConcurrencyForbid))
 		// The end that was decided stays, whatever happens until it is written.
 		d.jobChanged(ended(first, batchv1.JobComplete))

@@ -24,8 +24,10 @@ type Dispatcher struct {
 	log   logr.Logger
 	clock clock.Clock
 	// live reads from the API server.
-	live  client.Reader
-	lease Leadership
+	live client.Reader
+	// tenantJob reads from the cache. Nil means that it has no such TenantJob.
+	tenantJob func(types.NamespacedName) *v1alpha1.TenantJob
+	lease     Leadership
 
 	mu    sync.Mutex
 	state *queue.State
@@ -64,7 +66,9 @@ func New(log logr.Logger, c clock.Clock, live client.Reader, lease Leadership) *
 		slots: newSlots(), starts: newStarts(), fanOuts: newFanOuts(), restart: newRestart(),
 		ends: map[types.UID]End{}, wake: newWake(),
 	}
+	d.tenantJob = func(types.NamespacedName) *v1alpha1.TenantJob { return nil }
 	d.state.ReserveStarts()
+	d.state.SetGivesWay(d.givesWay)
 	d.tenants = newTenants(&d.mu, c)
 	return d
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/tenantry/tenantry/internal/fanout"
 	"github.com/tenantry/tenantry/internal/job"
 	"github.com/tenantry/tenantry/internal/queue"
+	"github.com/tenantry/tenantry/internal/schedule"
 )
 
 // fanOuts are what is known of the fan-outs under way, and of their children.
@@ -265,6 +266,10 @@ func (d *Dispatcher) applyFanOut(j *queue.Job, held string) *End {
 		return &End{v1alpha1.ReasonDeleted, notTheChild(j.FanOut)}
 	}
 	j.Wave = f.ledger.Plan().Entries[i].Wave
+	j.Tick = tickOf(j.Schedule, j.FanOut)
+	if together, late := schedule.CaughtUp(f.fanOut); late && j.Schedule != "" {
+		j.CaughtUpFrom, j.CaughtUpTo = together.From, together.To
+	}
 	if j.Held = held; held == "" && !f.gate.Written(i, j.UID) {
 		j.Held = fmt.Sprintf("the ledger of fan-out %s does not have it yet", j.FanOut)
 	}

@@ -68,6 +68,10 @@ func newFixture(t *testing.T) *fixture {
 	d.SendRequests(func(s Request) { d.requested = append(d.requested, nameOf(s.NamespacedName)) })
 	d.SendQueueRequests(func(name string) { d.unreserved = append(d.unreserved, name) })
 	d.jobsIn = d.jobs.In
+	d.tenantJob = func(key types.NamespacedName) *v1alpha1.TenantJob {
+		tj, _ := d.tenantJobs.Get(key)
+		return tj
+	}
 	d.limitQueue(v1alpha1.TenantQueueSpec{})
 	d.limitTenant("acme", v1alpha1.TenantJobLimits{})
 	d.limitTenant("globex", v1alpha1.TenantJobLimits{})

@@ -72,6 +72,10 @@ func (d *Dispatcher) SetupWithManager(mgr manager.Manager) error {
 		return err
 	}
 	d.jobsIn = l.jobs.In
+	d.tenantJob = func(key types.NamespacedName) *v1alpha1.TenantJob {
+		tj, _ := l.tenantJobs.Get(key)
+		return tj
+	}
 	d.namespaceUID = func(name string) types.UID {
 		if namespace, known := namespaces.Get(types.NamespacedName{Name: name}); known {
 			return namespace.UID

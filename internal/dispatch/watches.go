@@ -295,6 +295,7 @@ func jobFrom(obj client.Object, key types.NamespacedName, uid types.UID) queue.J
 		FanOut: labels[v1alpha1.LabelFanOut], Schedule: labels[v1alpha1.LabelSchedule],
 		Created: obj.GetCreationTimestamp().Time,
 	}
+	j.Tick = tickOf(j.Schedule, j.FanOut)
 	return j
 }
 

@@ -265,6 +265,13 @@ func TestFinalResult(t *testing.T) {
 		"cancelled, and failed within the budget":   {"cF00000000", 3, nil, 0, "False Cancelled", "Stalled"},
 		"cancelled, and failed":                     {"cF00000000", nil, nil, 0, "False SomeFailed", "Stalled"},
 		"superseded, and failed":                    {"uF00000000", 0, nil, 0, "False Superseded", "Stalled"},
+		"all superseded":                            {"uuuuuuuuuu", nil, nil, 0, "False Superseded", "Stalled"},
+		"half superseded":                           {"uuuuu00000", nil, nil, 0, "False Superseded", "Stalled"},
+		"superseded, and the others were skipped":   {"u" + "sssssssss", nil, nil, 0, "False Superseded", "Stalled"},
+		"one superseded":                            {"u000000000", nil, nil, 0, "True Completed", ""},
+		"one superseded, and one overlapped":        {"uo00000000", nil, nil, 0, "True Completed", ""},
+		"one superseded, and one failed":            {"uF00000000", nil, nil, 0, "False SomeFailed", "Stalled"},
+		"one superseded, and failed within budget":  {"uF00000000", 1, nil, 0, "True CompletedWithFailures", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fanOut := givenFanOut(withWaves(tc.waves...), withMaxFailures(tc.budget))
@@ -308,6 +315,7 @@ func TestUnplanned(t *testing.T) {
 	}{
 		{SealError{Reason: v1alpha1.ReasonSourceGone}, v1alpha1.ConditionStalled},
 		{SealError{Reason: v1alpha1.ReasonTemplateNotReady, Transient: true}, v1alpha1.ConditionReconciling},
+		{SealError{Reason: v1alpha1.ReasonSourceRunning, Transient: true}, v1alpha1.ConditionReconciling},
 	} {
 		fanOut.Status = Unplanned(fanOut, &tc.why, testTime)
 		got := map[string]string{}
@@ -321,5 +329,43 @@ func TestUnplanned(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
+	}
+}
+
+// TestEndedUnplanned: a fan-out that ends without a plan keeps what kept it from being planned, and never gets a plan.
+func TestEndedUnplanned(t *testing.T) {
+	fanOut := givenFanOut()
+	fanOut.Status = Unplanned(fanOut, &SealError{Reason: v1alpha1.ReasonTemplateNotFound, Message: "there is no TenantJobTemplate"}, testTime)
+	if EndedUnplanned(fanOut) != nil {
+		t.Error("it has not ended")
+	}
+	fanOut.Status = Unplanned(fanOut, &SealError{Reason: v1alpha1.ReasonSuperseded, Message: "the next tick came", Final: true}, testTime)
+	want := map[string]string{
+		v1alpha1.ConditionPlanned: "False TemplateNotFound", v1alpha1.ConditionSucceeded: "False Superseded", v1alpha1.ConditionStalled: "True Superseded",
+	}
+	check := func() {
+		t.Helper()
+		for conditionType, want := range want {
+			if c := condition(fanOut.Status.Conditions, conditionType); c != want {
+				t.Errorf("%s is %q instead of %q", conditionType, c, want)
+			}
+		}
+		c := meta.FindStatusCondition(fanOut.Status.Conditions, v1alpha1.ConditionSucceeded)
+		if c.Message != "the next tick came: there is no TenantJobTemplate" || !fanOut.Status.CompletionTime.Time.Equal(testTime) {
+			t.Errorf("%q, ended at %s", c.Message, fanOut.Status.CompletionTime)
+		}
+	}
+	check()
+	ended := EndedUnplanned(fanOut)
+	if ended == nil {
+		t.Fatal("it has ended")
+	}
+	fanOut.Generation++
+	fanOut.Status = Unplanned(fanOut, ended, testTime.Add(time.Hour))
+	check()
+	planned := givenFanOut()
+	planned.Status = Decide(Observed{FanOut: planned, Ledger: NewLedger(givenPlan(t, planned, nil))}, testTime).Status(testTime)
+	if planned.Status.CompletionTime == nil || EndedUnplanned(planned) != nil {
+		t.Error("it had a plan")
 	}
 }

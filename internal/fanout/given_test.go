@@ -44,7 +44,7 @@ func withSelector(selector metav1.LabelSelector) func(*v1alpha1.TenantFanOut) {
 
 func withRetry(outcomes ...v1alpha1.RetryOutcome) func(*v1alpha1.TenantFanOut) {
 	return func(f *v1alpha1.TenantFanOut) {
-		f.UID = "a0a7c2de-77b4-4a55-8a5a-64a3c4d4c002"
+		f.Name, f.UID = "retry", "a0a7c2de-77b4-4a55-8a5a-64a3c4d4c002"
 		f.Spec.Tenants = v1alpha1.TenantSelection{RetryOf: &v1alpha1.RetryOf{Name: "nightly", Outcomes: outcomes}}
 	}
 }

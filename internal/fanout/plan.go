@@ -53,8 +53,12 @@ type Request struct {
 	Template *v1alpha1.TenantJobTemplate
 	// Tenants are all Tenants.
 	Tenants []Tenant
-	// Source is the ledger of the fan-out that retryOf names. It is nil when that fan-out, its plan or its ledger is gone.
+	// Source is the ledger of the fan-out that retryOf names. It is nil when that fan-out, its plan or its ledger is gone, and
+	// when it has no plan yet.
 	Source *Ledger
+	// Sources are the fan-out that retryOf names, the one that this one retries while it has no plan, and so on. A name that
+	// is repeated is the last one.
+	Sources []*v1alpha1.TenantFanOut
 	// Start is where the window of spreadSeconds begins. Zero means now.
 	Start time.Time
 	// Deadline is how far in the past the own time of a tenant may be. A tenant beyond it is Expired. Zero means no
@@ -70,6 +74,8 @@ type SealError struct {
 	Reason, Message string
 	// Transient says that the cause passes without a person's help.
 	Transient bool
+	// Final says that the fan-out ends without a plan.
+	Final bool
 }
 
 // Error returns the message.
@@ -137,9 +143,9 @@ func templateUsable(r Request) error {
 	ready := meta.FindStatusCondition(r.Template.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
 	case ready == nil, ready.ObservedGeneration != r.Template.Generation, ready.Status == metav1.ConditionUnknown:
-		return &SealError{v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate " + name + " is being checked", true}
+		return &SealError{Reason: v1alpha1.ReasonTemplateNotReady, Message: "TenantJobTemplate " + name + " is being checked", Transient: true}
 	case ready.Status != metav1.ConditionTrue:
-		return &SealError{v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate " + name + " can't run: " + ready.Message, false}
+		return &SealError{Reason: v1alpha1.ReasonTemplateNotReady, Message: "TenantJobTemplate " + name + " can't run: " + ready.Message}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,6 +122,62 @@ func TestSealSelects(t *testing.T) {
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" || reason != tc.refused {
 				t.Errorf("refused %q, want %q; entries -want +got:\n%s", reason, tc.refused, diff)
+			}
+		})
+	}
+}
+
+// TestSealRetry: a retry waits until its source has ended, and what can never end is said at once.
+func TestSealRetry(t *testing.T) {
+	named := func(name, retries string) *v1alpha1.TenantFanOut {
+		f := givenFanOut(func(f *v1alpha1.TenantFanOut) { f.Name = name })
+		if retries != "" {
+			f.Spec.Tenants = v1alpha1.TenantSelection{RetryOf: &v1alpha1.RetryOf{Name: retries}}
+		}
+		return f
+	}
+	complete := NewLedger(givenPlan(t, givenFanOut(), givenTenants(2)))
+	running := complete.Clone()
+	for i, outcome := range []Outcome{failedWith(v1alpha1.ReasonJobFailed), {Counter: Succeeded}} {
+		complete.Record(i, outcome)
+	}
+	running.Record(0, failedWith(v1alpha1.ReasonJobFailed))
+	planned := named("nightly", "")
+	planned.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionPlanned, Status: metav1.ConditionTrue}}
+	deleting, ended := named("nightly", ""), named("nightly", "")
+	deleting.DeletionTimestamp, ended.Status.CompletionTime = &metav1.Time{Time: testTime}, &metav1.Time{Time: testTime}
+	type sources = []*v1alpha1.TenantFanOut
+	for name, tc := range map[string]struct {
+		retry   string
+		source  *Ledger
+		sources sources
+		reason  string
+		message string
+	}{
+		"its source has ended":                        {"nightly", complete, sources{planned}, "", ""},
+		"its source runs":                             {"nightly", running, sources{planned}, v1alpha1.ReasonSourceRunning, "waits until TenantFanOut nightly has ended"},
+		"its source has no plan":                      {"nightly", nil, sources{named("nightly", "")}, v1alpha1.ReasonSourceRunning, "which has no plan yet"},
+		"its source waits for one":                    {"nightly", nil, sources{named("nightly", "first"), named("first", "")}, v1alpha1.ReasonSourceRunning, "which has no plan yet"},
+		"its source is gone":                          {"nightly", nil, nil, v1alpha1.ReasonSourceGone, "there is no TenantFanOut nightly"},
+		"its source is being deleted, and never ends": {"nightly", running, sources{deleting}, v1alpha1.ReasonSourceGone, ""},
+		"its source has ended without a plan":         {"nightly", nil, sources{ended}, v1alpha1.ReasonSourceGone, ""},
+		"its source's ledger is lost":                 {"nightly", nil, sources{planned}, v1alpha1.ReasonSourceGone, ""},
+		"itself":                                      {"retry", nil, sources{named("retry", "retry")}, v1alpha1.ReasonInvalidSpec, "is this fan-out itself"},
+		"in a circle of two": {
+			"one", nil, sources{named("one", "retry"), named("retry", "one")}, v1alpha1.ReasonInvalidSpec, "(retry, one, retry)",
+		},
+		"of a circle": {
+			"one", nil, sources{named("one", "two"), named("two", "one"), named("one", "two")}, v1alpha1.ReasonInvalidSpec, "(retry, one, two, one)",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Seal(Request{
+				FanOut: named("retry", tc.retry), Template: givenTemplate(), Tenants: givenTenants(2), Source: tc.source, Sources: tc.sources,
+			}, testTime)
+			why := &SealError{}
+			errors.As(err, &why)
+			if why.Reason != tc.reason || !strings.Contains(why.Message, tc.message) || why.Transient != (tc.reason == v1alpha1.ReasonSourceRunning) {
+				t.Errorf("%+v, want %s: %s", why, tc.reason, tc.message)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/utils/ptr"
@@ -40,7 +41,7 @@ func selectTenants(r Request) ([]candidate, error) {
 	case len(s.Names) > 0:
 		selected = selectByName(r.Tenants, s.Names)
 	case s.RetryOf != nil:
-		selected, err = selectByOutcome(r.Tenants, s.RetryOf, r.Source)
+		selected, err = selectByOutcome(r, s.RetryOf)
 	default:
 		err = invalid("`spec.tenants` must have exactly one of all, selector, names, retryOf")
 	}
@@ -94,13 +95,12 @@ func selectByName(tenants []Tenant, names []v1alpha1.TenantName) []candidate {
 	return selected
 }
 
-// selectByOutcome selects the tenants that have one of the outcomes in the source now. A source that still runs may have
-// more of them later.
-func selectByOutcome(tenants []Tenant, retry *v1alpha1.RetryOf, source *Ledger) ([]candidate, error) {
-	if source == nil {
-		return nil, &SealError{Reason: v1alpha1.ReasonSourceGone,
-			Message: fmt.Sprintf("there is no TenantFanOut %s with a plan to retry: name the tenants instead", retry.Name)}
+// selectByOutcome selects the tenants that have one of the outcomes in the source, once all have their outcome there.
+func selectByOutcome(r Request, retry *v1alpha1.RetryOf) ([]candidate, error) {
+	if err := sourceUsable(r, retry); err != nil {
+		return nil, err
 	}
+	source := r.Source
 	wanted := map[Counter]bool{}
 	for _, outcome := range retry.Outcomes {
 		wanted[Counter(outcome)] = true
@@ -108,7 +108,7 @@ func selectByOutcome(tenants []Tenant, retry *v1alpha1.RetryOf, source *Ledger) 
 	if len(wanted) == 0 {
 		wanted[Failed] = true
 	}
-	byName := index(tenants)
+	byName := index(r.Tenants)
 	var selected []candidate
 	for i, e := range source.plan.Entries {
 		if !wanted[source.Outcome(i).Counter] {
@@ -125,6 +125,47 @@ func selectByOutcome(tenants []Tenant, retry *v1alpha1.RetryOf, source *Ledger) 
 		}
 	}
 	return selected, nil
+}
+
+// sourceUsable refuses a source that is not complete: it says whether it will be.
+func sourceUsable(r Request, retry *v1alpha1.RetryOf) error {
+	waits := func(message string) error {
+		return &SealError{Reason: v1alpha1.ReasonSourceRunning, Message: message, Transient: true}
+	}
+	circle := circleOf(r)
+	switch {
+	case r.Source != nil && r.Source.Complete():
+		return nil
+	case retry.Name == r.FanOut.Name:
+		return invalid("`spec.tenants.retryOf.name` is this fan-out itself, which has nothing to retry: delete it, and name another one")
+	case circle != "":
+		return invalid("`spec.tenants.retryOf` goes round in a circle (" + circle + "), so that none of them has anything to retry: delete them")
+	case len(r.Sources) == 0 || r.Sources[0].DeletionTimestamp != nil || r.Source == nil && r.Sources[0].Status.CompletionTime != nil:
+	case r.Source != nil:
+		return waits(fmt.Sprintf("waits until TenantFanOut %s has ended, since more of its tenants may fail or be skipped", retry.Name))
+	case !planned(r.Sources[0]):
+		return waits(fmt.Sprintf("waits until TenantFanOut %s has ended, which has no plan yet", retry.Name))
+	}
+	return &SealError{Reason: v1alpha1.ReasonSourceGone,
+		Message: fmt.Sprintf("there is no TenantFanOut %s with a plan to retry: name the tenants instead", retry.Name)}
+}
+
+// circleOf returns the names of fan-outs that retry each other in a circle, so that none of them is ever planned. It is empty
+// when there is no circle.
+func circleOf(r Request) string {
+	names := []string{r.FanOut.Name}
+	for _, source := range r.Sources {
+		if slices.Contains(names, source.Name) {
+			return strings.Join(append(names, source.Name), ", ")
+		}
+		names = append(names, source.Name)
+	}
+	return ""
+}
+
+// planned says whether the status of a fan-out says that its plan is sealed.
+func planned(f *v1alpha1.TenantFanOut) bool {
+	return meta.IsStatusConditionTrue(f.Status.Conditions, v1alpha1.ConditionPlanned)
 }
 
 func candidateOf(t Tenant) candidate {

@@ -28,7 +28,7 @@ func (d Decision) Status(now time.Time) v1alpha1.TenantFanOutStatus {
 	}
 
 	c := conditions.Setter{List: &status.Conditions, Generation: fanOut.Generation, Now: now}
-	c.Set(v1alpha1.ConditionPlanned, metav1.ConditionTrue, v1alpha1.ReasonSealed, planned(len(l.plan.Entries)))
+	c.Set(v1alpha1.ConditionPlanned, metav1.ConditionTrue, v1alpha1.ReasonSealed, plannedMessage(len(l.plan.Entries)))
 	setPaused(c, d.Gate.pause)
 	result := finalResult(fanOut, l)
 	if !l.Complete() {
@@ -39,19 +39,36 @@ func (d Decision) Status(now time.Time) v1alpha1.TenantFanOutStatus {
 	return status
 }
 
-// planned is the message of Planned=True.
-func planned(tenants int) string {
+// plannedMessage is the message of Planned=True.
+func plannedMessage(tenants int) string {
 	if tenants == 1 {
 		return "1 tenant is planned"
 	}
 	return fmt.Sprintf("%d tenants are planned", tenants)
 }
 
-// Unplanned returns the status of a fan-out whose plan can't be sealed yet, for the reason that Seal returned.
+// Unplanned returns the status of a fan-out whose plan can't be sealed yet, for the reason that Seal returned, or that has ended
+// without a plan. What kept it from being planned until then stays in the condition Planned.
 func Unplanned(fanOut *v1alpha1.TenantFanOut, why *SealError, now time.Time) v1alpha1.TenantFanOutStatus {
 	status := *fanOut.Status.DeepCopy()
 	status.ObservedGeneration = fanOut.Generation
 	c := conditions.Setter{List: &status.Conditions, Generation: fanOut.Generation, Now: now}
+	if why.Final {
+		end, cause := result{metav1.ConditionFalse, why.Reason, why.Message}, conditions.Get(status.Conditions, v1alpha1.ConditionPlanned)
+		switch {
+		case cause.Status != metav1.ConditionFalse:
+			cause.Reason, cause.Message = why.Reason, why.Message
+		case status.CompletionTime == nil:
+			end.message += ": " + cause.Message
+		}
+		if status.CompletionTime == nil {
+			status.CompletionTime = &metav1.Time{Time: now.UTC().Truncate(time.Second)}
+		}
+		c.Set(v1alpha1.ConditionPlanned, metav1.ConditionFalse, cause.Reason, cause.Message)
+		c.Set(v1alpha1.ConditionSucceeded, end.status, end.reason, end.message)
+		c.SetProgress(progressOf(pause{}, end), end.reason, end.message)
+		return status
+	}
 	c.Set(v1alpha1.ConditionPlanned, metav1.ConditionFalse, why.Reason, why.Message)
 	c.Set(v1alpha1.ConditionSucceeded, metav1.ConditionUnknown, why.Reason, why.Message)
 	progress := conditions.Stalled
@@ -60,6 +77,15 @@ func Unplanned(fanOut *v1alpha1.TenantFanOut, why *SealError, now time.Time) v1a
 	}
 	c.SetProgress(progress, why.Reason, why.Message)
 	return status
+}
+
+// EndedUnplanned returns how a fan-out has ended without a plan, nil when it has not. Such a fan-out is never planned.
+func EndedUnplanned(fanOut *v1alpha1.TenantFanOut) *SealError {
+	if fanOut.Status.CompletionTime == nil || planned(fanOut) {
+		return nil
+	}
+	end := conditions.Get(fanOut.Status.Conditions, v1alpha1.ConditionSucceeded)
+	return &SealError{Reason: end.Reason, Message: end.Message, Final: true}
 }
 
 // Lost returns the status of a fan-out whose plan or ledger is gone or damaged, so that it is unknown which tenants have
@@ -93,24 +119,31 @@ type result struct {
 }
 
 // finalResult returns the condition Succeeded of a complete fan-out. True means that no tenant failed, or that the failures
-// are within the budget. Failures that a person has accepted count here.
+// are within the budget. Failures that a person has accepted count here. A tenant that was skipped counts against nobody else:
+// the fan-out was superseded when it did not get to as many tenants as it got to, or was paused.
 func finalResult(fanOut *v1alpha1.TenantFanOut, l *Ledger) result {
 	skippedFor := func(reason string) int { return l.marked[l.markOf(Outcome{Counter: Skipped, Reason: reason})] }
 	failed, over := l.failed(), exceeded(fanOut, l.withNoneAccepted())
+	superseded, c := skippedFor(v1alpha1.ReasonSuperseded), l.counts(0)
+	isCutShort := superseded >= int(c.Succeeded+c.Failed) || over != nil || suspended(fanOut)
+	summary := l.summary()
+	if superseded > 0 && !isCutShort {
+		summary += fmt.Sprintf("; the next tick came before %d of them started", superseded)
+	}
 	retry := fmt.Sprintf(": read `status.unsuccessfulTenants`, then retry them with `tenants.retryOf.name: %s`", fanOut.Name)
 	switch {
-	case skippedFor(v1alpha1.ReasonSuperseded) > 0:
-		return result{metav1.ConditionFalse, v1alpha1.ReasonSuperseded, l.summary() + "; the next tick came before they all started"}
+	case superseded > 0 && isCutShort:
+		return result{metav1.ConditionFalse, v1alpha1.ReasonSuperseded, summary + "; the next tick came before they all started"}
 	case over != nil:
-		return result{metav1.ConditionFalse, v1alpha1.ReasonTooManyFailed, l.summary() + "; " + over.message + retry}
+		return result{metav1.ConditionFalse, v1alpha1.ReasonTooManyFailed, summary + "; " + over.message + retry}
 	case failedWithoutBudget(fanOut, l):
-		return result{metav1.ConditionFalse, v1alpha1.ReasonSomeFailed, l.summary() + retry}
+		return result{metav1.ConditionFalse, v1alpha1.ReasonSomeFailed, summary + retry}
 	case skippedFor(v1alpha1.ReasonCancelled) > 0:
-		return result{metav1.ConditionFalse, v1alpha1.ReasonCancelled, l.summary() + "; a person cancelled some"}
+		return result{metav1.ConditionFalse, v1alpha1.ReasonCancelled, summary + "; a person cancelled some"}
 	case failed > 0:
-		return result{metav1.ConditionTrue, v1alpha1.ReasonCompletedWithFailures, l.summary() + ", within the failure budget"}
+		return result{metav1.ConditionTrue, v1alpha1.ReasonCompletedWithFailures, summary + ", within the failure budget"}
 	}
-	return result{metav1.ConditionTrue, v1alpha1.ReasonCompleted, l.summary()}
+	return result{metav1.ConditionTrue, v1alpha1.ReasonCompleted, summary}
 }
 
 // interimResult returns the condition Succeeded of a fan-out that is not complete. While the fan-out is paused, the reason

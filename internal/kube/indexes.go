@@ -32,7 +32,7 @@ func IndexFanOuts(indexer client.FieldIndexer) error {
 			return f.Spec.TemplateRef.Name
 		},
 		indexUnplannedSource: func(f *v1alpha1.TenantFanOut) string {
-			if isPlanned(f) || f.Spec.Tenants.RetryOf == nil {
+			if isPlanned(f) || f.Status.CompletionTime != nil || f.Spec.Tenants.RetryOf == nil {
 				return ""
 			}
 			return f.Spec.Tenants.RetryOf.Name

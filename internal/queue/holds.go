@@ -17,6 +17,8 @@ const (
 	HeldByTenant Kind = "Tenant"
 	// HeldByReplaced: an earlier run of its schedule is being stopped for it.
 	HeldByReplaced Kind = "Replaced"
+	// HeldByCaughtUp: a run of its schedule whose tick was caught up on together with its own.
+	HeldByCaughtUp Kind = "CaughtUp"
 	// HeldByFanOut: its fan-out's Held, or there is no such fan-out.
 	HeldByFanOut Kind = "FanOut"
 	// HeldByWave: its wave is not open.
@@ -78,6 +80,7 @@ func (h Hold) Message() string {
 var messages = map[Kind]string{
 	HeldByTenant:     "there is no tenant %[1]s",
 	HeldByReplaced:   "the earlier run of schedule %[1]s is being stopped",
+	HeldByCaughtUp:   "another late tick of schedule %[1]s still runs, and they run one after the other",
 	HeldByFanOut:     "there is no fan-out %[1]s",
 	HeldByWave:       "fan-out %[1]s has not opened its wave",
 	HeldByFullFanOut: "fan-out %[1]s is full (`spec.strategy.maxConcurrent`: %[2]d)",
@@ -108,7 +111,7 @@ func (s *State) isHeldBy(e *entry, by Hold) bool {
 
 // holdRules return the zero Hold when they do not hold the job.
 var holdRules = []func(*State, *entry) Hold{
-	heldByItself, heldByTime, heldByTenant, heldByReplaced, heldByFanOut, heldByQueue,
+	heldByItself, heldByTime, heldByTenant, heldByReplaced, heldByCaughtUp, heldByFanOut, heldByQueue,
 	heldByFullFanOut, heldByTemplate, heldByFullTenant, heldByShare, heldByBackoff, heldByFullQueue, heldByRate,
 }
 
@@ -129,6 +132,10 @@ func heldByTenant(_ *State, e *entry) Hold {
 
 func heldByReplaced(_ *State, e *entry) Hold {
 	return holdIf(e.replacing, HeldByReplaced, e.Schedule, 0)
+}
+
+func heldByCaughtUp(_ *State, e *entry) Hold {
+	return holdIf(e.awaitsCaughtUp(), HeldByCaughtUp, e.Schedule, 0)
 }
 
 func heldByFanOut(_ *State, e *entry) Hold {

@@ -124,7 +124,7 @@ func (t *tenant) scheduleOf(name string) *scheduleRuns {
 	}
 	r := t.schedules[name]
 	if r == nil {
-		r = &scheduleRuns{running: map[types.UID]struct{}{}, waiting: map[*entry]struct{}{}}
+		r = &scheduleRuns{running: map[types.UID]*entry{}, waiting: map[*entry]struct{}{}}
 		if t.schedules == nil {
 			t.schedules = map[string]*scheduleRuns{}
 		}

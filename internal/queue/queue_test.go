@@ -234,6 +234,67 @@ func TestOverlap(t *testing.T) {
 	}
 }
 
+// TestCaughtUp: runs of ticks that were caught up on together wait for each other, and overlap with those of other ticks.
+func TestCaughtUp(t *testing.T) {
+	tick := func(hour int) time.Time { return noon.Add(time.Duration(hour-12) * time.Hour) }
+	for name, tc := range map[string]struct {
+		policy v1alpha1.ConcurrencyPolicy
+		// running is the tick of the run that holds a slot. Zero means that it is not known.
+		running time.Time
+		want    []Action
+		hold    Kind
+	}{
+		"Forbid, the tick before":  {v1alpha1.ConcurrencyForbid, tick(9), []Action{ActionNone, ActionStart}, HeldByCaughtUp},
+		"Forbid, the tick after":   {v1alpha1.ConcurrencyForbid, tick(11), []Action{ActionNone, ActionStart}, HeldByCaughtUp},
+		"Replace, the tick before": {v1alpha1.ConcurrencyReplace, tick(9), []Action{ActionNone, ActionStart}, HeldByCaughtUp},
+		"Allow":                    {v1alpha1.ConcurrencyAllow, tick(9), []Action{ActionStart, ActionNone}, ""},
+		"Forbid, an earlier tick":  {v1alpha1.ConcurrencyForbid, tick(8), []Action{ActionOverlapped, ActionNone}, ""},
+		"Replace, an earlier tick": {v1alpha1.ConcurrencyReplace, tick(8), []Action{ActionReplace, ActionStart}, ""},
+		"Forbid, an unknown tick":  {v1alpha1.ConcurrencyForbid, time.Time{}, []Action{ActionOverlapped, ActionNone}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := given()
+			s.SetFanOut(FanOut{Name: "nightly-2"})
+			s.Run(givenJob(uid("other"), func(j *Job) { j.Tick = tc.running }), noon)
+			s.Put(givenJob(func(j *Job) {
+				j.FanOut, j.Overlap, j.Tick, j.CaughtUpFrom, j.CaughtUpTo = "nightly-2", tc.policy, tick(10), tick(9), tick(11)
+			}))
+			got := []Action{s.Next(noon).Action}
+			if h, waits := s.holdOf("job"); tc.hold != "" && (!waits || h.Kind != tc.hold || h.CountsAsWait()) {
+				t.Errorf("it is held by %+v", h)
+			}
+			s.Remove("other")
+			if diff := cmp.Diff(tc.want, append(got, s.Next(noon).Action)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestGivesWay: an earlier run is stopped for a later one that is not to overlap with it, if it gives way.
+func TestGivesWay(t *testing.T) {
+	for name, tc := range map[string]struct {
+		givesWay func(earlier, later Job) bool
+		want     []Action
+	}{
+		"it does":     {func(earlier, later Job) bool { return earlier.UID == "earlier" && later.UID == "job" }, []Action{ActionReplace, ActionStart}},
+		"it does not": {func(Job, Job) bool { return false }, []Action{ActionOverlapped, ActionNone}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := given()
+			s.SetGivesWay(tc.givesWay)
+			s.SetFanOut(FanOut{Name: "nightly-2"})
+			s.Run(givenJob(uid("earlier")), noon)
+			s.Put(givenJob(func(j *Job) { j.FanOut, j.Overlap = "nightly-2", v1alpha1.ConcurrencyForbid }))
+			got := []Action{s.Next(noon).Action}
+			s.Remove("earlier")
+			if diff := cmp.Diff(tc.want, append(got, s.Next(noon).Action)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 // TestRate starts as many as it can for five minutes, with a limit of 7, and a restart in between.
 func TestRate(t *testing.T) {
 	s := given()

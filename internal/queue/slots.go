@@ -6,7 +6,7 @@ import "time"
 func (s *State) takeSlots(e *entry, at time.Time) {
 	e.started = at
 	if e.schedule != nil {
-		e.schedule.running[e.UID] = struct{}{}
+		e.schedule.running[e.UID] = e
 	}
 	s.addSlots(e, 1)
 	s.updateSchedule(e.schedule)

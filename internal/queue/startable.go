@@ -16,7 +16,7 @@ func (s *State) updateDue(e *entry) {
 // updateReady is called after what holds the job itself changed. A flow that becomes ready comes after the flows that
 // have the same start tag.
 func (s *State) updateReady(e *entry) {
-	ready, was := e.Held == "" && e.isDue && !e.replacing, e.isReady()
+	ready, was := e.Held == "" && e.isDue && !e.replacing && !e.awaitsCaughtUp(), e.isReady()
 	if was && !ready {
 		e.flow.ready--
 	}
@@ -125,6 +125,20 @@ func (w *waveQueue) active() bool { return w.fanOut.active(w.key.wave) }
 
 // isReady is true if nothing of the job's own holds it.
 func (e *entry) isReady() bool { return e.readyIndex != 0 }
+
+// awaitsCaughtUp is true if a run holds a slot whose tick was caught up on together with that of the job, and the two must not run
+// at once.
+func (e *entry) awaitsCaughtUp() bool {
+	if e.schedule == nil || e.Overlap == v1alpha1.ConcurrencyAllow || e.CaughtUpTo.IsZero() {
+		return false
+	}
+	for _, other := range e.schedule.running {
+		if !other.Tick.Before(e.CaughtUpFrom) && !other.Tick.After(e.CaughtUpTo) {
+			return true
+		}
+	}
+	return false
+}
 
 // overlaps is true if an earlier run of the job's schedule holds a slot, and the two must not run at once. The decision
 // about such a job takes no slot. So a limit of the tenant, which the earlier run may have reached, does not delay it.

@@ -36,6 +36,9 @@ type State struct {
 	reservesStarts bool
 	unreserved     []string
 
+	// givesWay is what SetGivesWay sets.
+	givesWay func(earlier, later Job) bool
+
 	// lastSequence is the last sequence number that was given out.
 	lastSequence uint64
 	review       review
@@ -106,7 +109,7 @@ type templateUsage struct {
 
 // scheduleRuns are a tenant's jobs of one schedule.
 type scheduleRuns struct {
-	running map[types.UID]struct{}
+	running map[types.UID]*entry
 	waiting map[*entry]struct{}
 }
 

@@ -18,9 +18,14 @@ type Job struct {
 	// Wave is the number of its wave in the fan-out.
 	Wave int
 	// Overlap is what happens to it when another run of its schedule holds a slot of its tenant.
-	Overlap  v1alpha1.ConcurrencyPolicy
-	Priority v1alpha1.JobPriority
-	Created  time.Time
+	Overlap v1alpha1.ConcurrencyPolicy
+	// Tick of its schedule, in whole minutes. Zero means that it is not known.
+	Tick time.Time
+	// CaughtUpFrom and CaughtUpTo are the first and the last of the ticks that its schedule has caught up on together with its
+	// own: runs of these wait for each other, whatever Overlap says of others. Zero means that it has caught up on none.
+	CaughtUpFrom, CaughtUpTo time.Time
+	Priority                 v1alpha1.JobPriority
+	Created                  time.Time
 	// NotBefore is when it is due. Zero means at once.
 	NotBefore time.Time
 	// MaxWait is how long limits may hold it. Zero means for ever.
@@ -71,7 +76,8 @@ const (
 	ActionStart Action = "Start"
 	// ActionOverlapped: end it, since an earlier run of its schedule still runs for this tenant. State has removed it.
 	ActionOverlapped Action = "Overlapped"
-	// ActionReplace: stop the earlier runs of its schedule for this tenant. It waits until they are removed.
+	// ActionReplace: stop the earlier runs of its schedule for this tenant, since its Overlap says so, or since all of them
+	// give way. It waits until they are removed.
 	ActionReplace Action = "Replace"
 	// ActionExpire: end it, since limits have held it for its MaxWait. State has removed it.
 	ActionExpire Action = "Expire"

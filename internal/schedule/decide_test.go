@@ -55,8 +55,100 @@ func TestEffectiveTime(t *testing.T) {
 					Manager: e.manager, Subresource: e.subresource, Time: metaTime(t, e.when), FieldsV1: metav1.NewFieldsV1(e.fields),
 				})
 			}
-			if got := effectiveTime(ts, at(t, "2026-08-03 12:00")); !got.Equal(at(t, tc.want)) {
+			if got, _ := effectiveTime(ts, at(t, "2026-08-03 12:00")); !got.Equal(at(t, tc.want)) {
 				t.Errorf("effective since %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestEditWhileNobodyWasThere: only an edit that changes when the ticks are moves effectiveTime, and the ticks between the last one
+// that was handled and such an edit are counted.
+func TestEditWhileNobodyWasThere(t *testing.T) {
+	type want struct {
+		effective string
+		due       []string
+		missed    Missed
+	}
+	const created = `{"f:spec":{"f:schedule":{},"f:timeZone":{}}}`
+	lost := func(n int64, last string) Missed { return Missed{n, at(t, last), MissedEdited} }
+	unchanged := want{"2026-08-02 12:45", []string{"2026-08-03 12:00"}, Missed{3, at(t, "2026-08-03 11:00"), MissedCatchUpLimit}}
+	for name, tc := range map[string]struct {
+		// effective is the status's effectiveSchedule.
+		effective string
+		edit      func(*v1alpha1.TenantScheduleSpec)
+		// fields are those that the edit has set, by an API server that records them.
+		fields string
+		want   want
+	}{
+		"the history limit": {
+			"0 * * * *, Etc/UTC", func(s *v1alpha1.TenantScheduleSpec) { s.SuccessfulFanOutsHistoryLimit = new(int32(1)) },
+			`{"f:spec":{"f:successfulFanOutsHistoryLimit":{}}}`, unchanged,
+		},
+		"what is run, by whom has written the whole object": {
+			"0 * * * *, Etc/UTC", func(s *v1alpha1.TenantScheduleSpec) { s.FanOutTemplate.Spec.TemplateRef.Name = "other" }, created, unchanged,
+		},
+		"a label of the fan-outs was removed": {"0 * * * *, Etc/UTC", func(*v1alpha1.TenantScheduleSpec) {}, "", unchanged},
+		"the schedule": {
+			"30 * * * *, Etc/UTC", func(*v1alpha1.TenantScheduleSpec) {}, created,
+			want{"2026-08-03 11:15", []string{"2026-08-03 12:00"}, lost(3, "2026-08-03 10:30")},
+		},
+		"the time zone": {
+			"0 * * * *, Asia/Kolkata", func(*v1alpha1.TenantScheduleSpec) {}, created,
+			want{"2026-08-03 11:15", []string{"2026-08-03 12:00"}, lost(3, "2026-08-03 10:30")},
+		},
+		"on whose clock it is read": {
+			"0 22 * * *, Tenant", func(*v1alpha1.TenantScheduleSpec) {}, created,
+			want{"2026-08-03 11:15", []string{"2026-08-03 12:00"}, lost(1, "2026-08-03 08:00")},
+		},
+		"it was resumed": {
+			"suspended", func(*v1alpha1.TenantScheduleSpec) {}, created, want{"2026-08-03 11:15", []string{"2026-08-03 12:00"}, Missed{}},
+		},
+		"it was suspended": {
+			"0 * * * *, Etc/UTC", func(s *v1alpha1.TenantScheduleSpec) { s.Suspend = new(true) }, `{"f:spec":{"f:suspend":{}}}`,
+			want{"2026-08-03 11:15", nil, lost(3, "2026-08-03 11:00")},
+		},
+		"it was suspended and resumed": {
+			"0 * * * *, Etc/UTC", func(s *v1alpha1.TenantScheduleSpec) { s.Suspend = new(false) }, `{"f:spec":{"f:suspend":{}}}`,
+			want{"2026-08-03 11:15", []string{"2026-08-03 12:00"}, lost(3, "2026-08-03 11:00")},
+		},
+		"of an earlier version's status": {
+			"", func(*v1alpha1.TenantScheduleSpec) {}, created, want{"2026-08-03 11:15", []string{"2026-08-03 12:00"}, Missed{}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ts := &v1alpha1.TenantSchedule{
+				ObjectMeta: metav1.ObjectMeta{Name: "hourly", Generation: 3, CreationTimestamp: *metaTime(t, "2026-08-01 10:00")},
+				Spec:       v1alpha1.TenantScheduleSpec{Schedule: "0 * * * *", TimeZone: "Etc/UTC"},
+				Status: v1alpha1.TenantScheduleStatus{
+					ObservedGeneration: 2, EffectiveTime: metaTime(t, "2026-08-02 12:45"), LastScheduleTime: metaTime(t, "2026-08-03 08:00"),
+					EffectiveSchedule: tc.effective,
+				},
+			}
+			if tc.effective == "0 22 * * *, Tenant" {
+				ts.Status.LastScheduleTime = metaTime(t, "2026-08-02 08:00")
+			}
+			tc.edit(&ts.Spec)
+			if tc.fields != "" {
+				ts.ManagedFields = []metav1.ManagedFieldsEntry{{Time: metaTime(t, "2026-08-03 11:15"), FieldsV1: metav1.NewFieldsV1(tc.fields)}}
+			}
+			d := Decide(Observed{Schedule: ts, Now: at(t, "2026-08-03 12:00:30")})
+			got := want{d.EffectiveTime.Format("2006-01-02 15:04"), texts(d.Due), d.Missed}
+			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(want{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			// With that in the status, nothing is left.
+			ts.Status.ObservedGeneration, ts.Status.EffectiveTime = ts.Generation, &metav1.Time{Time: d.EffectiveTime}
+			ts.Status.EffectiveSchedule = d.EffectiveSchedule
+			if d.Missed.Count > 0 {
+				ts.Status.Missed = &v1alpha1.MissedTicks{Count: d.Missed.Count, LastTime: &metav1.Time{Time: d.Missed.Last}}
+			}
+			o := Observed{Schedule: ts, Now: at(t, "2026-08-03 12:00:30")}
+			for _, tick := range d.Due {
+				o.Runs = append(o.Runs, Run{Tick: tick})
+			}
+			if again := Decide(o); again.NeedsConfirmation(ts.Status, ts.Generation) {
+				t.Errorf("afterwards %+v", again)
 			}
 		})
 	}
@@ -102,6 +194,7 @@ func TestDecide(t *testing.T) {
 		},
 		"suspended": {
 			change: func(ts *v1alpha1.TenantSchedule) { ts.Spec.Suspend = new(true) },
+			want:   want{next: "2026-08-03 13:00"},
 		},
 		"refused": {
 			change: func(ts *v1alpha1.TenantSchedule) {

@@ -17,8 +17,8 @@ const (
 	// clock was wrong the last time.
 	MaxRequeueAfter = time.Minute
 
-	// maxClockSkew is how far the clocks of two controllers may differ. A tick that was handled further in the future shows
-	// that a clock was wrong.
+	// maxClockSkew is how far the clocks of two API servers may differ. A time that is further in the future shows that a
+	// clock was wrong.
 	maxClockSkew = time.Minute
 	// maxCatchUp is the greatest catchUpLimit.
 	maxCatchUp = 100
@@ -36,6 +36,8 @@ const (
 	MissedNameConflict = "NameConflict"
 	// MissedInvalidFanOut means that the API server refuses its fan-out.
 	MissedInvalidFanOut = "InvalidFanOut"
+	// MissedEdited means that nobody was there between the tick and an edit of the schedule.
+	MissedEdited = "ScheduleEdited"
 )
 
 // Input is everything that FindTicks needs to know about a schedule that is not suspended.
@@ -53,8 +55,8 @@ type Input struct {
 	// NotBefore is when the schedule was created, last edited or last resumed. Ticks until then are neither due nor missed.
 	NotBefore time.Time
 	// LastRun and LastMissed are status.lastScheduleTime and status.missed.lastTime, zero when unset. Every tick until the
-	// later of the two was handled. One that lies in the future was written by a clock that was ahead and is ignored, until
-	// it is overwritten: lastScheduleTime is then set to the newest tick that ran, even though that is earlier.
+	// later of the two was handled, also when that lies in the future: then a clock went back. The caller makes sure that
+	// they are never written by a clock that is ahead of the API server's.
 	LastRun, LastMissed time.Time
 	// Created are the ticks whose fan-outs exist. They are neither due nor missed, even when the status does not have them:
 	// the controller may have stopped before it wrote the status.
@@ -109,13 +111,11 @@ func FindTicks(in Input) Ticks {
 	due := p.newest(limit, inTime, until)
 
 	ticks := Ticks{Due: slices.DeleteFunc(slices.Clone(due), p.isCreated)}
-	if !p.unknownHistory {
-		end := until
-		if len(due) > 0 {
-			end = due[0].Unix()
-		}
-		ticks.Missed = p.missed(from, max(inTime, from), end)
+	end := until
+	if len(due) > 0 {
+		end = due[0].Unix()
 	}
+	ticks.Missed = p.missed(from, max(inTime, from), end)
 	after := later(p.since, in.Now)
 	for range nextTicks {
 		if after = in.Expression.Next(after, p.zone); after.IsZero() {
@@ -139,40 +139,28 @@ type period struct {
 	limit int
 	// since is the time until which every tick was handled.
 	since time.Time
-	// unknownHistory means that a clock was ahead, and that nothing says until when the ticks were handled. Ticks that are on
-	// time run. Of earlier ones it is unknown whether they ran, so they neither run nor count as missed.
-	unknownHistory bool
 	// created are the minutes of the ticks that have a fan-out.
 	created map[int64]bool
 }
 
 func (in Input) period() period {
 	p := period{
-		expression: in.Expression, zone: orUTC(in.Zone), since: in.NotBefore, created: map[int64]bool{},
+		expression: in.Expression, zone: orUTC(in.Zone), since: in.since(), created: map[int64]bool{},
 		limit: min(max(int(ptr.Deref(in.CatchUpLimit, 1)), 0), maxCatchUp),
 	}
 	if in.TimeZoneFrom == v1alpha1.TimeZoneFromTenant {
 		p.zone, p.duration = easternmost, MaxZoneDifference
 	}
 
-	newest := in.Now.Add(maxClockSkew)
-	wasAhead := in.LastRun.After(newest) || in.LastMissed.After(newest)
-	for _, handled := range []time.Time{in.LastRun, in.LastMissed} {
-		if !handled.After(newest) {
-			p.since = later(p.since, handled)
-		}
-	}
-	known := !in.LastRun.IsZero() && !in.LastRun.After(newest)
 	for _, tick := range in.Created {
 		p.created[minuteOf(tick)] = true
-		if wasAhead && !tick.After(newest) {
-			p.since, known = later(p.since, tick), true
-		}
-	}
-	if wasAhead && !known {
-		p.unknownHistory, p.limit = true, 0
 	}
 	return p
+}
+
+// since returns the time until which every tick was handled.
+func (in Input) since() time.Time {
+	return later(in.NotBefore, later(in.LastRun, in.LastMissed))
 }
 
 // missed counts the missed ticks in [from, end). Those before inTime are past their deadline.

@@ -97,40 +97,27 @@ func TestFindTicks(t *testing.T) {
 			schedule: "* * * * *", notBefore: "2026-08-03 10:05", now: "2026-08-03 10:00", want: want{next: "2026-08-03 10:06", after: time.Minute},
 		},
 
-		// Case 12: a clock that was ahead.
-		"case 12, then right, a fan-out from before": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-04 12:00", created: []string{"2026-08-03 09:00", "2026-08-04 12:00"},
+		// A clock goes back. What was handled stays handled, until the time comes again.
+		"the clock went back an hour, the fan-outs are gone": {
+			schedule: "* * * * *", notBefore: longAgo, lastRun: "2026-08-03 12:00", now: "2026-08-03 11:00:07", want: want{next: "2026-08-03 12:01"},
+		},
+		"the clock went back an hour, the fan-outs are there": {
+			schedule: "* * * * *", notBefore: longAgo, lastRun: "2026-08-03 12:00", created: []string{"2026-08-03 10:59", "2026-08-03 12:00"},
+			now: "2026-08-03 11:00:07", want: want{next: "2026-08-03 12:01"},
+		},
+		"the clock went back, what was counted is not counted again": {
+			schedule: "0 * * * *", limit: new(int32(0)), notBefore: longAgo, lastRun: "2026-08-03 09:00", lastMissed: "2026-08-03 12:00",
+			now: "2026-08-03 11:00", want: want{next: "2026-08-03 13:00"},
+		},
+		"the clock went back, then the time has come again": {
+			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-03 12:00", now: "2026-08-03 13:00",
+			want: want{due: []string{"2026-08-03 13:00"}, next: "2026-08-03 14:00"},
+		},
+		"a fan-out of the future is no reason to skip what is before it": {
+			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-03 09:00", created: []string{"2026-08-03 09:00", "2026-08-04 12:00"},
 			now: "2026-08-03 10:00", want: want{due: []string{"2026-08-03 10:00"}, next: "2026-08-03 11:00"},
 		},
-		"case 12, then right and late, a fan-out from before": {
-			schedule: "0 * * * *", limit: new(int32(2)), notBefore: longAgo, lastRun: "2026-08-04 12:00", lastMissed: "2026-07-01 12:00",
-			created: []string{"2026-08-03 09:00", "2026-08-04 12:00"}, now: "2026-08-03 12:30",
-			want: want{due: []string{"2026-08-03 11:00", "2026-08-03 12:00"}, missed: 1, last: "2026-08-03 10:00", reason: MissedCatchUpLimit},
-		},
-		"case 12, then right, between ticks": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-04 12:00", created: []string{"2026-08-03 10:00"},
-			now: "2026-08-03 10:30", want: want{next: "2026-08-03 11:00"},
-		},
-		"case 12, then right, no fan-out from before": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-04 12:00", now: "2026-08-03 10:00:07",
-			want: want{due: []string{"2026-08-03 10:00"}, next: "2026-08-03 11:00"},
-		},
-		"case 12, then right, no fan-out from before and none on time": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-04 12:00", limit: new(int32(100)), now: "2026-08-03 10:30",
-			want: want{next: "2026-08-03 11:00"},
-		},
-		"case 12, ticks were counted as missed that had not come": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-03 09:00", lastMissed: "2026-08-04 11:00", now: "2026-08-03 10:00",
-			want: want{due: []string{"2026-08-03 10:00"}, next: "2026-08-03 11:00"},
-		},
-		"case 12, ticks were counted as missed that had not come, found late": {
-			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-03 09:00", lastMissed: "2026-08-04 11:00", now: "2026-08-03 10:30",
-			want: want{due: []string{"2026-08-03 10:00"}, next: "2026-08-03 11:00"},
-		},
-		"case 12, ticks were counted as missed that had not come, and none ever ran": {
-			schedule: "0 * * * *", notBefore: longAgo, lastMissed: "2026-08-04 11:00", now: "2026-08-03 10:30", want: want{next: "2026-08-03 11:00"},
-		},
-		"case 12, the tick that was created too early comes": {
+		"the tick that was created too early comes": {
 			schedule: "0 * * * *", notBefore: longAgo, lastRun: "2026-08-04 11:00", created: []string{"2026-08-04 11:00", "2026-08-04 12:00"},
 			now: "2026-08-04 12:00", want: want{next: "2026-08-04 13:00"},
 		},

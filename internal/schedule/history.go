@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -27,10 +28,14 @@ type Run struct {
 	UID  types.UID
 	Tick time.Time
 	// Succeeded is the fan-out's condition Succeeded, the zero value when it has none. It is True or False when the fan-out
-	// has ended.
+	// has ended. It is False when all tenants were skipped, whatever the fan-out says.
 	Succeeded metav1.Condition
 	// CompletionTime is when the fan-out ended. It is zero before.
 	CompletionTime time.Time
+	// Unplanned says that the fan-out says that it has no plan.
+	Unplanned bool
+	// CaughtUpTo is the newest tick of those that were caught up on together with this one: its own, if there was none.
+	CaughtUpTo time.Time
 }
 
 // HasEnded says whether the fan-out has ended: every tenant has an outcome.
@@ -40,44 +45,81 @@ func (r Run) HasEnded() bool {
 
 // RunOf returns the run that a fan-out of a schedule is. It returns false for a fan-out that is not named for a tick.
 func RunOf(ts *v1alpha1.TenantSchedule, fanOut *v1alpha1.TenantFanOut) (Run, bool) {
-	tick, ok := NamedTick(ts.Name, fanOut.Name)
+	tick, ok := tickOf(ts, fanOut)
 	if !ok {
 		return Run{}, false
+	}
+	run := Run{
+		Name: fanOut.Name, UID: fanOut.UID, Tick: tick, CompletionTime: timeOf(fanOut.Status.CompletionTime),
+		Succeeded: conditionOf(fanOut, v1alpha1.ConditionSucceeded), CaughtUpTo: SupersededAfter(fanOut, tick),
+		Unplanned: conditionOf(fanOut, v1alpha1.ConditionPlanned).Status == metav1.ConditionFalse,
+	}
+	if noneRan(&fanOut.Status) && run.Succeeded.Status == metav1.ConditionTrue {
+		run.Succeeded = withoutSuccess(&fanOut.Status, run.Succeeded)
+	}
+	return run, true
+}
+
+// tickOf returns the tick of a schedule's fan-out.
+func tickOf(ts *v1alpha1.TenantSchedule, fanOut *v1alpha1.TenantFanOut) (time.Time, bool) {
+	tick, ok := NamedTick(ts.Name, fanOut.Name)
+	if !ok {
+		return time.Time{}, false
 	}
 	// The name has the minute only. After a change of the clock a tick may be within a minute.
 	annotated, err := time.Parse(time.RFC3339, fanOut.Annotations[v1alpha1.AnnotationScheduledTime])
 	if err == nil && minuteOf(annotated) == minuteOf(tick) {
 		tick = annotated.UTC()
 	}
-	run := Run{Name: fanOut.Name, UID: fanOut.UID, Tick: tick, CompletionTime: timeOf(fanOut.Status.CompletionTime)}
-	for _, c := range fanOut.Status.Conditions {
-		if c.Type == v1alpha1.ConditionSucceeded {
-			run.Succeeded = c
-		}
-	}
-	return run, true
+	return tick, true
 }
 
-// LastScheduled returns the value of status.lastScheduleTime: the newest tick that has a fan-out. The value before may be
-// in the future, when a clock that was ahead wrote it; the newest tick that is not in the future replaces it then.
-func LastScheduled(before *metav1.Time, runs []Run, now time.Time) time.Time {
-	newest := now.Add(maxClockSkew)
-	last := timeOf(before)
-	if last.After(newest) {
-		last = time.Time{}
-	}
-	for _, run := range runs {
-		if !run.Tick.After(newest) {
-			last = later(last, run.Tick)
+// conditionOf returns a condition of a fan-out, the zero value when there is none.
+func conditionOf(fanOut *v1alpha1.TenantFanOut, conditionType string) metav1.Condition {
+	for _, c := range fanOut.Status.Conditions {
+		if c.Type == conditionType {
+			return c
 		}
 	}
-	if last.IsZero() {
-		return timeOf(before)
+	return metav1.Condition{}
+}
+
+// noneRan says whether all tenants of a complete fan-out were skipped.
+func noneRan(status *v1alpha1.TenantFanOutStatus) bool {
+	c := status.Counts
+	return c != nil && c.Total > 0 && c.Skipped == c.Total
+}
+
+// withoutSuccess returns the result of a fan-out of which all tenants were skipped: it has not failed, and nothing has run. The
+// reason is the most frequent one, and the message ends with that of one tenant.
+func withoutSuccess(status *v1alpha1.TenantFanOutStatus, result metav1.Condition) metav1.Condition {
+	result.Status = metav1.ConditionFalse
+	if len(status.Reasons) > 0 {
+		result.Reason = status.Reasons[0].Reason
+	}
+	for _, u := range status.UnsuccessfulTenants {
+		if u.Reason == result.Reason {
+			result.Message += fmt.Sprintf("; %s: %s", u.Tenant, u.Message)
+			break
+		}
+	}
+	return result
+}
+
+// LastScheduled returns the value of status.lastScheduleTime: the newest tick that has, or had, a fan-out. It never goes
+// back. A fan-out whose tick is in the future does not count: it says nothing about the ticks until then.
+func LastScheduled(before *metav1.Time, runs []Run, now time.Time) time.Time {
+	last := timeOf(before)
+	for _, run := range runs {
+		if !run.Tick.After(now.Add(maxClockSkew)) {
+			last = later(last, run.Tick)
+		}
 	}
 	return last
 }
 
-// LastSuccess returns the value of status.lastSuccessfulTime: when a fan-out last succeeded. It is zero when none has.
+// LastSuccess returns the value of status.lastSuccessfulTime: when a fan-out last succeeded for a tenant at least. It is zero
+// when none has.
 func LastSuccess(before *metav1.Time, runs []Run) time.Time {
 	last := timeOf(before)
 	for _, run := range runs {

@@ -129,8 +129,8 @@ func TestLastScheduled(t *testing.T) {
 		"the first":                            {"", "+", "2026-08-03 00:00"},
 		"the newest":                           {"2026-08-03 00:00", "+-!", "2026-08-03 02:00"},
 		"it is kept when fan-outs are deleted": {"2026-08-03 02:00", "+", "2026-08-03 02:00"},
-		"a clock was ahead":                    {"2026-08-04 02:00", "+-", "2026-08-03 01:00"},
-		"a clock was ahead, nothing is known":  {"2026-08-04 02:00", "", "2026-08-04 02:00"},
+		"a clock went back":                    {"2026-08-04 02:00", "+-", "2026-08-04 02:00"},
+		"a clock went back, nothing is known":  {"2026-08-04 02:00", "", "2026-08-04 02:00"},
 		"a fan-out of the future":              {"2026-08-03 01:00", "+-++++++-", "2026-08-03 05:00"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -192,7 +192,7 @@ func TestRunOf(t *testing.T) {
 		"no annotation": {func(f *v1alpha1.TenantFanOut) { f.Annotations = nil }, tick},
 	} {
 		t.Run(name, func(t *testing.T) {
-			fanOut := FanOut(ts, tick, tick)
+			fanOut := FanOut(ts, tick, Together{tick, tick})
 			tc.change(fanOut)
 			run, ok := RunOf(ts, fanOut)
 			if ok != !tc.want.IsZero() || !run.Tick.Equal(tc.want) || run.HasEnded() {
@@ -211,7 +211,7 @@ func TestFanOut(t *testing.T) {
 	}
 	ts.Spec.FanOutTemplate.Spec.Tenants.Names = []v1alpha1.TenantName{"acme"}
 	tick := time.Date(2026, 8, 3, 2, 0, 0, 0, time.FixedZone("", 3600))
-	fanOut := FanOut(ts, tick, tick)
+	fanOut := FanOut(ts, tick, Together{tick, tick})
 	want := metav1.ObjectMeta{
 		Name:   "nightly-29761980",
 		Labels: map[string]string{"tag.tenantry.dev/what": "bills", "tenantry.dev/schedule": "nightly"},
@@ -240,9 +240,53 @@ func TestSupersededAfter(t *testing.T) {
 		"the oldest of two": {tick.Add(time.Hour), tick.Add(time.Hour)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := SupersededAfter(FanOut(ts, tick, tc.newest), tick); !got.Equal(tc.want) {
+			if got := SupersededAfter(FanOut(ts, tick, Together{tick, tc.newest}), tick); !got.Equal(tc.want) {
 				t.Errorf("superseded after %s, want %s", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestTogetherOf: ticks that are caught up on are known to each other's fan-outs, also when the controller dies in between.
+func TestTogetherOf(t *testing.T) {
+	const eight, nine, ten = "2026-08-03 08:00", "2026-08-03 09:00", "2026-08-03 10:00"
+	ts := &v1alpha1.TenantSchedule{ObjectMeta: metav1.ObjectMeta{Name: "s", UID: "1"}}
+	created := func(tick, from, to string) *v1alpha1.TenantFanOut {
+		return FanOut(ts, at(t, tick), Together{at(t, from), at(t, to)})
+	}
+	for name, tc := range map[string]struct {
+		due      []string
+		existing []*v1alpha1.TenantFanOut
+		want     []string
+		late     bool
+	}{
+		"one on time":                      {[]string{ten}, nil, []string{ten, ten}, false},
+		"one on time, and the one before":  {[]string{ten}, []*v1alpha1.TenantFanOut{created(nine, nine, nine)}, []string{ten, ten}, false},
+		"two":                              {[]string{nine, ten}, nil, []string{nine, ten}, true},
+		"the second, after a death":        {[]string{ten}, []*v1alpha1.TenantFanOut{created(nine, nine, ten)}, []string{nine, ten}, true},
+		"the third, after a death":         {[]string{ten}, []*v1alpha1.TenantFanOut{created(eight, eight, ten), created(nine, eight, ten)}, []string{eight, ten}, true},
+		"the next, and two that were late": {[]string{"2026-08-03 11:00"}, []*v1alpha1.TenantFanOut{created(nine, nine, ten), created(ten, nine, ten)}, []string{"2026-08-03 11:00", "2026-08-03 11:00"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var runs []Run
+			for _, f := range tc.existing {
+				run, _ := RunOf(ts, f)
+				runs = append(runs, run)
+			}
+			due := allAt(t, tc.due...)
+			together := TogetherOf(due, runs)
+			if diff := cmp.Diff(tc.want, texts([]time.Time{together.From, together.To})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			for _, tick := range due {
+				caughtUp, late := CaughtUp(FanOut(ts, tick, together))
+				if late != tc.late || late && caughtUp != together {
+					t.Errorf("the fan-out of %s: %v, %t", tick, caughtUp, late)
+				}
+			}
+		})
+	}
+	if _, late := CaughtUp(&v1alpha1.TenantFanOut{}); late {
+		t.Error("a fan-out without a tick is late")
 	}
 }

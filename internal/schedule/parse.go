@@ -15,6 +15,8 @@ type field struct {
 	name string
 	// low and high are the least and the greatest value.
 	low, high uint
+	// again is another number for low, greater than high. Zero means that there is none.
+	again uint
 	// names stand for values, the first of them for low.
 	names []string
 }
@@ -24,7 +26,9 @@ var (
 	hourField    = field{name: "hour", low: 0, high: 23}
 	dayField     = field{name: "day of month", low: 1, high: 31}
 	monthField   = field{name: "month", low: 1, high: 12, names: monthNames}
-	weekdayField = field{name: "day of week", low: 0, high: 6, names: weekdayNames}
+	weekdayField = field{name: "day of week", low: 0, high: 6, again: 7, names: weekdayNames}
+
+	allFields = []field{minuteField, hourField, dayField, monthField, weekdayField}
 
 	monthNames   = []string{"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"}
 	weekdayNames = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
@@ -52,7 +56,7 @@ func Parse(expression string) (Expression, error) {
 	}
 	var sets [5]uint64
 	var unrestricted [5]bool
-	for i, f := range []field{minuteField, hourField, dayField, monthField, weekdayField} {
+	for i, f := range allFields {
 		if sets[i], unrestricted[i], err = f.parse(fields[i]); err != nil {
 			return Expression{}, fmt.Errorf("%s %q: %w", f.name, fields[i], err)
 		}
@@ -100,6 +104,30 @@ func fieldCount(n int) string {
 	return fmt.Sprintf("%d fields", n)
 }
 
+// IneffectiveSteps says of each step in an expression that does nothing, since it leads past the last value of its range at
+// once, what the entry means. It is empty when there is none, or when the expression can't be parsed.
+func IneffectiveSteps(expression string) string {
+	fields, err := split(expression)
+	if err != nil {
+		return ""
+	}
+	var found []string
+	for i, f := range allFields {
+		for entry := range strings.SplitSeq(fields[i], ",") {
+			values, _, stepped := strings.Cut(entry, "/")
+			set, _, err := f.parseEntry(entry)
+			if isOne := bits.OnesCount64(set) == 1; err != nil || !stepped || !isOne {
+				continue
+			}
+			if first, last, ranged := strings.Cut(values, "-"); ranged && first == last {
+				continue // The range has one value, with any step.
+			}
+			found = append(found, fmt.Sprintf("%s `%s` is the same as `%d`, because the step is too long", f.name, entry, bits.TrailingZeros64(set)))
+		}
+	}
+	return strings.Join(found, "; ")
+}
+
 // parse parses a list. It is unrestricted when one of its entries is.
 func (f field) parse(list string) (set uint64, unrestricted bool, err error) {
 	for entry := range strings.SplitSeq(list, ",") {
@@ -136,12 +164,18 @@ func (f field) parseEntry(entry string) (set uint64, unrestricted bool, err erro
 			}
 		case !stepped:
 			last = first
+		default:
+			last = max(last, first)
 		}
 	}
 	if first > last {
 		return 0, false, fmt.Errorf("the range %q must go from low to high: write two, separated by a comma", values)
 	}
 	for v := uint64(first); v <= uint64(last); v += step {
+		if f.again > 0 && v == uint64(f.again) {
+			set |= 1 << f.low
+			break
+		}
 		set |= 1 << v
 	}
 	return set, wildcard && step == 1, nil
@@ -152,12 +186,13 @@ func (f field) parseValue(text string) (uint, error) {
 	if i := slices.Index(f.names, strings.ToLower(text)); i >= 0 {
 		return f.low + uint(i), nil
 	}
-	allowed := fmt.Sprintf("%d to %d", f.low, f.high)
+	high := max(f.high, f.again)
+	allowed := fmt.Sprintf("%d to %d", f.low, high)
 	if len(f.names) > 0 {
 		allowed += fmt.Sprintf(" or %s to %s", f.names[0], f.names[len(f.names)-1])
 	}
 	v, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || v < uint64(f.low) || v > uint64(f.high) {
+	if err != nil || v < uint64(f.low) || v > uint64(high) {
 		return 0, fmt.Errorf("%q must be %s", text, allowed)
 	}
 	return uint(v), nil

@@ -37,6 +37,13 @@ func TestParse(t *testing.T) {
 		"31 April, June or July":          {"0 0 31 4,6,7 *", "0 0 31 7 *"},
 		"30 or 28 February":               {"0 0 28,30 2 *", "0 0 28 2 *"},
 		"every day of the week by number": {"0 0 30 2 0-6", "0 0 * 2 0-6"},
+		"Sunday as 7":                     {"0 0 * * 7", "0 0 * * 0"},
+		"Sunday as 07":                    {"0 0 * * 07", "0 0 * * sun"},
+		"a range to Sunday":               {"0 0 * * 5-7", "0 0 * * 0,5,6"},
+		"a range from Friday to Sunday":   {"0 0 * * fri-7/2", "0 0 * * 0,5"},
+		"every day twice":                 {"0 0 1 * 0-7", "0 0 * * 0-6"},
+		"a step from Sunday":              {"0 0 * * 7/2", "0 0 * * 0"},
+		"a step from Monday":              {"0 0 * * 1/2", "0 0 * * 1,3,5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, want := mustParse(t, tc.expression), mustParse(t, tc.same)
@@ -76,7 +83,8 @@ func TestParseRefuses(t *testing.T) {
 		"day 32":                     {"0 0 1,32 * *", []string{`day of month "1,32": "32" must be 1 to 31`}},
 		"month 13":                   {"0 0 1 13 *", []string{"month", "1 to 12 or jan to dec"}},
 		"an unknown month":           {"0 0 1 january *", []string{"month", `"january"`, "jan to dec"}},
-		"Sunday as 7":                {"0 0 * * 7", []string{"day of week", "0 to 6 or sun to sat"}},
+		"day of week 8":              {"0 0 * * 8", []string{"day of week", "0 to 7 or sun to sat"}},
+		"a range back from Sunday":   {"0 0 * * 7-1", []string{"day of week", `"7-1"`, "low to high"}},
 		"a name where there is none": {"0 mon * * *", []string{"hour", `"mon"`, "0 to 23"}},
 		"a month for a weekday":      {"0 0 * * jan", []string{"day of week", `"jan"`}},
 		"a range backwards":          {"0 22-4 * * *", []string{"hour", `"22-4"`, "low to high", "comma"}},
@@ -110,6 +118,24 @@ func TestParseRefuses(t *testing.T) {
 				t.Errorf("an expression came with the error:\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestIneffectiveSteps: a step that leads past the end of its range does nothing, and a person hardly means that.
+func TestIneffectiveSteps(t *testing.T) {
+	for expression, want := range map[string]string{
+		"*/90 * * * *":       "minute `*/90` is the same as `0`, because the step is too long",
+		"0 */24 * * *":       "hour `*/24` is the same as `0`, because the step is too long",
+		"0 0 */31 * *":       "day of month `*/31` is the same as `1`, because the step is too long",
+		"0 0 1 jan/12 *":     "month `jan/12` is the same as `1`, because the step is too long",
+		"0 0 * * */7":        "day of week `*/7` is the same as `0`, because the step is too long",
+		"0-10/30 9/20 * * *": "minute `0-10/30` is the same as `0`, because the step is too long; hour `9/20` is the same as `9`, because the step is too long",
+		"5,*/60 * * * *":     "minute `*/60` is the same as `0`, because the step is too long",
+		"*/45 */23 * * *":    "", "*/59 * * * *": "", "5-5/7 * * * *": "", "@hourly": "", "0 0 * * 1": "", "*/0 * * * *": "", "0 0": "",
+	} {
+		if got := IneffectiveSteps(expression); got != want {
+			t.Errorf("%q: %q, want %q", expression, got, want)
+		}
 	}
 }
 

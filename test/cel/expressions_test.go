@@ -7,7 +7,7 @@ const (
 	fiveFields  = "`schedule` must be five fields separated by one space, or @hourly, @daily, @weekly, @monthly, @yearly"
 	minuteToDay = "`schedule` must have minutes 0-59, hours 0-23, days 1-31; ranges low-high; steps of at least 1"
 	months      = "`schedule` must have months 1-12 or jan-dec; ranges low-high; steps of at least 1"
-	weekDays    = "`schedule` must have days of the week 0-6 or sun-sat; ranges low-high; steps of at least 1"
+	weekDays    = "`schedule` must have days of the week 0-7 or sun-sat; ranges low-high; steps of at least 1"
 	neverComes  = "`schedule` must not name a date that never comes"
 )
 
@@ -86,7 +86,9 @@ var expressions = map[string]struct{ accepted, want string }{
 	"0 0 1 jan1 *":    {"0 0 1 jan/6 *", months},
 
 	// Days of the week.
-	"0 0 * * 7":         {"0 0 * * 0", weekDays},
+	"0 0 * * 8":         {"0 0 * * 7", weekDays},
+	"0 0 * * 7-1":       {"0 0 * * 1-7", weekDays},
+	"0 0 * * sun-8":     {"0 0 * * sun-07/2", weekDays},
 	"0 0 * * fri-mon":   {"0 0 * * mon-fri", weekDays},
 	"0 0 * * sat-sun":   {"0 0 * * sun,sat", weekDays},
 	"0 0 * * 5-1":       {"0 0 * * 1-5", weekDays},
@@ -96,7 +98,7 @@ var expressions = map[string]struct{ accepted, want string }{
 	"0 0 * * jan":       {"0 0 * * thu", weekDays},
 	"0 0 * * */0":       {"0 0 * * */2", weekDays},
 	"0 0 * * 1,":        {"0 0 * * 1,3,5", weekDays},
-	"0 0 * * 1-7":       {"0 0 * * 0-6", weekDays},
+	"0 0 * * 1-08":      {"0 0 * * 0-6", weekDays},
 
 	// Dates that never come, and the nearest that does.
 	"0 0 31 2 *":          {"0 0 29 2 *", neverComes},

@@ -71,7 +71,7 @@ var (
 		{0, 23, nil, 99},
 		{1, 31, nil, 99},
 		{1, 12, monthNames, 99},
-		{0, 6, []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}, 9},
+		{0, 7, []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat", ""}, 9},
 	}
 	daysOfMonth = []int{0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
 )

@@ -5,7 +5,13 @@ import "math"
 var tenantFanOutRules = join(
 	objectNameRules(63),
 	fanOutSpecRules("spec."),
-	rules{"no spec": {"spec", absent, "{templateRef: {name: a}, tenants: {all: true}}", "Required value"}},
+	rules{
+		"no spec": {"spec", absent, "{templateRef: {name: a}, tenants: {all: true}}", "Required value"},
+		"a retry of itself": {
+			"spec", "{templateRef: {name: a}, tenants: {retryOf: {name: cel-test}}}", "{templateRef: {name: a}, tenants: {retryOf: {name: another}}}",
+			"`spec.tenants.retryOf.name` must name another TenantFanOut",
+		},
+	},
 )
 
 // fanOutSpecRules are those of a TenantFanOut's spec, there and in a TenantSchedule.

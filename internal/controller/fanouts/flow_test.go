@@ -154,7 +154,7 @@ func TestTenantFanOutRetriesWhatIsGone(t *testing.T) {
 	AwaitFanOut(t, retry, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "2 of 2 tenants succeeded")
 }
 
-// TestTenantFanOutWaitsForItsSource: a fan-out that retries another waits until that one is planned.
+// TestTenantFanOutWaitsForItsSource: a fan-out that retries another waits until there is one.
 func TestTenantFanOutWaitsForItsSource(t *testing.T) {
 	t.Parallel()
 	tenants := NewReadyTenants(t, 1)
@@ -165,6 +165,7 @@ func TestTenantFanOutWaitsForItsSource(t *testing.T) {
 	})
 	AwaitFanOut(t, retry, v1alpha1.ConditionPlanned, IsFalse, v1alpha1.ReasonSourceGone, "there is no TenantFanOut "+name)
 	gomega.NewWithT(t).Expect(conditions.Get(retry.Status.Conditions, v1alpha1.ConditionStalled).Status).To(gomega.Equal(IsTrue))
+	FinishChildren(t, tenants)
 	NewFanOut(t, template.Name, tenants, func(o *v1alpha1.TenantFanOut) {
 		o.Name = name
 		o.Spec.Tenants.Names = append(o.Spec.Tenants.Names, "nobody")

@@ -58,6 +58,9 @@ func (r *Reconciler) load(ctx context.Context, fanOut *v1alpha1.TenantFanOut) (*
 	case plan == nil && (wasPlanned || version != ""):
 		return nil, &lostError{object: "plan"}
 	case plan == nil:
+		if err := r.lapse(ctx, current); err != nil {
+			return nil, err
+		}
 		if plan, err = r.seal(ctx, fanOut); err != nil {
 			return nil, err
 		}

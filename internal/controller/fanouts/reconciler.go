@@ -16,6 +16,7 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/fanout"
 	"github.com/tenantry/tenantry/internal/kube"
+	"github.com/tenantry/tenantry/internal/schedule"
 )
 
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantfanouts,verbs=get;list;watch;delete
@@ -25,7 +26,7 @@ import (
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobs,verbs=create;delete
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantschedules,verbs=get;list;watch
 // Plans and ledgers, in the operator's own namespace.
-// +kubebuilder:rbac:groups="",namespace=tenantry-system,resources=configmaps,verbs=get;create;update;delete
+// +kubebuilder:rbac:groups="",namespace=tenantry-system,resources=configmaps,verbs=get;list;create;update;delete
 
 const (
 	// maxPasses is how many passes a reconcile makes at most: one announces children, one creates them, and one records that
@@ -99,7 +100,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return retryStale(statusErr)
 	}
 	if p.decision.Remove {
-		return reconcile.Result{}, r.DeleteExact(ctx, fanOut, metav1.DeletePropagationBackground)
+		return r.remove(ctx, fanOut)
 	}
 	if isFinished(fanOut) {
 		r.forget(req.Name)
@@ -213,6 +214,18 @@ func (r *Reconciler) expire(ctx context.Context, fanOut *v1alpha1.TenantFanOut) 
 	}
 	if left := expiry.Sub(r.Clock.Now()); left > 0 {
 		return reconcile.Result{RequeueAfter: left}, nil
+	}
+	return r.remove(ctx, fanOut)
+}
+
+// remove deletes a complete fan-out, unless another one waits to retry it: that is planned in a moment, or says why it is not.
+func (r *Reconciler) remove(ctx context.Context, fanOut *v1alpha1.TenantFanOut) (reconcile.Result, error) {
+	retries, err := kube.FanOutsAwaitingSource(ctx, r.Client, fanOut.Name)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if len(retries) > 0 {
+		return reconcile.Result{RequeueAfter: schedule.MaxRequeueAfter}, nil
 	}
 	return reconcile.Result{}, r.DeleteExact(ctx, fanOut, metav1.DeletePropagationBackground)
 }

@@ -66,7 +66,7 @@ func (r *Reconciler) sealRequest(ctx context.Context, fanOut *v1alpha1.TenantFan
 			request.Invalid = err.Error()
 		}
 	}
-	if request.Source, err = r.sourceLedger(ctx, fanOut.Spec.Tenants.RetryOf); err != nil {
+	if err := r.readSource(ctx, &request); err != nil {
 		return request, err
 	}
 	if request.Deadline, err = r.startingDeadline(ctx, fanOut); err != nil {
@@ -104,20 +104,28 @@ func (r *Reconciler) listTenants(ctx context.Context, selection v1alpha1.TenantS
 	return live.Items, nil
 }
 
-// sourceLedger returns the ledger of the fan-out that retryOf names, or nil when there is none that can be read.
-func (r *Reconciler) sourceLedger(ctx context.Context, retry *v1alpha1.RetryOf) (*fanout.Ledger, error) {
-	if retry == nil {
-		return nil, nil
+// readSource reads what a retry retries: the ledger of the fan-out that retryOf names, if there is one that can be read, and
+// while that has no plan because it is a retry itself, its source in turn.
+func (r *Reconciler) readSource(ctx context.Context, request *fanout.Request) error {
+	seen := map[string]bool{request.FanOut.Name: true}
+	for f := request.FanOut; f.Spec.Tenants.RetryOf != nil && !isPlanned(f); {
+		source, err := kube.Find(ctx, r.Live, types.NamespacedName{Name: f.Spec.Tenants.RetryOf.Name}, &v1alpha1.TenantFanOut{})
+		if source == nil || err != nil {
+			return err
+		}
+		request.Sources = append(request.Sources, source)
+		if len(request.Sources) == 1 {
+			_, request.Source, _, err = r.readStored(ctx, source.UID)
+			if _, isLost := errors.AsType[*lostError](err); err != nil && !isLost {
+				return err
+			}
+		}
+		if seen[source.Name] {
+			return nil
+		}
+		f, seen[source.Name] = source, true
 	}
-	source, err := kube.Find(ctx, r.Live, types.NamespacedName{Name: retry.Name}, &v1alpha1.TenantFanOut{})
-	if source == nil || err != nil {
-		return nil, err
-	}
-	_, ledger, _, err := r.readStored(ctx, source.UID)
-	if _, isLost := errors.AsType[*lostError](err); isLost {
-		return nil, nil
-	}
-	return ledger, err
+	return nil
 }
 
 // startingDeadline returns how late a tenant's own time may be, according to the schedule of the fan-out. Zero means however

@@ -55,6 +55,12 @@ func (r *Reconciler) reportLoadError(ctx context.Context, fanOut *v1alpha1.Tenan
 	switch {
 	case errors.As(err, &unsealed):
 		fanOut.Status = fanout.Unplanned(fanOut, unsealed, now)
+		if !unsealed.Final {
+			var err error
+			if result.RequeueAfter, err = r.lapseAfter(ctx, fanOut, now); err != nil {
+				return result, err
+			}
+		}
 	case errors.As(err, &lost):
 		r.Dispatcher.RemoveFanOut(fanOut.Name)
 		fanOut.Status = fanout.Lost(fanOut, lost.Error(), now)

@@ -44,6 +44,9 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 	if r.tenantJobs, err = kube.NewLister[*v1alpha1.TenantJob](mgr.GetCache(), &v1alpha1.TenantJob{}, nil); err != nil {
 		return err
 	}
+	if err := mgr.Add(&sweeper{r}); err != nil {
+		return err
+	}
 	opts.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](kube.StaleAfter, maxBackoff)
 	return builder.ControllerManagedBy(mgr).
 		Named("tenantfanout").
@@ -97,7 +100,7 @@ func (r *Reconciler) awaitingTemplate(ctx context.Context, template client.Objec
 	return requests(fanOuts)
 }
 
-// dependents enqueues the fan-outs that retry this one and wait for it to be planned, and those of other ticks of the same
+// dependents enqueues the fan-outs that retry this one and wait for its end, and those of other ticks of the same
 // schedule, which this one may end.
 func (r *Reconciler) dependents(ctx context.Context, obj client.Object) []reconcile.Request {
 	retries, err := kube.FanOutsAwaitingSource(ctx, r.Client, obj.GetName())
@@ -132,8 +135,11 @@ func logListError(ctx context.Context, err error) {
 	}
 }
 
-// plannedChange is what the dependents of a fan-out depend on.
-func plannedChange(obj client.Object) any { return isPlanned(obj.(*v1alpha1.TenantFanOut)) }
+// plannedChange is what the dependents of a fan-out depend on: retries wait for its end.
+func plannedChange(obj client.Object) any {
+	fanOut := obj.(*v1alpha1.TenantFanOut)
+	return []bool{isPlanned(fanOut), fanOut.Status.CompletionTime != nil}
+}
 
 // childChange is what a fan-out depends on in a child.
 func childChange(obj client.Object) any {

@@ -50,7 +50,7 @@ func TestTenantScheduleKstatus(t *testing.T) {
 		t.Helper()
 		g.Expect(Judged(t, ts)).To(gomega.Equal(want))
 	}
-	ts := NewSchedule(t, "@yearly")
+	ts := NewSchedule(t, "@yearly", running(NewReadyTemplate(t, nil)))
 	judge(ts, status.InProgressStatus)
 	awaitScheduleSays(t, ts, v1alpha1.ConditionReady, IsTrue, v1alpha1.ReasonReady, "makes a TenantFanOut at each tick")
 	judge(ts, status.CurrentStatus)
@@ -63,7 +63,7 @@ func TestTenantScheduleKstatus(t *testing.T) {
 	judge(ts, status.InProgressStatus)
 	awaitScheduleSays(t, ts, v1alpha1.ConditionReady, IsTrue, v1alpha1.ReasonReady, "makes no TenantFanOuts while `spec.suspend` is true")
 	judge(ts, status.CurrentStatus)
-	g.Expect(ts.Status.NextScheduleTimes).To(gomega.BeEmpty())
+	g.Expect(ts.Status.NextScheduleTimes).To(gomega.HaveLen(5))
 	g.Expect(eventsOf(t, g, ts)).To(gomega.BeEmpty())
 }
 
@@ -94,7 +94,8 @@ func TestTenantScheduleToPod(t *testing.T) {
 // TestTenantScheduleFanOut is about what a tick makes.
 func TestTenantScheduleFanOut(t *testing.T) {
 	WithoutOperator(t)
-	ts := since(t, NewSchedule(t, "0 * * * *", func(ts *v1alpha1.TenantSchedule) {
+	template := NewTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Parameters = []v1alpha1.Parameter{{Name: "days"}} })
+	ts := since(t, NewSchedule(t, "0 * * * *", running(template), func(ts *v1alpha1.TenantSchedule) {
 		ts.Spec.FanOutTemplate.Metadata = &v1alpha1.FanOutTemplateMetadata{
 			Labels:      map[string]v1alpha1.LabelValue{"tag.tenantry.dev/what": "bills"},
 			Annotations: map[string]v1alpha1.AnnotationValue{"example.com/why": "the month is over"},
@@ -313,11 +314,12 @@ func TestTenantScheduleClockAhead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ts := since(t, NewSchedule(t, "0 * * * *", catchUp(tc.limit), suspended(false)), "2020-08-03 09:30")
-			served := clockAt(at(t, "2020-08-03 10:30"))
+			served := clockAt(at(t, "2020-08-03 10:00"))
 			s := &scheduler{schedule: ts, clock: clockAt(at(t, "2020-08-03 10:00")), served: served}
 			s.start(t)
 			awaitRan(t, ts, ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", "2020-08-03 11:00"})
 
+			served.SetTime(at(t, "2020-08-03 10:30"))
 			s.clock.SetTime(at(t, "2020-08-04 12:30"))
 			if tc.edit != nil {
 				Patch(t, ts, tc.edit)
@@ -334,7 +336,7 @@ func TestTenantScheduleClockAhead(t *testing.T) {
 
 			// What has come is made, also by the wrong clock.
 			served.SetTime(at(t, "2020-08-03 11:00"))
-			touch(t, ts)
+			s.turn(t, "2020-08-04 13:00")
 			awaitRan(t, ts, ran{[]string{"2020-08-03 10:00", "2020-08-03 11:00"}, "2020-08-03 11:00", "", "2020-08-03 12:00"})
 
 			served.SetTime(at(t, "2020-08-03 12:00:05"))
@@ -344,10 +346,86 @@ func TestTenantScheduleClockAhead(t *testing.T) {
 	}
 }
 
+// TestTenantScheduleClockBehind: the operator's clock goes back, or the next operator's is behind. No tick runs twice, also when
+// its fan-out is gone, and those that come run on time.
+func TestTenantScheduleClockBehind(t *testing.T) {
+	WithoutOperator(t)
+	for name, restarts := range map[string]bool{"the operator's": false, "the next operator's": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ts := since(t, NewSchedule(t, "0 * * * *"), "2020-08-03 09:30")
+			served := clockAt(at(t, "2020-08-03 10:00"))
+			log := followFanOuts(t, ts)
+			s := &scheduler{schedule: ts, clock: clockAt(at(t, "2020-08-03 10:00")), served: served}
+			s.start(t)
+			awaitRan(t, ts, ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", "2020-08-03 11:00"})
+			Remove(t, &v1alpha1.TenantFanOut{ObjectMeta: metav1.ObjectMeta{Name: schedule.TickName(ts.Name, at(t, "2020-08-03 10:00"))}})
+
+			served.SetTime(at(t, "2020-08-03 10:30"))
+			behind := clockAt(at(t, "2020-08-03 09:00:10"))
+			if restarts {
+				s.stop()
+				s = &scheduler{schedule: ts, clock: behind, served: served}
+				s.start(t)
+			} else {
+				s.clock.SetTime(behind.Now())
+			}
+			Patch(t, ts, startingWithin(1e6)) // so that it has something to say
+			Eventually(t, func(g gomega.Gomega) {
+				g.Expect(Get(t, g, ts).Status.ObservedGeneration).To(gomega.Equal(ts.Generation))
+			})
+			awaitRan(t, ts, ran{nil, "2020-08-03 10:00", "", "2020-08-03 11:00"})
+
+			// Half an hour passes on both clocks.
+			served.SetTime(at(t, "2020-08-03 11:00:01"))
+			s.turn(t, "2020-08-03 09:30:12")
+			awaitRan(t, ts, ran{[]string{"2020-08-03 11:00"}, "2020-08-03 11:00", "", "2020-08-03 12:00"})
+			gomega.NewWithT(t).Expect(log.counts()).To(gomega.Equal(map[string]int{
+				schedule.TickName(ts.Name, at(t, "2020-08-03 10:00")): 1, schedule.TickName(ts.Name, at(t, "2020-08-03 11:00")): 1,
+			}))
+		})
+	}
+}
+
+// TestTenantScheduleSaysWhatCantRun is case 09: what is wrong is said when the schedule is written, and when its template changes.
+func TestTenantScheduleSaysWhatCantRun(t *testing.T) {
+	t.Parallel()
+	template := NewReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
+		o.Spec.Parameters = []v1alpha1.Parameter{{Name: "idleMinutes", Required: new(true)}, {Name: "batchSize", Type: v1alpha1.ParameterInteger}}
+	})
+	with := func(parameters map[string]v1alpha1.ParameterValue) func(*v1alpha1.TenantSchedule) {
+		return func(ts *v1alpha1.TenantSchedule) { ts.Spec.FanOutTemplate.Spec.Parameters = parameters }
+	}
+	const field = "`spec.fanOutTemplate.spec.parameters."
+	typo := NewSchedule(t, "@yearly", running(template), with(map[string]v1alpha1.ParameterValue{"idleMinutes": "30", "batchsize": "10"}))
+	missing := NewSchedule(t, "@yearly", running(template))
+	refused := NewSchedule(t, "@yearly", running(template), with(map[string]v1alpha1.ParameterValue{"idleMinutes": "30", "batchSize": "many"}))
+	unknown := NewSchedule(t, "@yearly")
+	fine := NewSchedule(t, "@yearly", running(template), with(map[string]v1alpha1.ParameterValue{"idleMinutes": "30"}))
+	awaitScheduleSays(t, typo, v1alpha1.ConditionReady, IsFalse, v1alpha1.ReasonInvalidParameters, field+"batchsize` must be left out")
+	awaitScheduleSays(t, missing, v1alpha1.ConditionReady, IsFalse, v1alpha1.ReasonInvalidParameters, field+"idleMinutes` must be set")
+	awaitScheduleSays(t, refused, v1alpha1.ConditionReady, IsFalse, v1alpha1.ReasonInvalidParameters, field+"batchSize` must be an integer")
+	awaitScheduleSays(t, unknown, v1alpha1.ConditionReady, IsFalse, v1alpha1.ReasonTemplateNotFound, "there is no TenantJobTemplate "+NobodysFanOut.TemplateRef.Name)
+	awaitScheduleSays(t, fine, v1alpha1.ConditionReady, IsTrue, v1alpha1.ReasonReady, "")
+	g := gomega.NewWithT(t)
+	g.Expect(Judged(t, missing)).To(gomega.Equal(status.FailedStatus))
+	Eventually(t, func(g gomega.Gomega) {
+		g.Expect(eventsOf(t, g, missing)).To(gomega.ConsistOf("Warning InvalidParameters " + field + "idleMinutes` must be set"))
+	})
+
+	Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Parameters[0].Name = "idleSeconds" })
+	awaitScheduleSays(t, fine, v1alpha1.ConditionReady, IsFalse, v1alpha1.ReasonInvalidParameters, field+"idleSeconds` must be set")
+	Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Parameters = nil })
+	awaitScheduleSays(t, missing, v1alpha1.ConditionReady, IsTrue, v1alpha1.ReasonReady, "")
+	Remove(t, template)
+	awaitScheduleSays(t, missing, v1alpha1.ConditionReady, IsFalse, v1alpha1.ReasonTemplateNotFound, "there is no TenantJobTemplate "+template.Name)
+}
+
 // TestTenantScheduleRefusedFanOut: the API server refuses what the ticks make. They are missed, and the schedule stays alive.
 func TestTenantScheduleRefusedFanOut(t *testing.T) {
 	WithoutOperator(t)
-	ts := since(t, NewSchedule(t, "0 * * * *"), "2020-08-03 09:30")
+	template := NewTemplate(t, nil)
+	ts := since(t, NewSchedule(t, "0 * * * *", running(template)), "2020-08-03 09:30")
 	s := &scheduler{schedule: ts, clock: clockAt(at(t, "2020-08-03 10:00"))}
 	var refuses atomic.Bool
 	refuses.Store(true)
@@ -358,7 +436,7 @@ func TestTenantScheduleRefusedFanOut(t *testing.T) {
 		// The one that asks for the time passes.
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		if !bytes.Contains(body, []byte(NobodysFanOut.TemplateRef.Name)) {
+		if !bytes.Contains(body, []byte(template.Name)) {
 			return next.RoundTrip(r)
 		}
 		invalid := apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "post", v1alpha1.GroupVersion.WithResource("tenantfanouts").GroupResource(), "", "", 0, false)

@@ -79,7 +79,7 @@ func patchedStatus(t *testing.T, ts *v1alpha1.TenantSchedule, change func(*v1alp
 type scheduler struct {
 	schedule *v1alpha1.TenantSchedule
 	clock    *clocktesting.FakeClock
-	// served is the API server's clock, as far as the scheduler can see it. Nil means the real one.
+	// served is the API server's clock, as far as the scheduler can see it. Nil means that it shows what clock shows.
 	served clock.PassiveClock
 	// through is asked instead of the API server. It may pass the request on.
 	through func(next http.RoundTripper, r *http.Request) (*http.Response, error)
@@ -102,6 +102,9 @@ func startScheduler(t *testing.T, ts *v1alpha1.TenantSchedule, now string) *sche
 func (s *scheduler) start(t *testing.T) {
 	t.Helper()
 	t.Cleanup(s.stop)
+	if s.served == nil {
+		s.served = s.clock
+	}
 	cfg := rest.CopyConfig(RestConfig)
 	cfg.Impersonate = rest.ImpersonationConfig{
 		UserName: "system:serviceaccount:" + OperatorNamespace + ":tenantry",
@@ -171,7 +174,7 @@ type dated struct {
 
 func (d dated) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := d.RoundTripper.RoundTrip(r)
-	if err != nil || d.clock == nil || !isDryRun(r) || response.StatusCode != http.StatusCreated {
+	if err != nil || !isDryRun(r) || response.StatusCode != http.StatusCreated {
 		return response, err
 	}
 	defer func() { _ = response.Body.Close() }()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -199,6 +200,11 @@ func TestTenantScheduleStaleCache(t *testing.T) {
 
 	cached := interceptor.NewClient(Admin, interceptor.Funcs{
 		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return nil },
+		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+			err := c.Create(ctx, obj, opts...)
+			obj.SetCreationTimestamp(metav1.NewTime(at(t, "2020-08-03 10:00:30")))
+			return err
+		},
 	})
 	r := &schedules.Reconciler{
 		Client: kube.Client{Client: cached, Live: Admin, Events: events.NewFakeRecorder(10)}, Clock: clockAt(at(t, "2020-08-03 10:00:30")),

@@ -112,7 +112,7 @@ func TestTenantScheduleColumns(t *testing.T) {
 	endFanOut(t, schedule.TickName(ts.Name, at(t, "2020-08-03 10:00")), IsFalse, v1alpha1.ReasonTooManyFailed, at(t, "2020-08-03 10:01"))
 	row("HOURLY AGE TooManyFailed 2020-08-03T11:00:00Z")
 	Patch(t, ts, suspended(true))
-	row("HOURLY AGE TooManyFailed true")
+	row("HOURLY AGE TooManyFailed 2020-08-03T11:00:00Z true")
 	if header := strings.Fields(shell(t, "kubectl get tsch "+ts.Name)); fmt.Sprint(header[:6]) != "[NAME SCHEDULE LAST LAST-RESULT NEXT SUSPENDED]" {
 		t.Error(header)
 	}

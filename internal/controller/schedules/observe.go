@@ -8,15 +8,13 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/schedule"
 )
-
-// maxClockSkew is how far the operator's clock may be ahead of the API server's time, which is in whole seconds.
-const maxClockSkew = 2 * time.Second
 
 // observed is everything that Reconcile knows about a schedule. Its Schedule is nil when there is none any more.
 type observed struct {
@@ -27,31 +25,42 @@ type observed struct {
 
 // observe gathers everything that the decision about a TenantSchedule needs. Most of the time nothing is to be done, and that
 // costs no request. Otherwise observe reads everything again from the API server, and takes its time: the cache may lack a
-// fan-out that a tick already has, and by a clock that is ahead a tick seems to have come that has not.
+// fan-out that a tick already has, and by a clock that is wrong a tick seems to have come that has not, or the other way round.
 func (r *Reconciler) observe(ctx context.Context, ts *v1alpha1.TenantSchedule) (observed, error) {
-	o := observed{Observed: schedule.Observed{Schedule: ts, Now: r.Clock.Now()}}
-	var err error
-	if o.Runs, err = r.listRuns(ctx, ts); err != nil {
+	o := observed{Observed: schedule.Observed{Schedule: ts}}
+	var timeKnown bool
+	o.Now, timeKnown = r.time.at(r.Clock.Now())
+	if err := r.observeCached(ctx, &o); err != nil {
 		return o, err
 	}
-	if !schedule.Decide(o.Observed).NeedsConfirmation(ts.Status, ts.Generation) {
+	if timeKnown && !schedule.Decide(o.Observed).NeedsConfirmation(ts.Status, ts.Generation) {
 		return o, nil
 	}
+	var err error
 	if o.Schedule, err = kube.Find(ctx, r.Live, kube.KeyOf(ts), &v1alpha1.TenantSchedule{}); err != nil || o.Schedule == nil {
 		return o, err
 	}
-	if o.Runs, err = r.listRuns(ctx, o.Schedule); err != nil {
+	if err := r.observeCached(ctx, &o); err != nil {
 		return o, err
 	}
-	var serverTime time.Time
-	if serverTime, o.Refused, err = r.validate(ctx, o.Schedule); err != nil {
+	var server time.Time
+	if server, o.Refused, err = r.validate(ctx, o.Schedule); err != nil {
 		return o, err
 	}
 	o.validated = true
-	if o.Now.Sub(serverTime) > maxClockSkew {
-		o.Now = serverTime
-	}
+	o.Now = r.time.set(server, r.Clock.Now())
 	return o, nil
+}
+
+// observeCached reads what the cache has: the schedule's fan-outs, and its template.
+func (r *Reconciler) observeCached(ctx context.Context, o *observed) error {
+	var err error
+	if o.Runs, err = r.listRuns(ctx, o.Schedule); err != nil {
+		return err
+	}
+	template := types.NamespacedName{Name: o.Schedule.Spec.FanOutTemplate.Spec.TemplateRef.Name}
+	o.Template, err = kube.Find(ctx, r.Client, template, &v1alpha1.TenantJobTemplate{})
+	return err
 }
 
 // listRuns lists the schedule's fan-outs from the cache.
@@ -72,7 +81,7 @@ func (r *Reconciler) listRuns(ctx context.Context, ts *v1alpha1.TenantSchedule) 
 // validate creates a fan-out of the schedule by dry run. It returns the API server's time, and why the API server refuses the
 // fan-out. That is empty when it does not. An error means that the time is unknown: the API server may refuse every fan-out.
 func (r *Reconciler) validate(ctx context.Context, ts *v1alpha1.TenantSchedule) (serverTime time.Time, refusal string, err error) {
-	fanOut := schedule.FanOut(ts, time.Unix(0, 0), time.Unix(0, 0))
+	fanOut := schedule.FanOut(ts, time.Unix(0, 0), schedule.Together{})
 	if err = r.dryRun(ctx, fanOut); err == nil {
 		return fanOut.CreationTimestamp.Time, "", nil
 	}
@@ -83,7 +92,7 @@ func (r *Reconciler) validate(ctx context.Context, ts *v1alpha1.TenantSchedule) 
 		return serverTime, refusal, fmt.Errorf("trying a TenantFanOut of TenantSchedule %s by dry run: %w", ts.Name, err)
 	}
 	// A refused object has no creation time, so a valid one has to be tried.
-	fanOut = schedule.FanOut(&v1alpha1.TenantSchedule{ObjectMeta: ts.ObjectMeta}, time.Unix(0, 0), time.Unix(0, 0))
+	fanOut = schedule.FanOut(&v1alpha1.TenantSchedule{ObjectMeta: ts.ObjectMeta}, time.Unix(0, 0), schedule.Together{})
 	fanOut.Spec.TemplateRef.Name, fanOut.Spec.Tenants.All = "any", new(true)
 	if err = r.dryRun(ctx, fanOut); err != nil {
 		return serverTime, refusal, fmt.Errorf("asking the API server for its time: %w", err)

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -32,12 +33,14 @@ import (
 // Its fan-outs' owner references block its deletion, which needs the right to change its finalizers.
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantschedules/finalizers,verbs=update
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantfanouts,verbs=create;get;list;watch;delete
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobtemplates,verbs=get;list;watch
 
 // Reconciler reconciles TenantSchedules.
 type Reconciler struct {
 	kube.Client
 	Clock clock.PassiveClock
 
+	time serverTime
 	refusedDeletions
 }
 
@@ -50,8 +53,25 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		Named("tenantschedule").
 		For(&v1alpha1.TenantSchedule{}, builder.WithPredicates(edited)).
 		Owns(&v1alpha1.TenantFanOut{}, builder.WithPredicates(kube.Changed(fanOutResult))).
+		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.ofTemplate),
+			builder.WithPredicates(kube.Changed(kube.TemplateChange))).
 		WithOptions(opts).
 		Complete(kube.BackOff(reconcile.AsReconciler(r.Client.Client, r)))
+}
+
+// ofTemplate enqueues the schedules whose fan-outs run a template.
+func (r *Reconciler) ofTemplate(ctx context.Context, template client.Object) []reconcile.Request {
+	var all v1alpha1.TenantScheduleList
+	if err := r.List(ctx, &all, client.UnsafeDisableDeepCopy); err != nil {
+		log.FromContext(ctx).Error(err, "Listing TenantSchedules from the cache")
+	}
+	var requests []reconcile.Request
+	for i := range all.Items {
+		if ts := &all.Items[i]; ts.Spec.FanOutTemplate.Spec.TemplateRef.Name == template.GetName() {
+			requests = append(requests, reconcile.Request{NamespacedName: kube.KeyOf(ts)})
+		}
+	}
+	return requests
 }
 
 // fanOutResult is what a TenantSchedule depends on in its fan-outs: how they ended, and not how far they are.
@@ -78,7 +98,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule)
 	ts = o.Schedule
 	base := ts.DeepCopy()
 	decision := schedule.Decide(o.Observed)
-	created, conflicts, createErr := r.createFanOuts(ctx, ts, decision.Due)
+	created, conflicts, createErr := r.createFanOuts(ctx, ts, decision.Due, schedule.TogetherOf(decision.Due, o.Runs))
 	o.Runs = append(o.Runs, created...)
 	decision.Missed = decision.Missed.Add(conflicts)
 	if isRefusal(createErr) {
@@ -102,7 +122,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, ts *v1alpha1.TenantSchedule)
 func (r *Reconciler) reportRefused(ctx context.Context, o observed) error {
 	ts := o.Schedule
 	base := ts.DeepCopy()
-	setReady(o, "")
+	setReady(o, schedule.Decision{})
 	if err := r.PatchStatus(ctx, ts, base); err != nil {
 		return err
 	}
@@ -112,11 +132,11 @@ func (r *Reconciler) reportRefused(ctx context.Context, o observed) error {
 
 // createFanOuts creates the fan-outs of some ticks, oldest first. It stops at the first that can't be created now, and returns
 // the ones before it. A tick whose name is taken by an object that is not the schedule's is a conflict.
-func (r *Reconciler) createFanOuts(ctx context.Context, ts *v1alpha1.TenantSchedule, ticks []time.Time) (
+func (r *Reconciler) createFanOuts(ctx context.Context, ts *v1alpha1.TenantSchedule, ticks []time.Time, together schedule.Together) (
 	runs []schedule.Run, conflicts schedule.Missed, err error,
 ) {
 	for _, tick := range ticks {
-		fanOut, isNew, err := r.createFanOut(ctx, ts, tick, ticks[len(ticks)-1])
+		fanOut, isNew, err := r.createFanOut(ctx, ts, tick, together)
 		if err != nil {
 			return runs, conflicts, err
 		}
@@ -138,10 +158,10 @@ func (r *Reconciler) createFanOuts(ctx context.Context, ts *v1alpha1.TenantSched
 }
 
 // createFanOut creates the fan-out of a tick. When an object has its name already, createFanOut returns that one.
-func (r *Reconciler) createFanOut(ctx context.Context, ts *v1alpha1.TenantSchedule, tick, newest time.Time) (
+func (r *Reconciler) createFanOut(ctx context.Context, ts *v1alpha1.TenantSchedule, tick time.Time, together schedule.Together) (
 	fanOut *v1alpha1.TenantFanOut, isNew bool, err error,
 ) {
-	fanOut = schedule.FanOut(ts, tick, newest)
+	fanOut = schedule.FanOut(ts, tick, together)
 	err = r.Create(ctx, fanOut, client.FieldOwner(kube.FieldManager))
 	if err == nil {
 		return fanOut, true, nil

@@ -34,10 +34,11 @@ func TestTenantScheduleHistoryRefused(t *testing.T) {
 		},
 	}
 	tick := at(t, "2020-08-03 02:00")
-	objects := []client.Object{ts}
+	template := &v1alpha1.TenantJobTemplate{ObjectMeta: metav1.ObjectMeta{Name: NobodysFanOut.TemplateRef.Name}}
+	objects := []client.Object{ts, template}
 	var fanOuts []*v1alpha1.TenantFanOut
 	for day := range 3 {
-		f := schedule.FanOut(ts, tick.AddDate(0, 0, day), tick.AddDate(0, 0, day))
+		f := schedule.FanOut(ts, tick.AddDate(0, 0, day), schedule.Together{})
 		f.Status = v1alpha1.TenantFanOutStatus{
 			CompletionTime: &metav1.Time{Time: tick.AddDate(0, 0, day).Add(time.Minute)},
 			Conditions:     []metav1.Condition{{Type: v1alpha1.ConditionSucceeded, Status: IsTrue, Reason: v1alpha1.ReasonCompleted}},

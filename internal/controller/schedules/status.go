@@ -19,9 +19,10 @@ import (
 // setStatus sets the status of a schedule to what was observed and done.
 func setStatus(o observed, decision schedule.Decision) {
 	ts, status := o.Schedule, &o.Schedule.Status
-	setReady(o, decision.Problem)
+	setReady(o, decision)
 	status.ObservedGeneration = ts.Generation
 	status.EffectiveTime = statusTime(status.EffectiveTime, decision.EffectiveTime)
+	status.EffectiveSchedule = decision.EffectiveSchedule
 	status.LastScheduleTime = statusTime(status.LastScheduleTime, schedule.LastScheduled(status.LastScheduleTime, o.Runs, o.Now))
 	status.LastSuccessfulTime = statusTime(status.LastSuccessfulTime, schedule.LastSuccess(status.LastSuccessfulTime, o.Runs))
 	status.Active = schedule.Active(o.Runs)
@@ -35,25 +36,21 @@ func setStatus(o observed, decision schedule.Decision) {
 	conditions.Of(&status.Conditions, ts.Generation).Set(v1alpha1.ConditionLastRunSucceeded, last.Status, last.Reason, last.Message)
 }
 
-// setReady says whether the schedule can create fan-outs. When the API server refused them the last time it was asked, the
-// condition stays as it is until it is asked again.
-func setReady(o observed, problem string) {
-	ts := o.Schedule
-	status, reason, progress := metav1.ConditionTrue, v1alpha1.ReasonReady, conditions.Current
-	message := "makes a TenantFanOut at each tick"
-	switch {
-	case problem != "":
-		status, reason, message, progress = metav1.ConditionFalse, v1alpha1.ReasonInvalidSchedule, problem, conditions.Stalled
-	case o.Refused != "":
-		status, reason, message, progress = metav1.ConditionFalse, v1alpha1.ReasonInvalidFanOut, o.Refused, conditions.Stalled
-	case !o.validated && conditions.Get(ts.Status.Conditions, v1alpha1.ConditionReady).Reason == v1alpha1.ReasonInvalidFanOut:
+// setReady says whether the schedule can create fan-outs, and whether these can run. When the API server refused them the last
+// time it was asked, the condition stays as it is until it is asked again.
+func setReady(o observed, decision schedule.Decision) {
+	ts, ready := o.Schedule, schedule.ReadyOf(o.Observed, decision)
+	wasRefused := conditions.Get(ts.Status.Conditions, v1alpha1.ConditionReady).Reason == v1alpha1.ReasonInvalidFanOut
+	if wasRefused && !o.validated && ready.Reason != v1alpha1.ReasonInvalidSchedule && o.Refused == "" {
 		return
-	case ptr.Deref(ts.Spec.Suspend, false):
-		message = "makes no TenantFanOuts while `spec.suspend` is true"
+	}
+	progress := conditions.Current
+	if ready.Status == metav1.ConditionFalse {
+		progress = conditions.Stalled
 	}
 	set := conditions.Of(&ts.Status.Conditions, ts.Generation)
-	set.Set(v1alpha1.ConditionReady, status, reason, message)
-	set.SetProgress(progress, reason, message)
+	set.Set(v1alpha1.ConditionReady, ready.Status, ready.Reason, ready.Message)
+	set.SetProgress(progress, ready.Reason, ready.Message)
 }
 
 // addMissed counts ticks as missed.
@@ -61,10 +58,11 @@ func addMissed(status *v1alpha1.TenantScheduleStatus, missed schedule.Missed) {
 	if missed.Count == 0 {
 		return
 	}
-	status.Missed = &v1alpha1.MissedTicks{
-		Count:      ptr.Deref(status.Missed, v1alpha1.MissedTicks{}).Count + missed.Count,
-		LastTime:   statusTime(nil, missed.Last),
-		LastReason: missed.Reason,
+	before := ptr.Deref(status.Missed, v1alpha1.MissedTicks{})
+	status.Missed = &v1alpha1.MissedTicks{Count: before.Count + missed.Count, LastTime: before.LastTime, LastReason: before.LastReason}
+	// An older tick may be missed after a newer one: its fan-out could not be planned.
+	if before.LastTime == nil || missed.Last.After(before.LastTime.Time) {
+		status.Missed.LastTime, status.Missed.LastReason = statusTime(nil, missed.Last), missed.Reason
 	}
 }
 

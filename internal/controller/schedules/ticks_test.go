@@ -28,6 +28,11 @@ func suspended(is bool) func(*v1alpha1.TenantSchedule) {
 	return func(ts *v1alpha1.TenantSchedule) { ts.Spec.Suspend = &is }
 }
 
+// running has a schedule's fan-outs run a template.
+func running(template *v1alpha1.TenantJobTemplate) func(*v1alpha1.TenantSchedule) {
+	return func(ts *v1alpha1.TenantSchedule) { ts.Spec.FanOutTemplate.Spec.TemplateRef.Name = template.Name }
+}
+
 // TestTenantScheduleTicks turns the clock. The years 2020 and 2026 have the same calendar from March on.
 func TestTenantScheduleTicks(t *testing.T) {
 	type step struct {
@@ -78,10 +83,20 @@ func TestTenantScheduleTicks(t *testing.T) {
 				ran{[]string{"2020-08-03 00:00"}, "2020-08-03 00:00", "", "2020-08-04 10:00"}},
 			{"2020-08-04 10:00", nil, ran{[]string{"2020-08-03 00:00", "2020-08-04 10:00"}, "2020-08-04 10:00", "", "2020-08-05 10:00"}},
 		}},
+		"an edit of the history limit while nobody is there": {"0 * * * *", changes{catchUp(2)}, "2020-08-03 09:30", []step{
+			{"2020-08-03 10:00", nil, ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", "2020-08-03 11:00"}},
+			{"2020-08-03 13:30", func(ts *v1alpha1.TenantSchedule) { ts.Spec.SuccessfulFanOutsHistoryLimit = new(int32(7)) },
+				ran{[]string{"2020-08-03 10:00", "2020-08-03 12:00", "2020-08-03 13:00"}, "2020-08-03 13:00", "1 2020-08-03 11:00 CatchUpLimitExceeded", "2020-08-03 14:00"}},
+		}},
+		"an edit of the schedule while nobody is there": {"0 * * * *", nil, "2020-08-03 09:30", []step{
+			{"2020-08-03 10:00", nil, ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", "2020-08-03 11:00"}},
+			{"2020-08-03 13:30", func(ts *v1alpha1.TenantSchedule) { ts.Spec.Schedule = "15 * * * *" },
+				ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "3 2020-08-03 13:00 ScheduleEdited", "2020-08-03 14:15"}},
+		}},
 		"resuming fires nothing of the past": {"0 * * * *", changes{catchUp(100)}, "2020-08-03 09:30", []step{
 			{"2020-08-03 10:00", nil, ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", "2020-08-03 11:00"}},
-			{"2020-08-03 10:30", suspended(true), ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", ""}},
-			{"2020-08-03 14:30", nil, ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", ""}},
+			{"2020-08-03 10:30", suspended(true), ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", "2020-08-03 11:00"}},
+			{"2020-08-03 14:30", nil, ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", "2020-08-03 15:00"}},
 			{"2020-08-03 15:30", suspended(false), ran{[]string{"2020-08-03 10:00"}, "2020-08-03 10:00", "", "2020-08-03 16:00"}},
 			{"2020-08-03 16:00", nil, ran{[]string{"2020-08-03 10:00", "2020-08-03 16:00"}, "2020-08-03 16:00", "", "2020-08-03 17:00"}},
 		}},
