@@ -158,7 +158,7 @@ func fanOutChild(o *Observed) {
 }
 
 func ownedByFanOut(name string) []metav1.OwnerReference {
-	return []metav1.OwnerReference{{Kind: "TenantFanOut", Name: name, Controller: new(true)}}
+	return []metav1.OwnerReference{{APIVersion: "tenantry.dev/v1alpha1", Kind: "TenantFanOut", Name: name, Controller: new(true)}}
 }
 
 func maxWait(own, templates *int32) change {

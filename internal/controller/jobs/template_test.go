@@ -25,7 +25,9 @@ func TestTenantJobOutlivesEdits(t *testing.T) {
 			}
 		}
 	}
-	gives := func(o *v1alpha1.TenantJob) { o.Spec.Parameters = map[string]v1alpha1.ParameterValue{"idleMinutes": "5"} }
+	gives := func(o *v1alpha1.TenantJob) {
+		o.Spec.Parameters = map[string]v1alpha1.ParameterValue{"idleMinutes": "5"}
+	}
 
 	t.Run("in a queue", func(t *testing.T) {
 		t.Parallel()
@@ -65,7 +67,9 @@ func TestTenantJobOutlivesEdits(t *testing.T) {
 
 	t.Run("before the template has accepted it", func(t *testing.T) {
 		t.Parallel()
-		template := NewTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Parameters = []v1alpha1.Parameter{{Name: "idleMinutes", Pattern: "["}} })
+		template := NewTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
+			o.Spec.Parameters = []v1alpha1.Parameter{{Name: "idleMinutes", Pattern: "["}}
+		})
 		tj := NewRun(t, tenant, template, gives)
 		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonTemplateNotReady, "must have an RE2 expression")
 		awaitLaterSecond(t, tj)
