@@ -20,6 +20,7 @@ var tenantJobTemplateRules = join(
 	numberRules("spec.maxConcurrentPerTenant", 1, 100000),
 	numberRules("spec.maxWaitSeconds", 1, math.MaxInt32),
 	numberRules("spec.ttlSecondsAfterFinished", 0, math.MaxInt32),
+	numberRules("spec.failedTTLSecondsAfterFinished", 0, math.MaxInt32),
 	reservedVariables("a parameter's", "[{name: a, env: %s}]", "spec.parameters", "`env` must not be TENANT_ID, TENANT_NAME, "+
 		"SERVICE_BINDING_ROOT or start with TENANTRY_"),
 	reservedVariables("a credential's", "[{name: a, env: [{name: %s, key: a}]}]", "spec.credentials",
