@@ -67,11 +67,7 @@ func TestTenantJobOperatorKilled(t *testing.T) {
 					AwaitStatus(t, tj, Unknown, v1alpha1.ReasonRunning, "")
 					Finish(t, tj, corev1.PodSucceeded)
 				}
-				select {
-				case <-killed:
-				case <-time.After(30 * time.Second):
-					t.Fatal("it wrote less than it should")
-				}
+				AwaitSignal(t, killed, "it wrote less than it should")
 				a.Stop()
 
 				(&OtherOperator{}).Start(t)
