@@ -74,7 +74,9 @@ func TestTenantScheduleToPod(t *testing.T) {
 	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
 	template := NewReadyTemplate(t, nil)
 	FinishAll(t, tenant)
-	ts := NewSchedule(t, "0 * * * *", func(ts *v1alpha1.TenantSchedule) {
+	// The next tick is far, however long it takes.
+	last := time.Now().UTC().Add(-time.Hour)
+	ts := NewSchedule(t, fmt.Sprintf("%d %d * * *", last.Minute(), last.Hour()), func(ts *v1alpha1.TenantSchedule) {
 		ts.Spec.FanOutTemplate.Spec = v1alpha1.TenantFanOutSpec{
 			TemplateRef: v1alpha1.LabelReference{Name: template.Name},
 			Tenants:     v1alpha1.TenantSelection{Names: []v1alpha1.TenantName{v1alpha1.TenantName(tenant.Name)}},
