@@ -185,11 +185,11 @@ func awaitAllSay(t *testing.T, tenant *v1alpha1.Tenant, template *v1alpha1.Tenan
 	})
 }
 
-// TestDispatcherWaitingCostsNothing: a thousand that wait cost two writes each, their labels and why they wait, and none
+// TestDispatcherWaitingCostsNothing: hundreds that wait cost two writes each, their labels and why they wait, and none
 // after that, whatever starts and ends beside them.
 func TestDispatcherWaitingCostsNothing(t *testing.T) {
 	t.Parallel()
-	n := 1000
+	n := 300
 	if testing.Short() {
 		n = 100
 	}
