@@ -17,6 +17,8 @@ failing=globex
 flooding=hooli
 # The label of everything that the demo creates in addition to the samples.
 label=app.kubernetes.io/part-of=tenantry-demo
+# The label of the sample tenants, by which the jobs of the demo select them: a cluster of the user's has others.
+ours=app.kubernetes.io/part-of=hotspot
 
 if [[ -t 1 ]]; then bold=$'\e[1m' plain=$'\e[0m'; else bold='' plain=''; fi
 step=0
@@ -104,6 +106,7 @@ up() {
 	fi
 	show get pods --namespace tenantry-system
 
+	if ! $own_cluster; then refuse_others; fi
 	# Objects of an earlier demo. Foreground deletion, so that their Jobs are gone before Jobs of the same names are created.
 	remove_demo
 
@@ -121,7 +124,7 @@ up() {
 	show patch tenant "$suspended" --type merge --patch '{"spec":{"suspend":true}}'
 	quietly wait "tenant/$suspended" --for condition=Suspended --timeout 2m
 
-	heading "Each job has a schedule, which gives it to every tenant"
+	heading "Each job has a schedule, which gives it to every tenant of the application"
 	show get tenantschedules
 	start_ticking
 
@@ -199,7 +202,7 @@ finish() {
 
 # fan_out runs one job for all tenants. One of them fails and one is skipped. Then it retries the one that failed.
 fan_out() {
-	heading "One job for every tenant: a fan-out, while the database of $failing is in maintenance"
+	heading "One job for each of these tenants: a fan-out, while the database of $failing is in maintenance"
 	show patch tenant "$failing" --type merge --patch '{"spec":{"attributes":{"maintenance":"true"}}}'
 	make_shown <<-YAML
 		apiVersion: tenantry.dev/v1alpha1
@@ -207,7 +210,7 @@ fan_out() {
 		metadata: {name: stats, labels: {${label/=/: }}}
 		spec:
 		  templateRef: {name: update-dashboard-stats}
-		  tenants: {all: true}
+		  tenants: {selector: {matchLabels: {${ours/=/: }}}}
 	YAML
 	expect_fan_out stats "False SomeFailed*"
 	show get tenantfanout stats
@@ -263,7 +266,7 @@ start_ticking() {
 		  fanOutTemplate:
 		    spec:
 		      templateRef: {name: check-expired-sessions}
-		      tenants: {all: true, exclude: [$failing]}
+		      tenants: {selector: {matchLabels: {${ours/=/: }}}, exclude: [$failing]}
 	YAML
 }
 
@@ -358,8 +361,19 @@ goodbye() {
 	say "kubectl get tenantjobs -A -l tenantry.dev/fan-out=stats  # who ran in it, as long as it is there"
 	say "kubectl patch tenant $suspended --type merge --patch '{\"spec\":{\"suspend\":false}}'   # and its job runs"
 	if $own_cluster; then say "make demo-down                                        # to stop"; else
-		say "make demo-down                                        # to remove the sample tenants and the operator"
+		say "make demo-down                                        # to remove the sample tenants and, if there are no others, the operator"
 	fi
+}
+
+# refuse_others fails if a Tenant has the name of a sample tenant and is not one.
+refuse_others() {
+	local tenant others
+	others=$("$KUBECTL" get tenants --selector "${ours/=/!=}" --output jsonpath='{range .items[*]}{.metadata.name}{"\n"}{end}')
+	for tenant in "${tenants[@]}"; do
+		if grep -Fqx "$tenant" <<<"$others"; then
+			fail "this cluster has a Tenant $tenant that is not the demo's, which would change it. If it is of an earlier demo, label it $ours"
+		fi
+	done
 }
 
 # remove_demo deletes the jobs of the samples and of the demo. Schedules first, since they create more.
@@ -376,9 +390,16 @@ down() {
 		hack/cluster.sh down
 		return
 	fi
+	refuse_others
 	# Tenants are deleted by the operator, so the operator is removed last.
 	remove_demo
 	"$KUBECTL" delete --ignore-not-found --kustomize config/samples --timeout 5m
+	local others
+	others=$("$KUBECTL" get tenants --output name)
+	if [[ -n $others ]]; then
+		say "The operator stays, since there are other tenants: ${others//$'\n'/, }"
+		return
+	fi
 	make --no-print-directory undeploy ignore-not-found=true
 }
 

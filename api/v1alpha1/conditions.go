@@ -90,7 +90,8 @@ const (
 	ReasonTenantNotReady = "TenantNotReady"
 	// ReasonTemplateNotFound: there is no such TenantJobTemplate.
 	ReasonTemplateNotFound = "TemplateNotFound"
-	// ReasonTemplateNotReady: the TenantJobTemplate's Ready condition is not True.
+	// ReasonTemplateNotReady: the TenantJobTemplate's Ready condition is not True, or it was changed and does not accept the
+	// TenantJob any more.
 	ReasonTemplateNotReady = "TemplateNotReady"
 	// ReasonPolicyNotEnforced: the admission policies are not in force. Not used yet.
 	ReasonPolicyNotEnforced = "PolicyNotEnforced"
@@ -123,7 +124,8 @@ const (
 	ReasonExpired = "Expired"
 	// ReasonCredentialsFailed: its template needs credentials, and they can't be issued.
 	ReasonCredentialsFailed = "CredentialsFailed"
-	// ReasonInvalidParameters: its parameters are not those that the template declares.
+	// ReasonInvalidParameters: its parameters are not those that the template declares, and the template has not changed since
+	// it was created.
 	ReasonInvalidParameters = "InvalidParameters"
 	// ReasonTenantMismatch: its tenantRef is not the tenant of its namespace.
 	ReasonTenantMismatch = "TenantMismatch"

@@ -29,9 +29,10 @@ type Tenant struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is the desired state of this tenant.
-	// +required
-	Spec TenantSpec `json:"spec"`
+	// spec is the desired state of this tenant. Unset means that all is as the defaults say.
+	// +optional
+	// +default={}
+	Spec TenantSpec `json:"spec,omitzero"`
 
 	// status is the observed state of this tenant.
 	// +optional

@@ -82,7 +82,8 @@ type TenantJobStatus struct {
 	// +optional
 	TenantUID types.UID `json:"tenantUID,omitempty"`
 
-	// templateGeneration is the generation of the template that it ran.
+	// templateGeneration is the generation of the template that it ran. While it waits, it is the one that first accepted its
+	// parameters.
 	// +optional
 	TemplateGeneration int64 `json:"templateGeneration,omitempty"`
 

@@ -22,9 +22,10 @@ type TenantQueue struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec has the queue's limits.
-	// +required
-	Spec TenantQueueSpec `json:"spec"`
+	// spec has the queue's limits. Unset means that there are none.
+	// +optional
+	// +default={}
+	Spec TenantQueueSpec `json:"spec,omitzero"`
 
 	// status says what waits and runs.
 	// +optional

@@ -98,6 +98,37 @@ func TestOtherSamplesParse(t *testing.T) {
 	readSamples[v1alpha1.TenantFanOut](t, "jobs/tenantry_v1alpha1_tenantfanout.yaml")
 }
 
+// TestSamplesSelectTheirOwnTenants: on a cluster that has other tenants, neither the samples nor the demo run anything for them.
+func TestSamplesSelectTheirOwnTenants(t *testing.T) {
+	const key, application = "app.kubernetes.io/part-of", "hotspot"
+	for _, tenant := range readSamples[v1alpha1.Tenant](t, "tenantry_v1alpha1_tenant.yaml") {
+		if tenant.Labels[key] != application {
+			t.Errorf("tenant %s lacks the label", tenant.Name)
+		}
+	}
+	selections := map[string]v1alpha1.TenantSelection{}
+	for _, ts := range readSamples[v1alpha1.TenantSchedule](t, "tenantry_v1alpha1_tenantschedule.yaml") {
+		selections[ts.Name] = ts.Spec.FanOutTemplate.Spec.Tenants
+	}
+	for _, fanOut := range readSamples[v1alpha1.TenantFanOut](t, "jobs/tenantry_v1alpha1_tenantfanout.yaml") {
+		selections["fan-out "+fanOut.Name] = fanOut.Spec.Tenants
+	}
+	for name, tenants := range selections {
+		if tenants.Selector == nil || tenants.Selector.MatchLabels[key] != application {
+			t.Errorf("%s does not select by the label", name)
+		}
+	}
+	demo, err := os.ReadFile("../../hack/demo.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for selection := range strings.SplitSeq(string(demo), "tenants: {") {
+		if strings.HasPrefix(selection, "all:") {
+			t.Errorf("the demo selects the tenants of others: %.60s", selection)
+		}
+	}
+}
+
 func TestEveryTemplateHasItsQueue(t *testing.T) {
 	queues := map[string]bool{}
 	for _, queue := range readSamples[v1alpha1.TenantQueue](t, "tenantry_v1alpha1_tenantqueue.yaml") {

@@ -21,7 +21,6 @@ import (
 	"github.com/tenantry/tenantry/internal/conditions"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/dispatch"
-	"github.com/tenantry/tenantry/internal/job"
 	"github.com/tenantry/tenantry/internal/kube"
 )
 
@@ -60,7 +59,6 @@ func TestDispatcherSaysWhatHolds(t *testing.T) {
 	for name, prepare := range map[string]given{
 		"queue":           ofQueue(limitedTo(1), "queue %s is full (`spec.maxConcurrent`: 1)", 1),
 		"share":           ofQueue(v1alpha1.TenantQueueSpec{MaxConcurrentPerTenant: new(int32(1))}, "queue %s runs at most 1 at once for a tenant (`spec.maxConcurrentPerTenant`)", 1),
-		"rate":            ofQueue(v1alpha1.TenantQueueSpec{StartsPerMinute: new(int32(2))}, "queue %s starts at most 2 a minute (`spec.startsPerMinute`)", 2),
 		"suspended queue": ofQueue(v1alpha1.TenantQueueSpec{Suspend: new(true)}, "queue %s is suspended (`spec.suspend`)", 0),
 		"no queue": func(t *testing.T) (*v1alpha1.TenantJob, string, func()) {
 			name := fmt.Sprintf("queue-%d", Serial.Add(1))
@@ -114,6 +112,24 @@ func TestDispatcherSaysWhatHolds(t *testing.T) {
 	}
 }
 
+// TestDispatcherSaysThatTheRateHolds: the minute of startsPerMinute is that of the operator's clock, which hardly goes on here.
+func TestDispatcherSaysThatTheRateHolds(t *testing.T) {
+	q := newQueue(t, v1alpha1.TenantQueueSpec{StartsPerMinute: new(int32(2))})
+	tenant, template := NewReadyTenant(t, v1alpha1.TenantSpec{}), NewReadyTemplate(t, throughQueue(q.Name))
+	WithoutOperator(t)
+	a := &OtherOperator{Clock: &ShiftedClock{}}
+	a.Clock.StopAt(time.Now())
+	a.Start(t)
+	for range 2 {
+		awaitStarted(t, NewTenantJob(t, tenant, template))
+	}
+	waits := NewTenantJob(t, tenant, template)
+	a.Clock.GoSlowly() // It says so when it has waited for a while.
+	AwaitStatus(t, waits, Unknown, v1alpha1.ReasonQueued, "queue "+q.Name+" starts at most 2 a minute (`spec.startsPerMinute`)")
+	Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec = v1alpha1.TenantQueueSpec{} })
+	awaitStarted(t, waits)
+}
+
 // theWaiting is the child of a fan-out that waits while the other one runs.
 func theWaiting(t *testing.T, tenants []*v1alpha1.Tenant, fanOut *v1alpha1.TenantFanOut) *v1alpha1.TenantJob {
 	t.Helper()
@@ -131,18 +147,6 @@ func theWaiting(t *testing.T, tenants []*v1alpha1.Tenant, fanOut *v1alpha1.Tenan
 	return waits[0]
 }
 
-// annotationBegan is when a TenantJob was made, by the clock of the test and not to whole seconds.
-const annotationBegan = "test.example.com/began"
-
-func cameToBe(t *testing.T, tj *v1alpha1.TenantJob) time.Time {
-	t.Helper()
-	at, err := time.Parse(time.RFC3339Nano, tj.Annotations[annotationBegan])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return at
-}
-
 // makeMany makes TenantJobs, many at a time. They go with their tenants.
 func makeMany(t *testing.T, n int, template *v1alpha1.TenantJobTemplate, tenants ...*v1alpha1.Tenant) []*v1alpha1.TenantJob {
 	t.Helper()
@@ -155,11 +159,9 @@ func makeMany(t *testing.T, n int, template *v1alpha1.TenantJobTemplate, tenants
 				all[i] = &v1alpha1.TenantJob{ObjectMeta: Within(tenant, fmt.Sprintf("run-%d", Serial.Add(1))), Spec: v1alpha1.TenantJobSpec{
 					TenantRef: v1alpha1.TenantReference{Name: tenant.Name}, TemplateRef: v1alpha1.LabelReference{Name: template.Name},
 				}}
-				began := time.Now()
 				if err := Admin.Create(t.Context(), all[i]); err != nil {
 					t.Error(err)
 				}
-				all[i].Annotations = map[string]string{annotationBegan: began.Format(time.RFC3339Nano)}
 			}
 		})
 	}
@@ -183,11 +185,11 @@ func awaitAllSay(t *testing.T, tenant *v1alpha1.Tenant, template *v1alpha1.Tenan
 	})
 }
 
-// TestDispatcherWaitingCostsNothing: a thousand that wait cost two writes each, their labels and why they wait, and none
+// TestDispatcherWaitingCostsNothing: hundreds that wait cost two writes each, their labels and why they wait, and none
 // after that, whatever starts and ends beside them.
 func TestDispatcherWaitingCostsNothing(t *testing.T) {
 	t.Parallel()
-	n := 1000
+	n := 300
 	if testing.Short() {
 		n = 100
 	}
@@ -283,9 +285,9 @@ func (l *startLog) alive() []*batchv1.Job {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []*batchv1.Job
-	for _, s := range l.order {
-		if l.live[s.UID] != nil {
-			all = append(all, s.Job)
+	for _, j := range l.order {
+		if l.live[j.UID] != nil {
+			all = append(all, j)
 		}
 	}
 	return all
@@ -346,10 +348,11 @@ func TestDispatcherWeights(t *testing.T) {
 	}
 }
 
-// TestDispatcherFlood: one tenant's flood is not felt by the others: each has its turn after one of each.
+// TestDispatcherFlood: one tenant's flood is not felt by the others: each has its turn after one of each. The queue is suspended
+// while they are made, so that the flood waits when the others come, however fast the machine makes and starts them.
 func TestDispatcherFlood(t *testing.T) {
 	t.Parallel()
-	tenants, flood, slots := 50, 2000, 20
+	tenants, flood, slots := 50, 1000, 20
 	if testing.Short() {
 		tenants, flood, slots = 8, 200, 4
 	}
@@ -361,47 +364,43 @@ func TestDispatcherFlood(t *testing.T) {
 	for _, tenant := range all {
 		FinishAll(t, tenant)
 	}
-	_, before := oneEach(t, starts, others, template)
-	makeMany(t, flood, template, floods)
-	left := flood - (starts.total() - len(others))
-	waited, during := oneEach(t, starts, others, template)
-	rest := flood - (starts.total() - 2*len(others))
-	t.Logf("%d of the flood waited when the others came, and %d when they had started", left, rest)
-	median := len(others) / 2
-	t.Logf("half of them started within %s, and within %s without it; the last after %s, and after %s",
-		during[median], before[median], during[len(during)-1], before[len(before)-1])
+	makeMany(t, flood/2, template, floods)
+	Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = new(true) })
+	awaitQueue(t, q, "suspended: nothing starts")
+	makeMany(t, flood/2, template, floods)
+	waited := oneEach(t, starts, others, template, func() {
+		Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = nil })
+	})
 	t.Logf("they waited for so many starts of others: %v", waited)
 	if most := waited[len(waited)-1]; most > tenants+slots {
 		t.Errorf("one waited for %d starts of others", most)
 	}
-	if rest <= 0 {
-		t.Error("the flood was over before the others had started")
-	}
 }
 
-// oneEach makes a TenantJob for each tenant and waits until all are started. It says how long each waited, and for how many
-// starts of others, the shortest first.
-func oneEach(t *testing.T, l *startLog, tenants []*v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate) (starts []int, took []time.Duration) {
+// oneEach makes a TenantJob for each tenant, lets them start, and waits until they have. It returns for how many starts of others
+// each has waited, the fewest first.
+func oneEach(t *testing.T, l *startLog, tenants []*v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate, let func()) (starts []int) {
 	t.Helper()
-	for _, tj := range makeMany(t, len(tenants), template, tenants...) {
-		var made start
+	all := makeMany(t, len(tenants), template, tenants...)
+	let()
+	for _, tj := range all {
+		var made *batchv1.Job
 		Eventually(t, func(g gomega.Gomega) {
 			all := l.all()
-			i := slices.IndexFunc(all, func(s start) bool { return kube.KeyOf(s.Job) == kube.KeyOf(tj) })
+			i := slices.IndexFunc(all, func(j *batchv1.Job) bool { return kube.KeyOf(j) == kube.KeyOf(tj) })
 			g.Expect(i).To(gomega.BeNumerically(">=", 0))
 			made = all[i]
 		})
-		from, to, n := version(t, tj), version(t, made.Job), 0
+		from, to, n := version(t, tj), version(t, made), 0
 		for _, other := range l.all() {
-			if v := version(t, other.Job); from < v && v < to {
+			if v := version(t, other); from < v && v < to {
 				n++
 			}
 		}
-		starts, took = append(starts, n), append(took, made.came.Sub(cameToBe(t, tj)))
+		starts = append(starts, n)
 	}
 	slices.Sort(starts)
-	slices.Sort(took)
-	return starts, took
+	return starts
 }
 
 // version is the place of what happened last to an object in the order of the API server.
@@ -419,30 +418,34 @@ func version(t *testing.T, obj metav1.Object) int {
 func TestDispatcherDefersStatuses(t *testing.T) {
 	tenant, template := NewReadyTenant(t, v1alpha1.TenantSpec{}), NewReadyTemplate(t, nil)
 	WithoutOperator(t)
-	all := make([]*v1alpha1.TenantJob, 3*dispatch.RushStarts)
-	for i := range all {
-		all[i] = NewTenantJob(t, tenant, template)
-	}
+	all := makeMany(t, 3*dispatch.RushStarts, template, tenant)
 	var mu sync.Mutex
-	var lastStart, firstStatus time.Time
-	a := &OtherOperator{Through: func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
-		mu.Lock()
-		switch now := time.Now(); {
-		case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, tenant.NamespaceName()+"/jobs"):
-			lastStart = now
-		case firstStatus.IsZero() && strings.Contains(r.URL.Path, tenant.NamespaceName()+"/tenantjobs/") && strings.HasSuffix(r.URL.Path, "/status"):
-			firstStatus = now
+	var firstStatus time.Time
+	a := &OtherOperator{Clock: &ShiftedClock{}}
+	a.Through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		if strings.Contains(r.URL.Path, tenant.NamespaceName()+"/tenantjobs/") && strings.HasSuffix(r.URL.Path, "/status") {
+			mu.Lock()
+			if firstStatus.IsZero() {
+				firstStatus = a.Clock.Now()
+			}
+			mu.Unlock()
 		}
-		mu.Unlock()
 		return next.RoundTrip(r)
-	}}
+	}
+	// By the operator's clock all start at the same time, however long it takes.
+	started := time.Now()
+	a.Clock.StopAt(started)
 	a.Start(t)
+	for _, tj := range all {
+		awaitStarted(t, tj)
+	}
+	a.Clock.GoOn()
 	for _, tj := range all {
 		Eventually(t, func(g gomega.Gomega) { g.Expect(Get(t, g, tj).Status.JobRef).NotTo(gomega.BeNil()) })
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if after := firstStatus.Sub(lastStart); after <= job.SettleAfter {
+	if after := firstStatus.Sub(started); after < dispatch.RushLasts {
 		t.Errorf("the first status was written %s after the last start", after)
 	}
 }

@@ -284,9 +284,9 @@ func TestDispatcherRush(t *testing.T) {
 	burst()
 	deferred(true, "acme/1-0", "acme/1-1", "acme/1-2", "acme/1-3")
 	deferred(false, "acme/of another process")
-	d.clock.Step(rushLasts - time.Second)
+	d.clock.Step(RushLasts - time.Second)
 	burst()
-	d.clock.Step(rushLasts - time.Second)
+	d.clock.Step(RushLasts - time.Second)
 	deferred(true, "acme/2-0")
 	d.review()
 	d.expectRequests()
@@ -319,10 +319,10 @@ func TestDispatcherRush(t *testing.T) {
 	for d.clock.Since(began) < deferFor {
 		d.review()
 		d.expectRequests()
-		d.clock.Step(rushLasts / 2)
+		d.clock.Step(RushLasts / 2)
 		burst()
 	}
-	d.clock.Step(rushLasts / 2)
+	d.clock.Step(RushLasts / 2)
 	burst()
 	for len(old) > 0 {
 		due := old[:most]

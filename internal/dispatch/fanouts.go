@@ -92,7 +92,8 @@ func (f *fanOuts) child(tj *v1alpha1.TenantJob) (*job.FanOut, *v1alpha1.TenantJo
 	}
 	end := state.gate.End(i)
 	return &job.FanOut{
-		Name: tj.Name, UID: state.fanOut.UID, Status: end.Status(), Reason: end.Reason, Message: end.Message, Skipped: end.Counter == fanout.Skipped,
+		Name: tj.Name, UID: state.fanOut.UID, Schedule: fanout.ScheduleOf(state.fanOut), ScheduledTime: plan.ScheduledTime(state.fanOut, i),
+		Status: end.Status(), Reason: end.Reason, Message: end.Message, Skipped: end.Counter == fanout.Skipped,
 		Paused:   state.allowed.Held != "" || plan.Entries[i].Wave > state.allowed.OpenWave,
 		Disowned: !owned, Changed: plan.ChangeOf(state.fanOut, i, tj),
 		Recorded: state.stored.Outcome(i).Decided(),

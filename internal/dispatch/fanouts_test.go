@@ -98,6 +98,24 @@ func observedLedger(tenants ...string) *fanout.Ledger {
 	return fanout.Decide(fanout.Observed{FanOut: aFanOut("f", nil), Ledger: blank, Children: children}, time.Now()).Ledger
 }
 
+// TestDispatcherKnowsTheTickOfChildren: which schedule has made a child, and for which tick, is what its fan-out says.
+func TestDispatcherKnowsTheTickOfChildren(t *testing.T) {
+	t.Parallel()
+	d := newSyncedFixture(t)
+	f := aFanOut("f", nil)
+	f.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: "2026-11-24T02:00:00Z"}
+	f.OwnerReferences = []metav1.OwnerReference{{Kind: "TenantSchedule", Name: "nightly", Controller: new(true)}}
+	l := observedLedger("acme")
+	d.SetFanOut(f, l, l, "")
+	tj := childOf("fan-out f", "acme")
+	tj.Labels[v1alpha1.LabelSchedule] = "hourly"
+	tj.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: "2020-01-01T00:00:00Z"}
+	says := d.Standing(tj).FanOut
+	if got, want := [3]string{says.Name, says.Schedule, says.ScheduledTime}, [3]string{"f", "nightly", "2026-11-24T02:00:00Z"}; got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 // TestDispatcherKnowsChildren: a fan-out's child is the TenantJob that its ledger has, and no other one of its name.
 func TestDispatcherKnowsChildren(t *testing.T) {
 	t.Parallel()

@@ -19,10 +19,10 @@ import (
 const WriteTimeout = 5 * time.Second
 
 const (
-	// RushStarts is how many starts in two seconds are a rush, and rushLasts how long it lasts after that: the starts of a
+	// RushStarts is how many starts in two seconds are a rush, and RushLasts how long it lasts after that: the starts of a
 	// fan-out come in bursts, one each time that its ledger is stored.
 	RushStarts = 50
-	rushLasts  = 4 * time.Second
+	RushLasts  = 4 * time.Second
 	// deferFor is how long the first status of a run is deferred in a rush. After that statuses are written slowly as long as
 	// it lasts: one for every startsPerStatus starts, so that they take little of whatever the API server can do.
 	deferFor        = time.Minute
@@ -84,7 +84,7 @@ type rush struct {
 func (r *rush) add(at time.Time) {
 	r.advance(at)
 	if r.now++; r.now+r.earlier >= RushStarts {
-		r.until = at.Add(rushLasts)
+		r.until = at.Add(RushLasts)
 	}
 }
 

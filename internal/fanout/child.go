@@ -79,16 +79,12 @@ func (p *Plan) ChangeOf(fanOut *v1alpha1.TenantFanOut, i int, tj *v1alpha1.Tenan
 	if tj.Spec.NotBeforeTime != nil {
 		due = tj.Spec.NotBeforeTime.Time
 	}
-	scheduled := ""
-	if at, ok := p.scheduledTime(fanOut, e); ok {
-		scheduled = at.Format(time.RFC3339)
-	}
 	switch {
 	case !due.Equal(e.NotBefore):
 		return "spec.notBeforeTime"
 	case tj.Spec.MaxWaitSeconds != nil:
 		return "spec.maxWaitSeconds"
-	case tj.Annotations[v1alpha1.AnnotationScheduledTime] != scheduled:
+	case tj.Annotations[v1alpha1.AnnotationScheduledTime] != p.ScheduledTime(fanOut, i):
 		return "metadata.annotations[" + v1alpha1.AnnotationScheduledTime + "]"
 	}
 	for key, value := range reservedLabels(fanOut) {
@@ -126,8 +122,8 @@ func BuildChild(fanOut *v1alpha1.TenantFanOut, p *Plan, i int, namespace string)
 	if !e.NotBefore.IsZero() {
 		child.Spec.NotBeforeTime = &metav1.Time{Time: e.NotBefore}
 	}
-	if scheduled, ok := p.scheduledTime(fanOut, e); ok {
-		child.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: scheduled.Format(time.RFC3339)}
+	if scheduled := p.ScheduledTime(fanOut, i); scheduled != "" {
+		child.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: scheduled}
 	}
 	// There is no error here: when the parameters do not fit the template, every tenant has an outcome in the plan, and no
 	// child is created.
@@ -136,6 +132,7 @@ func BuildChild(fanOut *v1alpha1.TenantFanOut, p *Plan, i int, namespace string)
 		TenantJob: child,
 		Tenant:    &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: e.Tenant}},
 		Template:  &v1alpha1.TenantJobTemplate{ObjectMeta: metav1.ObjectMeta{Name: fanOut.Spec.TemplateRef.Name}, Spec: p.Template},
+		FanOut:    &job.FanOut{Name: fanOut.Name, Schedule: ScheduleOf(fanOut)},
 	}, values)
 	return child
 }
@@ -154,8 +151,8 @@ func inheritedLabels(fanOut *v1alpha1.TenantFanOut) map[string]string {
 // reservedLabels are those of inheritedLabels that nobody may change: they name the fan-out, and its schedule if there is one.
 func reservedLabels(fanOut *v1alpha1.TenantFanOut) map[string]string {
 	labels := map[string]string{v1alpha1.LabelFanOut: fanOut.Name}
-	if owner := metav1.GetControllerOf(fanOut); owner != nil && owner.Kind == "TenantSchedule" {
-		labels[v1alpha1.LabelSchedule] = owner.Name
+	if schedule := ScheduleOf(fanOut); schedule != "" {
+		labels[v1alpha1.LabelSchedule] = schedule
 	}
 	return labels
 }

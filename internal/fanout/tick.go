@@ -3,6 +3,8 @@ package fanout
 import (
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
@@ -27,6 +29,23 @@ func WindowStart(fanOut *v1alpha1.TenantFanOut, now time.Time) time.Time {
 		return time.Time{}
 	}
 	return tick
+}
+
+// ScheduledTime returns when the tick came for the tenant at an index of the plan, as its child's annotation and environment
+// have it. It is empty for a fan-out without a tick.
+func (p *Plan) ScheduledTime(fanOut *v1alpha1.TenantFanOut, i int) string {
+	if at, ok := p.scheduledTime(fanOut, p.Entries[i]); ok {
+		return at.Format(time.RFC3339)
+	}
+	return ""
+}
+
+// ScheduleOf returns the TenantSchedule that has made a fan-out, empty when none has.
+func ScheduleOf(fanOut *v1alpha1.TenantFanOut) string {
+	if owner := metav1.GetControllerOf(fanOut); owner != nil && owner.Kind == "TenantSchedule" {
+		return owner.Name
+	}
+	return ""
 }
 
 // scheduledTime returns when the tick came for a tenant. It returns false for a fan-out without a tick.

@@ -23,6 +23,9 @@ type Run struct {
 	TenantJob *v1alpha1.TenantJob
 	Tenant    *v1alpha1.Tenant
 	Template  *v1alpha1.TenantJobTemplate
+	// FanOut is the fan-out of which the TenantJob is a child, nil when it is no child of one. What the TenantJob says of itself
+	// does not count: whoever may create it writes its owner references, labels and annotations.
+	FanOut *FanOut
 }
 
 // Labels returns the labels that the operator puts on a run's TenantJob, Job and pods: the tenant, the template, the queue,
@@ -39,10 +42,10 @@ func Labels(r Run, values Values) map[string]string {
 			labels[v1alpha1.TagPrefix+p.Name] = value
 		}
 	}
-	if owner := FanOutOf(r.TenantJob); owner != nil {
-		labels[v1alpha1.LabelFanOut] = owner.Name
-		if schedule, scheduled := r.TenantJob.Labels[v1alpha1.LabelSchedule]; scheduled {
-			labels[v1alpha1.LabelSchedule] = schedule
+	if r.FanOut != nil {
+		labels[v1alpha1.LabelFanOut] = r.FanOut.Name
+		if r.FanOut.Schedule != "" {
+			labels[v1alpha1.LabelSchedule] = r.FanOut.Schedule
 		}
 	}
 	labels[v1alpha1.LabelTenant] = r.Tenant.Name
@@ -51,11 +54,12 @@ func Labels(r Run, values Values) map[string]string {
 	return labels
 }
 
-// FanOutOf returns the owner reference to the fan-out of which a TenantJob is a child, nil when it is no child of one. Its
-// labels do not count, and neither does an owner reference to a fan-out of another name: a child has its fan-out's name.
+// FanOutOf returns the owner reference to the fan-out of which a TenantJob says that it is a child, nil when it does not say
+// so. Its labels do not count, and neither does an owner reference to a fan-out of another name: a child has its fan-out's
+// name. An owner of another API group is no fan-out of Tenantry's. The ledger of the fan-out says whether it is true.
 func FanOutOf(tj *v1alpha1.TenantJob) *metav1.OwnerReference {
 	owner := metav1.GetControllerOf(tj)
-	if owner == nil || owner.Kind != "TenantFanOut" || owner.Name != tj.Name {
+	if owner == nil || owner.Kind != "TenantFanOut" || owner.Name != tj.Name || !strings.HasPrefix(owner.APIVersion, v1alpha1.GroupVersion.Group+"/") {
 		return nil
 	}
 	return owner

@@ -48,6 +48,7 @@ func TestBuild(t *testing.T) {
 	container := func(r Run) *corev1.Container { return &r.Template.Spec.JobTemplate.Spec.Template.Spec.Containers[0] }
 	cases := map[string]struct {
 		run    func(Run)
+		fanOut *FanOut
 		values Values
 		want   *batchv1.Job
 	}{
@@ -76,12 +77,12 @@ func TestBuild(t *testing.T) {
 		"tags, fan-out and schedule are inherited, other labels of the TenantJob are not": {
 			run: func(r Run) {
 				r.TenantJob.Labels = map[string]string{
-					"tag.tenantry.dev/payment": "8231", "tenantry.dev/schedule": "check", "tenantry.dev/tenant": "globex", "team": "billing",
+					"tag.tenantry.dev/payment": "8231", "tenantry.dev/schedule": "other", "tenantry.dev/tenant": "globex", "team": "billing",
 				}
-				r.TenantJob.OwnerReferences = ownedByFanOut("report-8231")
 				r.TenantJob.Annotations = map[string]string{"tenantry.dev/template-generation": "9", "note": "x"}
 				r.Template.Spec.QueueRef = &v1alpha1.LabelReference{Name: "payment-checks"}
 			},
+			fanOut: &FanOut{Name: "report-8231", Schedule: "check"},
 			want: plain(func(j *batchv1.Job) {
 				more := map[string]string{
 					"tag.tenantry.dev/payment": "8231", "tenantry.dev/fan-out": "report-8231", "tenantry.dev/schedule": "check",
@@ -96,12 +97,22 @@ func TestBuild(t *testing.T) {
 				env[8].Value, env[9].Value = "payment-checks", "report-8231"
 			}),
 		},
-		"fan-out and schedule in the labels of one that is no child": {
+		"fan-out and schedule in the labels of one that says that it is a child": {
 			run: func(r Run) {
-				r.TenantJob.Labels = map[string]string{"tenantry.dev/fan-out": "check-29334560", "tenantry.dev/schedule": "check"}
-				r.TenantJob.OwnerReferences = ownedByFanOut("check-29334560")
+				r.TenantJob.Labels = map[string]string{"tenantry.dev/fan-out": "report-8231", "tenantry.dev/schedule": "check"}
+				r.TenantJob.OwnerReferences = ownedByFanOut("report-8231")
 			},
 			want: plain(nil),
+		},
+		"a schedule in the labels of a child whose fan-out has none": {
+			run:    func(r Run) { r.TenantJob.Labels = map[string]string{"tenantry.dev/schedule": "check"} },
+			fanOut: &FanOut{Name: "report-8231"},
+			want: plain(func(j *batchv1.Job) {
+				for _, all := range []map[string]string{j.Labels, j.Spec.Template.Labels} {
+					all["tenantry.dev/fan-out"] = "report-8231"
+				}
+				j.Spec.Template.Spec.Containers[0].Env[9].Value = "report-8231"
+			}),
 		},
 		"a parameter that is a tag": {
 			run: func(r Run) {
@@ -178,7 +189,7 @@ func TestBuild(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			run := Run{TenantJob: newTenantJob(), Tenant: newTenant(), Template: newTemplate()}
+			run := Run{TenantJob: newTenantJob(), Tenant: newTenant(), Template: newTemplate(), FanOut: tc.fanOut}
 			if tc.run != nil {
 				tc.run(run)
 			}

@@ -141,6 +141,26 @@ func wrongParameters(o *Observed) {
 	o.TenantJob.Spec.Parameters = map[string]v1alpha1.ParameterValue{"payment": "s3cr3t"}
 }
 
+// accepted says that the template has accepted the TenantJob in an earlier generation.
+func accepted(o *Observed) { o.TenantJob.Status.TemplateGeneration = 3 }
+
+// checkedAgo says when the operator has found the template Ready in its present generation.
+func checkedAgo(d time.Duration) change {
+	return func(o *Observed) { o.Template.ManagedFields[1].Time = agoPtr(d) }
+}
+
+// firstGeneration is a template that was never changed, and was created some time ago.
+func firstGeneration(d time.Duration) change {
+	return func(o *Observed) {
+		o.Template.Generation, o.Template.CreationTimestamp = 1, ago(d)
+		o.Template.Status.Conditions[0].ObservedGeneration = 1
+	}
+}
+
+func needsCredentials(o *Observed) {
+	o.Template.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}}
+}
+
 func notBefore(d time.Duration) change {
 	return func(o *Observed) { o.TenantJob.Spec.NotBeforeTime = new(metav1.NewTime(now.Add(d))) }
 }
@@ -151,7 +171,7 @@ func fanOutChild(o *Observed) {
 }
 
 func ownedByFanOut(name string) []metav1.OwnerReference {
-	return []metav1.OwnerReference{{Kind: "TenantFanOut", Name: name, Controller: new(true)}}
+	return []metav1.OwnerReference{{APIVersion: "tenantry.dev/v1alpha1", Kind: "TenantFanOut", Name: name, Controller: new(true)}}
 }
 
 func maxWait(own, templates *int32) change {

@@ -50,6 +50,10 @@ type FanOut struct {
 	// Name and UID of the TenantFanOut.
 	Name string
 	UID  types.UID
+	// Schedule is the TenantSchedule that has made it, empty when none has.
+	Schedule string
+	// ScheduledTime is when its tick came for the child's tenant, as the child's environment has it. It is empty without a tick.
+	ScheduledTime string
 	// Status, Reason and Message are those of the condition Succeeded with which the child ends if it has not started. An
 	// empty Reason means that it may start.
 	Status          metav1.ConditionStatus

@@ -19,6 +19,12 @@ const (
 	unknown = metav1.ConditionUnknown
 )
 
+const (
+	invalidMessage     = "`parameters.payment` must be left out: the template declares no parameters"
+	noLongerAccepted   = "TenantJobTemplate report, as it is now, does not accept this TenantJob: " + invalidMessage + "; correct the template, or delete this TenantJob and create another"
+	credentialsMessage = "TenantJobTemplate report needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`"
+)
+
 func TestDecide(t *testing.T) {
 	const day = 24 * time.Hour
 	var (
@@ -86,16 +92,29 @@ func TestDecide(t *testing.T) {
 			all(wrongParameters, templateReady(isTrue, 3, "")),
 			waits(v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate report is being checked"),
 		},
-		"CredentialsFailed: none are issued yet": {
-			func(o *Observed) { o.Template.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}} },
-			stalls(v1alpha1.ReasonCredentialsFailed, "TenantJobTemplate report needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`"),
-		},
+		"CredentialsFailed: none are issued yet":         {needsCredentials, stalls(v1alpha1.ReasonCredentialsFailed, credentialsMessage)},
+		"TemplateNotReady: credentials were added to it": {all(needsCredentials, accepted), needs(v1alpha1.ReasonTemplateNotReady, credentialsMessage)},
 
 		// Its own spec.
-		"InvalidParameters": {wrongParameters, stalls(v1alpha1.ReasonInvalidParameters, "`parameters.payment` must be left out: the template declares no parameters")},
+		"InvalidParameters": {wrongParameters, stalls(v1alpha1.ReasonInvalidParameters, invalidMessage)},
 		"InvalidParameters comes before NotYetDue": {
 			all(wrongParameters, notBefore(time.Hour)),
-			stalls(v1alpha1.ReasonInvalidParameters, "`parameters.payment` must be left out: the template declares no parameters"),
+			stalls(v1alpha1.ReasonInvalidParameters, invalidMessage),
+		},
+		"TemplateNotReady: it has accepted the parameters before":          {all(wrongParameters, accepted), needs(v1alpha1.ReasonTemplateNotReady, noLongerAccepted)},
+		"TemplateNotReady: it was changed after the TenantJob was created": {all(wrongParameters, checkedAgo(9*time.Minute)), needs(v1alpha1.ReasonTemplateNotReady, noLongerAccepted)},
+		"TemplateNotReady: nobody knows when it was changed": {
+			all(wrongParameters, func(o *Observed) { o.Template.ManagedFields = nil }), needs(v1alpha1.ReasonTemplateNotReady, noLongerAccepted),
+		},
+		"TemplateNotReady: it came after the TenantJob": {all(wrongParameters, firstGeneration(9*time.Minute)), needs(v1alpha1.ReasonTemplateNotReady, noLongerAccepted)},
+		"InvalidParameters: it was changed before the TenantJob was created, in the same second": {
+			all(wrongParameters, checkedAgo(10*time.Minute)), stalls(v1alpha1.ReasonInvalidParameters, invalidMessage),
+		},
+		"InvalidParameters: it was never changed": {
+			all(wrongParameters, firstGeneration(10*time.Minute), checkedAgo(0)), stalls(v1alpha1.ReasonInvalidParameters, invalidMessage),
+		},
+		"InvalidParameters: the sealed template of its fan-out never changes": {
+			all(fanOutChild, wrongParameters, accepted, checkedAgo(0)), stalls(v1alpha1.ReasonInvalidParameters, invalidMessage),
 		},
 		"NotYetDue":                     {notBefore(time.Hour), after(time.Hour, waits(v1alpha1.ReasonNotYetDue, "waits for `spec.notBeforeTime`"))},
 		"NotYetDue by a nanosecond":     {notBefore(1), after(1, waits(v1alpha1.ReasonNotYetDue, "waits for `spec.notBeforeTime`"))},

@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
@@ -32,6 +33,14 @@ const (
 // ReservedVariable says whether an environment variable belongs to the operator.
 func ReservedVariable(name string) bool {
 	return strings.HasPrefix(name, "TENANTRY_") || name == VarTenantID || name == VarTenantName || name == VarBindingRoot
+}
+
+// beginsReserved says whether there is a key with which a prefix makes a variable that belongs to the operator. Explicit
+// variables take precedence over those of an envFrom, but the operator sets none for an attribute that a Tenant does not have.
+func beginsReserved(prefix string) bool {
+	return ReservedVariable(prefix) || slices.ContainsFunc([]string{"TENANTRY_", VarTenantID, VarTenantName, VarBindingRoot}, func(reserved string) bool {
+		return strings.HasPrefix(reserved, prefix)
+	})
 }
 
 // AttributeVariable returns the name of the variable that has a tenant's attribute.
@@ -60,10 +69,7 @@ func ParameterVariable(p v1alpha1.Parameter) string {
 // environment returns the variables that every container of a run has before its own. All variables of the operator are
 // set, some of them to an empty value, so that an envFrom can't set them.
 func environment(r Run, values Values) []corev1.EnvVar {
-	fanOut := ""
-	if owner := FanOutOf(r.TenantJob); owner != nil {
-		fanOut = owner.Name
-	}
+	fanOut := ptr.Deref(r.FanOut, FanOut{})
 	vars := []corev1.EnvVar{
 		literal(VarTenantID, r.Tenant.ExternalID()),
 		literal(VarTenantName, r.Tenant.Name),
@@ -74,8 +80,8 @@ func environment(r Run, values Values) []corev1.EnvVar {
 		literal(VarJobUID, string(r.TenantJob.UID)),
 		literal(VarTemplate, r.Template.Name),
 		literal(VarQueue, r.Template.QueueName()),
-		literal(VarFanOut, fanOut),
-		literal(VarScheduledTime, r.TenantJob.Annotations[v1alpha1.AnnotationScheduledTime]),
+		literal(VarFanOut, fanOut.Name),
+		literal(VarScheduledTime, fanOut.ScheduledTime),
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Tenant.Spec.Attributes)) {
 		vars = append(vars, literal(AttributeVariable(name), string(r.Tenant.Spec.Attributes[name])))

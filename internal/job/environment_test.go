@@ -47,6 +47,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	cases := map[string]struct {
 		run    func(Run)
+		fanOut *FanOut
 		values Values
 		want   vars
 	}{
@@ -57,9 +58,8 @@ func TestEnvironment(t *testing.T) {
 				r.Tenant.Spec.TimeZone = "America/New_York"
 				r.Tenant.Spec.Attributes = attributes{"plan": "gold", "billing.day": "3", "a-b": "c"}
 				r.Template.Spec.QueueRef = &v1alpha1.LabelReference{Name: "payment-checks"}
-				r.TenantJob.OwnerReferences = ownedByFanOut("report-8231")
-				r.TenantJob.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: "2026-11-24T02:00:00Z"}
 			},
+			fanOut: &FanOut{Name: "report-8231", ScheduledTime: "2026-11-24T02:00:00Z"},
 			want: append(operators(map[string]string{
 				"TENANT_ID": "9f1c0c1e", "TENANTRY_TIME_ZONE": "America/New_York", "TENANTRY_QUEUE": "payment-checks",
 				"TENANTRY_FAN_OUT": "report-8231", "TENANTRY_SCHEDULED_TIME": "2026-11-24T02:00:00Z",
@@ -69,9 +69,20 @@ func TestEnvironment(t *testing.T) {
 				corev1.EnvVar{Name: "TENANTRY_ATTRIBUTE_PLAN", Value: "gold"},
 			),
 		},
-		"labelled as a fan-out's child by hand": {
-			run:  func(r Run) { r.TenantJob.Labels = map[string]string{v1alpha1.LabelFanOut: "check-29334560"} },
+		"of one that says that it is a fan-out's child": {
+			run: func(r Run) {
+				r.TenantJob.Labels = map[string]string{v1alpha1.LabelFanOut: "report-8231"}
+				r.TenantJob.OwnerReferences = ownedByFanOut("report-8231")
+				r.TenantJob.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: "2026-11-24T02:00:00Z"}
+			},
 			want: operators(nil),
+		},
+		"of a fan-out's child in which somebody has changed the time of the tick": {
+			run: func(r Run) {
+				r.TenantJob.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: "2026-11-24T02:00:00Z"}
+			},
+			fanOut: &FanOut{Name: "report-8231"},
+			want:   operators(map[string]string{"TENANTRY_FAN_OUT": "report-8231"}),
 		},
 		"parameters in the order of the template, without those that are not set": {
 			run:    parameters("paymentID", "note", "graceDays"),
@@ -93,7 +104,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			run := Run{TenantJob: newTenantJob(), Tenant: newTenant(), Template: newTemplate()}
+			run := Run{TenantJob: newTenantJob(), Tenant: newTenant(), Template: newTemplate(), FanOut: tc.fanOut}
 			if tc.run != nil {
 				tc.run(run)
 			}
@@ -145,6 +156,21 @@ func TestParameterVariable(t *testing.T) {
 				t.Errorf("ParameterVariable (-want, +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestBeginsReserved(t *testing.T) {
+	cases := map[string]bool{
+		"": true, "T": true, "TENANT": true, "TENANT_": true, "TENANT_I": true, "TENANTRY": true, "TENANTRY_": true, "TENANTRY_ATTRIBUTE_": true,
+		"S": true, "SERVICE_": true, "SERVICE_BINDING_": true,
+		"APP_": false, "TENANTS_": false, "TENANT_X": false, "SERVICES_": false, "t": false, "_TENANTRY_": false,
+	}
+	got := map[string]bool{}
+	for prefix := range cases {
+		got[prefix] = beginsReserved(prefix)
+	}
+	if diff := cmp.Diff(cases, got); diff != "" {
+		t.Errorf("beginsReserved (-want, +got):\n%s", diff)
 	}
 }
 

@@ -19,7 +19,10 @@ func agoPtr(d time.Duration) *metav1.Time { return new(ago(d)) }
 
 func newTemplate(change ...func(*v1alpha1.TenantJobTemplate)) *v1alpha1.TenantJobTemplate {
 	t := &v1alpha1.TenantJobTemplate{
-		ObjectMeta: metav1.ObjectMeta{Name: "report", Generation: 4},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "report", Generation: 4, CreationTimestamp: ago(24 * time.Hour),
+			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl", Time: agoPtr(0)}, {Manager: "tenantry", Subresource: "status", Time: agoPtr(time.Hour)}},
+		},
 		Spec: v1alpha1.TenantJobTemplateSpec{JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: corev1.PodTemplateSpec{
 			Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "main", Image: "example.com/report"}}},
 		}}}},
@@ -45,7 +48,7 @@ func newTenant() *v1alpha1.Tenant {
 
 func newTenantJob() *v1alpha1.TenantJob {
 	return &v1alpha1.TenantJob{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "tenant-acme", Name: "report-8231", UID: "run-uid", Generation: 1},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "tenant-acme", Name: "report-8231", UID: "run-uid", Generation: 1, CreationTimestamp: ago(10 * time.Minute)},
 		Spec:       v1alpha1.TenantJobSpec{TenantRef: v1alpha1.TenantReference{Name: "acme"}, TemplateRef: v1alpha1.LabelReference{Name: "report"}},
 	}
 }

@@ -145,8 +145,9 @@ func observeAnything(random *rand.Rand) Observed {
 	maybe(10, tenantReady(anyStatus(), "x"), func(o *Observed) { o.Tenant.Status.Conditions = nil })
 	maybe(5, noTenant)
 	maybe(5, noNamespace)
+	maybe(30, accepted, checkedAgo(0), firstGeneration(0), firstGeneration(time.Hour))
 	maybe(10, templateReady(anyStatus(), int64(3+random.IntN(2)), "x"), func(o *Observed) { o.Template.Status.Conditions = nil })
-	maybe(5, func(o *Observed) { o.Template.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}} })
+	maybe(5, needsCredentials)
 	maybe(20, ttl(int32(random.IntN(200))))
 	maybe(20, wrongParameters, func(o *Observed) {
 		o.Template.Spec.Parameters = []v1alpha1.Parameter{{Name: "payment", Pattern: []string{"", "[", "^[0-9]+$"}[random.IntN(3)]}}

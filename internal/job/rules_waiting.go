@@ -66,16 +66,72 @@ func badTemplate(o Observed, _ time.Time) *Decision {
 }
 
 // badParameters applies when the template is Ready and does not accept the parameters. What a template accepts that is not
-// Ready may still change.
+// Ready may still change. A TenantJob that the template may have accepted before it was changed waits: what the author of the
+// template has done, the author can undo.
 func badParameters(o Observed, _ time.Time) *Decision {
-	ready := conditions.Ready(o.Template.Status.Conditions)
-	if ready.Status != metav1.ConditionTrue || ready.ObservedGeneration != o.Template.Generation {
+	if !isReady(o.Template) {
 		return nil
 	}
-	if _, err := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters); err != nil {
+	_, err := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters)
+	switch {
+	case err == nil:
+		return nil
+	case !precedesTemplate(o):
 		return endsWith(v1alpha1.ReasonInvalidParameters, conditions.Stalled, err.Error())
 	}
-	return nil
+	return waitsForTemplate(fmt.Sprintf("TenantJobTemplate %s, as it is now, does not accept this TenantJob: %v; "+
+		"correct the template, or delete this TenantJob and create another", o.Template.Name, err))
+}
+
+// isReady says whether a template can run as it is now.
+func isReady(t *v1alpha1.TenantJobTemplate) bool {
+	ready := conditions.Ready(t.Status.Conditions)
+	return ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == t.Generation
+}
+
+// Accepts says whether the template of a TenantJob is Ready and accepts its parameters.
+func Accepts(o Observed) bool {
+	if o.Template == nil || !isReady(o.Template) {
+		return false
+	}
+	_, err := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters)
+	return err == nil
+}
+
+// precedesTemplate says whether a TenantJob may be older than the template as it is now. It is when its status says that the
+// template has accepted it. Otherwise the times of the API server decide, of which all are whole seconds. They do not say when
+// a template was changed, since none is recorded for a change that only removes fields. They say when the operator has found
+// the template Ready since. A fan-out's child runs the sealed template, which is never changed.
+func precedesTemplate(o Observed) bool {
+	tj, t := o.TenantJob, o.Template
+	switch {
+	case o.FanOut != nil:
+		return false
+	case tj.Status.TemplateGeneration != 0:
+		return true
+	case t.Generation == 1:
+		return tj.CreationTimestamp.Before(&t.CreationTimestamp)
+	}
+	checked := statusTime(t.ManagedFields)
+	return checked == nil || tj.CreationTimestamp.Before(checked)
+}
+
+// statusTime returns when the status of an object was last written. It is nil when nobody has recorded that.
+func statusTime(managers []metav1.ManagedFieldsEntry) *metav1.Time {
+	var last *metav1.Time
+	for _, m := range managers {
+		if m.Subresource == "status" && m.Time != nil && (last == nil || last.Before(m.Time)) {
+			last = m.Time
+		}
+	}
+	return last
+}
+
+// waitsForTemplate returns the decision about a TenantJob for which somebody has to correct the template.
+func waitsForTemplate(message string) *Decision {
+	d := waitsFor(v1alpha1.ReasonTemplateNotReady, message)
+	d.Progress = conditions.Stalled
+	return &d
 }
 
 // notYetDue applies before spec.notBeforeTime.
@@ -100,13 +156,15 @@ func templateNotReady(o Observed, _ time.Time) *Decision {
 		d := waitsFor(v1alpha1.ReasonTemplateNotReady, fmt.Sprintf("TenantJobTemplate %s is being checked", o.Template.Name))
 		return &d
 	case ready.Status == metav1.ConditionFalse:
-		d := waitsFor(v1alpha1.ReasonTemplateNotReady, fmt.Sprintf("TenantJobTemplate %s can't run: %s", o.Template.Name, ready.Message))
-		d.Progress = conditions.Stalled
-		return &d
-	case len(o.Template.Spec.Credentials) > 0:
-		return endsWith(v1alpha1.ReasonCredentialsFailed, conditions.Stalled, fmt.Sprintf("TenantJobTemplate %s needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`", o.Template.Name))
+		return waitsForTemplate(fmt.Sprintf("TenantJobTemplate %s can't run: %s", o.Template.Name, ready.Message))
+	case len(o.Template.Spec.Credentials) == 0:
+		return nil
 	}
-	return nil
+	message := fmt.Sprintf("TenantJobTemplate %s needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`", o.Template.Name)
+	if precedesTemplate(o) {
+		return waitsForTemplate(message)
+	}
+	return endsWith(v1alpha1.ReasonCredentialsFailed, conditions.Stalled, message)
 }
 
 // tenantSuspended applies when the tenant is suspended. It ends a fan-out's child, so that the fan-out can complete.

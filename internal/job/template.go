@@ -61,7 +61,8 @@ func parameterProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 	return problems
 }
 
-// variableProblems finds variables that are reserved for the operator, and variables that are set twice.
+// variableProblems finds variables that are reserved for the operator, or could be by the keys of a ConfigMap or Secret that
+// nobody knows here, and variables that are set twice.
 func variableProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 	var problems []Problem
 	taken := map[string]string{}
@@ -98,10 +99,10 @@ func variableProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 			for _, name := range slices.Sorted(maps.Keys(own)) {
 				check(name, fmt.Sprintf("spec.jobTemplate.spec.template.spec.%s[%s].env", field, c.Name))
 			}
-			for _, from := range c.EnvFrom {
-				if ReservedVariable(from.Prefix) {
-					check(from.Prefix, fmt.Sprintf("spec.jobTemplate.spec.template.spec.%s[%s].envFrom", field, c.Name))
-				}
+			if slices.ContainsFunc(c.EnvFrom, func(from corev1.EnvFromSource) bool { return beginsReserved(from.Prefix) }) {
+				problems = append(problems, Problem{v1alpha1.ReasonReservedVariable, fmt.Sprintf(
+					"`spec.jobTemplate.spec.template.spec.%s[%s].envFrom` must have a prefix with which no key becomes TENANT_ID, TENANT_NAME, TENANTRY_* or SERVICE_BINDING_ROOT, "+
+						"APP_ for example: they belong to the operator; to have keys without a prefix, list them in `env`", field, c.Name)})
 			}
 		}
 	}
@@ -159,9 +160,8 @@ func Specimen(t *v1alpha1.TenantJobTemplate, namespace string) (Run, Values) {
 	return Run{
 		TenantJob: &v1alpha1.TenantJob{ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace, Name: name, UID: uid,
-			Labels:          map[string]string{v1alpha1.LabelSchedule: strings.Repeat("x", 40)},
-			OwnerReferences: []metav1.OwnerReference{{Kind: "TenantFanOut", Name: name, UID: uid, Controller: new(true)}},
 		}},
+		FanOut:   &FanOut{Name: name, Schedule: strings.Repeat("x", 40), ScheduledTime: "2006-01-02T15:04:05Z"},
 		Tenant:   &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: strings.Repeat("x", 40), UID: uid}},
 		Template: t,
 	}, values

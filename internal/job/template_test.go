@@ -45,7 +45,7 @@ func TestProblems(t *testing.T) {
 			job(t).Suspend, job(t).ManualSelector = new(false), new(false)
 			pod(t).InitContainers = []corev1.Container{{Name: "init", Env: []corev1.EnvVar{{Name: "LEVEL"}}}}
 			pod(t).Containers[0].Env = []corev1.EnvVar{{Name: "LEVEL"}, {Name: "TENANT"}}
-			pod(t).Containers[0].EnvFrom = []corev1.EnvFromSource{{}, {Prefix: "APP_"}}
+			pod(t).Containers[0].EnvFrom = []corev1.EnvFromSource{{Prefix: "SHARED_"}, {Prefix: "APP_"}}
 		}},
 		"a pattern that is not one": {
 			change: func(t *template) { t.Spec.Parameters = parameters{{Name: "n", Pattern: "[", Default: value("x")}} },
@@ -92,8 +92,14 @@ func TestProblems(t *testing.T) {
 				{v1alpha1.ReasonReservedVariable, "`spec.jobTemplate.spec.template.spec.initContainers[init].env` must not set SERVICE_BINDING_ROOT" + reserved},
 				{v1alpha1.ReasonReservedVariable, "`spec.jobTemplate.spec.template.spec.containers[main].env` must not set TENANTRY_X" + reserved},
 				{v1alpha1.ReasonReservedVariable, "`spec.jobTemplate.spec.template.spec.containers[main].env` must not set TENANT_ID" + reserved},
-				{v1alpha1.ReasonReservedVariable, "`spec.jobTemplate.spec.template.spec.containers[main].envFrom` must not set TENANTRY_ATTRIBUTE_" + reserved},
+				{v1alpha1.ReasonReservedVariable, "`spec.jobTemplate.spec.template.spec.containers[main].envFrom` must have a prefix with which no key becomes TENANT_ID, TENANT_NAME, TENANTRY_* or SERVICE_BINDING_ROOT, APP_ for example: they belong to the operator; to have keys without a prefix, list them in `env`"},
 			},
+		},
+		"keys of a ConfigMap that could be reserved variables": {
+			change: func(t *template) {
+				pod(t).InitContainers = []corev1.Container{{Name: "init", EnvFrom: []corev1.EnvFromSource{{Prefix: "APP_"}, {}, {}}}}
+			},
+			want: []Problem{{v1alpha1.ReasonReservedVariable, "`spec.jobTemplate.spec.template.spec.initContainers[init].envFrom` must have a prefix with which no key becomes TENANT_ID, TENANT_NAME, TENANTRY_* or SERVICE_BINDING_ROOT, APP_ for example: they belong to the operator; to have keys without a prefix, list them in `env`"}},
 		},
 		"variables set twice": {
 			change: func(t *template) {

@@ -34,6 +34,8 @@ func CacheOptions() cache.Options {
 			&corev1.Namespace{}:   {Label: selector.LabelSelector},
 			&batchv1.Job{}:        {Label: selector.LabelSelector, Transform: StripJob},
 			&v1alpha1.TenantJob{}: {Transform: stripTenantJob},
+			// Package job reads when the status of a template was written.
+			&v1alpha1.TenantJobTemplate{}: {Transform: stripTemplate},
 		},
 	}
 }
@@ -102,6 +104,19 @@ func stripTenantJob(obj any) (any, error) {
 		c.Type, c.Status, c.Reason, c.Message = shared(c.Type), metav1.ConditionStatus(shared(string(c.Status))), shared(c.Reason), shared(c.Message)
 	}
 	return tj, nil
+}
+
+// stripTemplate takes the managed fields off a template, but for the times at which its status was written.
+func stripTemplate(obj any) (any, error) {
+	t, ok := obj.(*v1alpha1.TenantJobTemplate)
+	if !ok {
+		return tombstone(obj)
+	}
+	t.ManagedFields = slices.DeleteFunc(t.ManagedFields, func(m metav1.ManagedFieldsEntry) bool { return m.Subresource != "status" })
+	for i := range t.ManagedFields {
+		t.ManagedFields[i].FieldsV1 = nil
+	}
+	return t, nil
 }
 
 // held is how many bytes of a TenantJob's tags and parameters the cache would hold.

@@ -51,6 +51,26 @@ func TestStripTenantJob(t *testing.T) {
 	}
 }
 
+func TestStripTemplate(t *testing.T) {
+	t.Parallel()
+	at := new(metav1.Unix(1_795_000_000, 0))
+	managed := func(entries ...metav1.ManagedFieldsEntry) *v1alpha1.TenantJobTemplate {
+		return &v1alpha1.TenantJobTemplate{ObjectMeta: metav1.ObjectMeta{Name: "report", ManagedFields: entries}, Spec: v1alpha1.TenantJobTemplateSpec{Description: "x"}}
+	}
+	fields := metav1.NewFieldsV1(`{"f:spec":{}}`)
+	stripped, err := stripTemplate(managed(
+		metav1.ManagedFieldsEntry{Manager: "kubectl", Time: at, FieldsV1: fields},
+		metav1.ManagedFieldsEntry{Manager: "tenantry", Subresource: "status", Time: at, FieldsV1: fields},
+	))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := managed(metav1.ManagedFieldsEntry{Manager: "tenantry", Subresource: "status", Time: at})
+	if diff := cmp.Diff(want, stripped); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // TestStripTenantJobBounds: however much somebody writes into a TenantJob, the cache holds little, and the start knows that there
 // is more.
 func TestStripTenantJobBounds(t *testing.T) {

@@ -97,6 +97,7 @@ func newRun(template *v1alpha1.TenantJobTemplate, tenant int, name string) (job.
 			Spec:       v1alpha1.TenantSpec{ExternalID: fmt.Sprintf("customer-%d", tenant), Attributes: map[string]v1alpha1.AttributeValue{"plan": "gold"}},
 		},
 		Template: template,
+		FanOut:   &job.FanOut{Name: name},
 	}
 	values, err := job.Resolve(template.Spec.Parameters, note)
 	tj.Labels = job.Labels(run, values)

@@ -15,7 +15,9 @@ import (
 func TestDefaults(t *testing.T) {
 	const pod = `{template: {spec: {containers: [{name: a, ports: [{containerPort: 80}]}]}}}`
 	cases := map[string]struct{ kind, spec, want string }{
-		"Tenant": {"Tenant", `{}`, `{suspendPolicy: Stop}`},
+		"Tenant":               {"Tenant", `{}`, `{suspendPolicy: Stop}`},
+		"Tenant, no spec":      {"Tenant", absent, `{suspendPolicy: Stop}`},
+		"Tenant, spec is null": {"Tenant", `null`, `{suspendPolicy: Stop}`},
 		"Tenant, parts of it": {
 			"Tenant",
 			`{suspendPolicy: Drain, namespace: {}, isolation: {}, quota: {}, jobs: {}}`,
@@ -53,6 +55,7 @@ func TestDefaults(t *testing.T) {
 			successfulFanOutsHistoryLimit: 0, failedFanOutsHistoryLimit: 0, fanOutTemplate: ` + fanOut + `}`,
 		},
 		"TenantQueue":                {"TenantQueue", `{}`, `{}`},
+		"TenantQueue, no spec":       {"TenantQueue", absent, `{}`},
 		"CredentialProvider, secret": {"CredentialProvider", `{secret: {}}`, `{secret: {}}`},
 		"CredentialProvider, token": {
 			"CredentialProvider",

@@ -147,9 +147,12 @@ func conditionTrue(crd *apiextensionsv1.CustomResourceDefinition, condition apie
 	return false
 }
 
+// patience is how long a test waits for a state. It only has to be more than a slow machine needs that has other work to do.
+const patience = 4 * time.Minute
+
 // eventually waits until a condition holds.
 func eventually(ctx context.Context, what string, condition wait.ConditionWithContextFunc) error {
-	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 30*time.Second, true, condition); err != nil {
+	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, patience, true, condition); err != nil {
 		return fmt.Errorf("waiting for %s: %w", what, err)
 	}
 	return nil

@@ -22,7 +22,6 @@ var tenantRules = join(
 	numberRules("spec.jobs.weight", 1, 100),
 	zoneRules(zoneOfTenant),
 	rules{
-		"no spec":         {"spec", absent, "{}", "Required value"},
 		"suspendPolicy":   {"spec.suspendPolicy", "Kill", "Drain", `Unsupported value: "Kill": supported values: "Stop", "Drain"`},
 		"enforcement":     {"spec.enforcement", "enforce", "Enforce", `supported values: "Audit", "Warn", "Enforce"`},
 		"podSecurity":     {"spec.isolation.podSecurity", "Privileged", "Baseline", `supported values: "Restricted", "Baseline"`},

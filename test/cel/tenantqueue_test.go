@@ -6,7 +6,6 @@ var tenantQueueRules = join(
 	numberRules("spec.maxConcurrentPerTenant", 1, 1000000),
 	numberRules("spec.startsPerMinute", 1, 1000000),
 	rules{
-		"no spec":         {"spec", absent, "{}", "Required value"},
 		"suspend is text": {"spec.suspend", `"true"`, "true", "must be of type boolean"},
 	},
 )

@@ -235,9 +235,20 @@ func TestTenantFanOutSpread(t *testing.T) {
 		g.Expect(e.NotBefore).To(gomega.And(gomega.BeTemporally(">=", tick), gomega.BeTemporally("<", tick.Add(time.Hour))))
 	}
 	g.Expect(made.Of(fanOut, tenants)).To(gomega.HaveEach(0))
+}
 
-	soon := NewFanOut(t, fanOut.Spec.TemplateRef.Name, tenants, func(o *v1alpha1.TenantFanOut) {
-		o.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: InAWhile(20 * time.Second).Format(time.RFC3339)}
+// TestTenantFanOutSpreadIsNear: the children whose time is near are made, and wait for it. By the operator's clock it does not come.
+func TestTenantFanOutSpreadIsNear(t *testing.T) {
+	tenants := NewReadyTenants(t, 3)
+	template := NewReadyTemplate(t, nil)
+	WithoutOperator(t)
+	a := &OtherOperator{Clock: &ShiftedClock{}}
+	tick := InAWhile(2 * time.Hour)
+	a.Clock.StopAt(tick.Add(-20 * time.Second))
+	a.Start(t)
+	g := gomega.NewWithT(t)
+	soon := NewFanOut(t, template.Name, tenants, func(o *v1alpha1.TenantFanOut) {
+		o.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: tick.Format(time.RFC3339)}
 		o.Spec.SpreadSeconds = new(int32(30))
 	})
 	for _, tenant := range tenants {

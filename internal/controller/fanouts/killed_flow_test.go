@@ -75,11 +75,7 @@ func TestTenantFanOutOperatorKilled(t *testing.T) {
 				a.Start(t)
 				fanOut := NewFanOut(t, template.Name, tenants, nil)
 				FollowCounters(t, fanOut)
-				select {
-				case <-killed:
-				case <-time.After(30 * time.Second):
-					t.Fatal("it wrote less than it should")
-				}
+				AwaitSignal(t, killed, "it wrote less than it should")
 				a.Stop()
 				(&OtherOperator{}).Start(t)
 				AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "3 of 3 tenants succeeded")

@@ -50,6 +50,28 @@ func TestQuotaFullOfEndedRuns(t *testing.T) {
 	}
 }
 
+// TestForgedFanOut: a TenantJob that says of itself that it is the child of a fan-out, by all that who creates it may write, runs
+// as what it is. Neither its environment nor its labels have what is for the children of fan-outs.
+func TestForgedFanOut(t *testing.T) {
+	t.Parallel()
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+	tj := NewRun(t, tenant, NewReadyTemplate(t, nil), func(o *v1alpha1.TenantJob) {
+		o.Annotations = map[string]string{v1alpha1.AnnotationScheduledTime: "2020-01-01T00:00:00Z"}
+		o.Labels = map[string]string{v1alpha1.LabelSchedule: "nightly", "tag.tenantry.dev/payment": "8231"}
+		// The garbage collector leaves an owner alone of whose kind it knows nothing.
+		o.OwnerReferences = []metav1.OwnerReference{{APIVersion: "example.com/v1", Kind: "TenantFanOut", Name: o.Name, UID: "forged", Controller: new(true)}}
+	})
+	pod := AwaitRunningPod(t, tj)
+	g := gomega.NewWithT(t)
+	for _, labels := range []map[string]string{pod.Labels, Get(t, g, JobOf(tj)).Labels} {
+		g.Expect(labels).To(gomega.HaveKeyWithValue("tag.tenantry.dev/payment", "8231"))
+		g.Expect(labels).NotTo(gomega.Or(gomega.HaveKey(v1alpha1.LabelFanOut), gomega.HaveKey(v1alpha1.LabelSchedule)))
+	}
+	g.Expect(pod.Spec.Containers[0].Env).To(gomega.ContainElements(
+		corev1.EnvVar{Name: "TENANTRY_FAN_OUT"}, corev1.EnvVar{Name: "TENANTRY_SCHEDULED_TIME"},
+	))
+}
+
 // TestNamespaceThatAnswersWithErrors: the Jobs of one tenant can't be made, since a webhook on its namespace fails. It keeps no slot
 // of a queue that others share, and says why it waits; when the webhook is back, its runs start.
 func TestNamespaceThatAnswersWithErrors(t *testing.T) {

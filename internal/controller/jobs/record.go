@@ -36,6 +36,9 @@ func record(o job.Observed, d job.Decision, absence interval, now time.Time) {
 			status.TenantUID = o.Tenant.UID
 		}
 	}
+	if d.Status == metav1.ConditionUnknown && o.FanOut == nil && status.TemplateGeneration == 0 && job.Accepts(o) {
+		status.TemplateGeneration = o.Template.Generation
+	}
 	recordWaited(status, d.Waited, absence, now)
 	if d.Status != metav1.ConditionUnknown && status.CompletionTime == nil {
 		status.CompletionTime = job.CompletionTime(o.Job, now)

@@ -83,3 +83,40 @@ func TestRecordWaited(t *testing.T) {
 		})
 	}
 }
+
+// TestRecordAccepted: the status of one that waits says that its template has accepted it, as long as its status is written anyway.
+func TestRecordAccepted(t *testing.T) {
+	template := func(ready metav1.ConditionStatus) *v1alpha1.TenantJobTemplate {
+		o := &v1alpha1.TenantJobTemplate{}
+		o.Name, o.Generation = "report", 4
+		o.Spec.Parameters = []v1alpha1.Parameter{{Name: "days"}}
+		o.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: ready, ObservedGeneration: 4}}
+		return o
+	}
+	waits := job.Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonNotYetDue, Message: "x"}
+	for name, tc := range map[string]struct {
+		change   func(*job.Observed)
+		decision job.Decision
+		want     int64
+	}{
+		"it waits":                     {func(*job.Observed) {}, waits, 4},
+		"it was accepted before":       {func(o *job.Observed) { o.TenantJob.Status.TemplateGeneration = 3 }, waits, 3},
+		"nothing is written":           {func(*job.Observed) {}, job.Decision{}, 0},
+		"it is over":                   {func(*job.Observed) {}, job.Decision{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonCancelled}, 0},
+		"there is no template":         {func(o *job.Observed) { o.Template = nil }, waits, 0},
+		"the template can't run":       {func(o *job.Observed) { o.Template = template(metav1.ConditionFalse) }, waits, 0},
+		"the template is changed":      {func(o *job.Observed) { o.Template.Generation = 5 }, waits, 0},
+		"it is not accepted":           {func(o *job.Observed) { o.Template.Spec.Parameters = nil }, waits, 0},
+		"it is the child of a fan-out": {func(o *job.Observed) { o.FanOut = &job.FanOut{} }, waits, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := job.Observed{TenantJob: &v1alpha1.TenantJob{}, Template: template(metav1.ConditionTrue)}
+			o.TenantJob.Spec.Parameters = map[string]v1alpha1.ParameterValue{"days": "3"}
+			tc.change(&o)
+			record(o, tc.decision, interval{}, time.Now())
+			if got := o.TenantJob.Status.TemplateGeneration; got != tc.want {
+				t.Errorf("accepted by generation %d, want %d", got, tc.want)
+			}
+		})
+	}
+}

@@ -23,7 +23,7 @@ import (
 // start makes the Job, if the dispatcher admits the TenantJob. Dying right after leaves a Job that the next pass finds by
 // its name and owner. One that has to wait costs no write before it has waited for a while.
 func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now time.Time) (job.Decision, error) {
-	run := job.Run{TenantJob: p.TenantJob, Tenant: p.Tenant, Template: p.Template}
+	run := job.Run{TenantJob: p.TenantJob, Tenant: p.Tenant, Template: p.Template, FanOut: p.FanOut}
 	candidate, err := r.candidate(ctx, p.Observed, now)
 	if err != nil {
 		return d, err
@@ -206,7 +206,7 @@ func queueJob(o job.Observed) queue.Job {
 	tj := o.TenantJob
 	j := queue.Job{UID: tj.UID, Key: kube.KeyOf(tj), Tenant: tj.Spec.TenantRef.Name, Template: tj.Spec.TemplateRef.Name, Created: tj.CreationTimestamp.Time}
 	if o.FanOut != nil {
-		j.FanOut, j.Schedule = tj.Name, tj.Labels[v1alpha1.LabelSchedule] // A child has the name of its fan-out.
+		j.FanOut, j.Schedule = tj.Name, o.FanOut.Schedule // A child has the name of its fan-out.
 	}
 	if due := tj.Spec.NotBeforeTime; due != nil {
 		j.NotBefore = due.Time

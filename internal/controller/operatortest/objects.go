@@ -20,13 +20,23 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// patience is how long a test waits for a state. It only has to be more than a slow machine needs that has other work to do.
-const patience = 4 * time.Minute
+// Patience is how long a test waits for a state. It only has to be more than a slow machine needs that has other work to do.
+const Patience = 4 * time.Minute
 
 // Eventually waits until all that is expected holds.
 func Eventually(t *testing.T, holds func(g gomega.Gomega)) {
 	t.Helper()
-	gomega.NewWithT(t).Eventually(holds).WithTimeout(patience).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
+	gomega.NewWithT(t).Eventually(holds).WithTimeout(Patience).WithPolling(100 * time.Millisecond).Should(gomega.Succeed())
+}
+
+// AwaitSignal waits until a channel is closed.
+func AwaitSignal(t *testing.T, signal <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-signal:
+	case <-time.After(Patience):
+		t.Fatal(what)
+	}
 }
 
 // Read reads an object anew: decoding alone would leave the labels that it no longer has.

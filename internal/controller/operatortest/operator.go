@@ -35,9 +35,7 @@ import (
 type RunningOperator struct {
 	Cancel context.CancelFunc
 	done   chan error
-	mu     sync.Mutex
-	// sent are the requests since it was started.
-	sent []string
+	sent   RequestLog
 }
 
 // Start returns when the caches have synced.
@@ -47,8 +45,10 @@ func (o *RunningOperator) Start() error {
 		UserName: "system:serviceaccount:" + OperatorNamespace + ":tenantry",
 		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + OperatorNamespace, "system:authenticated"},
 	}
-	o.sent = nil
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return noting{next, o} })
+	o.sent.reset()
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return RoundTripper(func(r *http.Request) (*http.Response, error) { return o.sent.Through(next, r) })
+	})
 	mgr, err := ctrl.NewManager(cfg, manager.Options{
 		Scheme:     Scheme,
 		Cache:      kube.CacheOptions(),
@@ -105,34 +105,79 @@ func Verifying(t *testing.T) {
 }
 
 // Requests returns the methods and paths of what the operator has asked for since it was started, but for its events.
-func (o *RunningOperator) Requests() []string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return slices.Clone(o.sent)
+func (o *RunningOperator) Requests() []string { return o.sent.All() }
+
+// RequestLog has the methods and paths of what an operator asks for, but for its events.
+type RequestLog struct {
+	mu   sync.Mutex
+	sent []string
 }
 
-type noting struct {
-	http.RoundTripper
-	Operator *RunningOperator
-}
-
-func (n noting) RoundTrip(r *http.Request) (*http.Response, error) {
+// Through notes a request and passes it on, for OtherOperator.Through.
+func (l *RequestLog) Through(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 	if !strings.HasSuffix(r.URL.Path, "/events") {
-		n.Operator.mu.Lock()
-		n.Operator.sent = append(n.Operator.sent, r.Method+" "+r.URL.Path)
-		n.Operator.mu.Unlock()
+		l.mu.Lock()
+		l.sent = append(l.sent, r.Method+" "+r.URL.Path)
+		l.mu.Unlock()
 	}
-	return n.RoundTripper.RoundTrip(r)
+	return next.RoundTrip(r)
 }
 
-// ShiftedClock is the real one, moved forward.
+// All returns what was asked for until now.
+func (l *RequestLog) All() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.sent)
+}
+
+func (l *RequestLog) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent = nil
+}
+
+// ShiftedClock is the real one, moved forward. While it is stopped, it shows the same time however long the test takes, so that
+// nothing depends on how fast the machine is. Its timers are real ones.
 type ShiftedClock struct {
 	clock.RealClock
 	Ahead atomic.Int64
+	// slow is nil while it goes at the pace of the real one.
+	slow atomic.Pointer[slowTime]
+}
+
+// slowTime is the time that a clock shows which showed a time when the real one showed another, and has gone at a fraction of
+// its pace since.
+type slowTime struct {
+	at, since time.Time
+	// fraction is the pace, as the divisor. Zero means that the clock stands still.
+	fraction time.Duration
 }
 
 // Now implements clock.PassiveClock.
-func (c *ShiftedClock) Now() time.Time { return c.RealClock.Now().Add(time.Duration(c.Ahead.Load())) }
+func (c *ShiftedClock) Now() time.Time {
+	switch s := c.slow.Load(); {
+	case s == nil:
+		return c.RealClock.Now().Add(time.Duration(c.Ahead.Load()))
+	case s.fraction == 0:
+		return s.at
+	default:
+		return s.at.Add(c.RealClock.Since(s.since) / s.fraction)
+	}
+}
+
+// StopAt stops it at a time.
+func (c *ShiftedClock) StopAt(at time.Time) { c.slow.Store(&slowTime{at: at}) }
+
+// GoSlowly lets it go on, at such a pace that less than a minute passes while a test waits for a state.
+func (c *ShiftedClock) GoSlowly() {
+	c.slow.Store(&slowTime{at: c.Now(), since: c.RealClock.Now(), fraction: Patience/time.Minute + 1})
+}
+
+// GoOn lets it go on at the pace of the real one.
+func (c *ShiftedClock) GoOn() {
+	c.Ahead.Store(int64(c.Now().Sub(c.RealClock.Now())))
+	c.slow.Store(nil)
+}
 
 // Since implements clock.PassiveClock.
 func (c *ShiftedClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -73,7 +74,9 @@ func TestTenantScheduleToPod(t *testing.T) {
 	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
 	template := NewReadyTemplate(t, nil)
 	FinishAll(t, tenant)
-	ts := NewSchedule(t, "0 * * * *", func(ts *v1alpha1.TenantSchedule) {
+	// The next tick is far, however long it takes.
+	last := time.Now().UTC().Add(-time.Hour)
+	ts := NewSchedule(t, fmt.Sprintf("%d %d * * *", last.Minute(), last.Hour()), func(ts *v1alpha1.TenantSchedule) {
 		ts.Spec.FanOutTemplate.Spec = v1alpha1.TenantFanOutSpec{
 			TemplateRef: v1alpha1.LabelReference{Name: template.Name},
 			Tenants:     v1alpha1.TenantSelection{Names: []v1alpha1.TenantName{v1alpha1.TenantName(tenant.Name)}},
@@ -89,6 +92,12 @@ func TestTenantScheduleToPod(t *testing.T) {
 	g.Expect(fanOuts).NotTo(gomega.BeEmpty())
 	tj := &v1alpha1.TenantJob{ObjectMeta: Within(tenant, fanOuts[0].Name)}
 	g.Expect(Get(t, g, tj).Labels).To(gomega.HaveKeyWithValue(v1alpha1.LabelSchedule, ts.Name))
+	j := Get(t, g, JobOf(tj))
+	g.Expect(j.Labels).To(gomega.And(gomega.HaveKeyWithValue(v1alpha1.LabelSchedule, ts.Name), gomega.HaveKeyWithValue(v1alpha1.LabelFanOut, tj.Name)))
+	g.Expect(j.Spec.Template.Spec.Containers[0].Env).To(gomega.ContainElements(
+		corev1.EnvVar{Name: "TENANTRY_FAN_OUT", Value: tj.Name},
+		corev1.EnvVar{Name: "TENANTRY_SCHEDULED_TIME", Value: fanOuts[0].Annotations[v1alpha1.AnnotationScheduledTime]},
+	))
 }
 
 // TestTenantScheduleFanOut is about what a tick makes.

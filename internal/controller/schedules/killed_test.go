@@ -99,11 +99,7 @@ func TestTenantScheduleOperatorKilled(t *testing.T) {
 					return nil, errors.New("killed")
 				}
 				s.start(t)
-				select {
-				case <-killed:
-				case <-time.After(30 * time.Second):
-					t.Fatal("it wrote less than it should")
-				}
+				AwaitSignal(t, killed, "it wrote less than it should")
 				s.stop()
 
 				startScheduler(t, ts, "2020-08-03 13:30").awaitAndStop(t, ran{
