@@ -156,10 +156,10 @@ const maxName = 63
 // as their host name, which has at most 63 characters.
 func MaxNameLength(t *v1alpha1.TenantJobTemplate) int {
 	spec := t.Spec.JobTemplate.Spec
-	if ptr.Deref(spec.CompletionMode, batchv1.NonIndexedCompletion) != batchv1.IndexedCompletion || ptr.Deref(spec.Completions, 0) < 1 {
+	if ptr.Deref(spec.CompletionMode, batchv1.NonIndexedCompletion) != batchv1.IndexedCompletion {
 		return maxName
 	}
-	return maxName - len(fmt.Sprintf("-%d", *spec.Completions-1))
+	return maxName - len(fmt.Sprintf("-%d", max(0, ptr.Deref(spec.Completions, 1)-1)))
 }
 
 // Specimen returns a run of a template in a namespace, and the values of its parameters, for a dry run. Its names have the

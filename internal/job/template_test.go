@@ -224,6 +224,12 @@ func TestSpecimen(t *testing.T) {
 
 // The name of an Indexed Job's specimen is as long as that of a run may be, and its last pod's host name as long as one may be.
 func TestSpecimenOfAnIndexedJob(t *testing.T) {
+	unset := newTemplate(func(t *v1alpha1.TenantJobTemplate) {
+		t.Spec.JobTemplate.Spec.CompletionMode = new(batchv1.IndexedCompletion)
+	})
+	if got := MaxNameLength(unset); got != 61 {
+		t.Errorf("without completions, which means one, the longest name has %d characters", got)
+	}
 	for completions, want := range map[int32]int{1: 61, 3: 61, 10: 61, 11: 60, 100: 60, 101: 59, 100000: 57} {
 		o := newObserved()
 		indexed(completions)(&o)
