@@ -100,7 +100,7 @@ const (
 
 // Reasons of the condition Succeeded of a TenantJob while it is Unknown: it runs.
 const (
-	// ReasonStarting: the Job exists and no pod of it runs yet; the message is the pod's own reason.
+	// ReasonStarting: the Job exists and no pod of it runs yet; the message is the pod's own reason, or by whom the Job is suspended.
 	ReasonStarting = "Starting"
 	// ReasonRunning: a pod runs.
 	ReasonRunning = "Running"
@@ -123,7 +123,8 @@ const (
 	ReasonExpired = "Expired"
 	// ReasonCredentialsFailed: its template needs credentials, and they can't be issued.
 	ReasonCredentialsFailed = "CredentialsFailed"
-	// ReasonInvalidParameters: its parameters are not those that the template declares.
+	// ReasonInvalidParameters: its parameters are not those that the template declares, or its name is too long for the template's
+	// Indexed Job.
 	ReasonInvalidParameters = "InvalidParameters"
 	// ReasonTenantMismatch: its tenantRef is not the tenant of its namespace.
 	ReasonTenantMismatch = "TenantMismatch"

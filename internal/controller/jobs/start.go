@@ -39,8 +39,9 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	writing, cancel := context.WithTimeout(ctx, dispatch.WriteTimeout)
 	defer cancel()
 	if answer.Doubtful {
-		gone, err := r.wasMade(ctx, p.TenantJob)
+		gone, err := r.wasMade(writing, p.TenantJob)
 		if err != nil {
+			result, why = dispatch.Uncertain, err.Error() // An earlier attempt that got no answer may still make it.
 			return d, err
 		}
 		if gone {
