@@ -170,11 +170,13 @@ func (l *loop) endSync(runs []run, records startRecords) {
 	}
 	records.restore(l.state, l.clock.Now())
 	for _, tj := range l.tenantJobs.All() {
-		if job.IsOver(tj) || l.slot(tj.UID) != nil {
+		if job.IsOver(tj) {
 			continue
 		}
-		l.doubtful[tj.UID] = struct{}{}
-		if _, reported := l.reports[tj.UID]; !reported {
+		if tj.Status.JobRef == nil { // If it has a Job now, that may be deleted before the status says so.
+			l.doubtful[tj.UID] = struct{}{}
+		}
+		if _, reported := l.reports[tj.UID]; !reported && l.slot(tj.UID) == nil {
 			l.unreported[tj.UID] = struct{}{}
 		}
 	}
