@@ -9,8 +9,8 @@
 // Pure packages decide. Values come in, values go out: they have no client and no clock.
 //
 //	job/         TenantJob + template + Tenant -> batch/v1 Job; Job -> condition; what to do next. What becomes of a Job, for
-//	             instance of a suspended tenant's: rules_running.go; why a TenantJob without a Job waits, other than for a
-//	             limit: rules_waiting.go
+//	             instance of a suspended tenant's: rules_running.go; how its pods ended: exits.go; why a TenantJob without a Job
+//	             waits, other than for a limit: rules_waiting.go
 //	tenant/      Tenant -> namespace and everything in it, and its labels: desired.go; the steps of a suspension or a
 //	             deletion: steps.go; what an adopted namespace had before, and whose its objects are: adoption.go
 //	schedule/    (spec, last, now) -> due ticks, next, missed. The ticks of an expression: ticks.go; which of them are due or

@@ -101,7 +101,7 @@ const (
 
 // Reasons of the condition Succeeded of a TenantJob while it is Unknown: it runs.
 const (
-	// ReasonStarting: the Job exists and no pod of it runs yet; the message is the pod's own reason.
+	// ReasonStarting: the Job exists and no pod of it runs yet; the message is the pod's own reason, or by whom the Job is suspended.
 	ReasonStarting = "Starting"
 	// ReasonRunning: a pod runs.
 	ReasonRunning = "Running"
@@ -125,7 +125,7 @@ const (
 	// ReasonCredentialsFailed: its template needs credentials, and they can't be issued.
 	ReasonCredentialsFailed = "CredentialsFailed"
 	// ReasonInvalidParameters: its parameters are not those that the template declares, and the template has not changed since
-	// it was created.
+	// it was created; or its name is too long for the template's Indexed Job.
 	ReasonInvalidParameters = "InvalidParameters"
 	// ReasonTenantMismatch: its tenantRef is not the tenant of its namespace.
 	ReasonTenantMismatch = "TenantMismatch"

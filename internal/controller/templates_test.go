@@ -64,6 +64,18 @@ func TestTenantJobTemplateRefused(t *testing.T) {
 			v1alpha1.ReasonInvalidTemplate,
 			"`spec.jobTemplate.spec.backoffLimit`: Invalid value: -1: must be greater than or equal to 0",
 		},
+		"a Job that never has a pod": {
+			func(o *v1alpha1.TenantJobTemplate) { o.Spec.JobTemplate.Spec.Parallelism = new(int32(0)) },
+			v1alpha1.ReasonInvalidTemplate,
+			"`spec.jobTemplate.spec.parallelism` must be at least 1",
+		},
+		"an Indexed Job without completions": {
+			func(o *v1alpha1.TenantJobTemplate) {
+				o.Spec.JobTemplate.Spec.CompletionMode, o.Spec.JobTemplate.Spec.Parallelism = new(batchv1.IndexedCompletion), new(int32(3))
+			},
+			v1alpha1.ReasonInvalidTemplate,
+			"`spec.jobTemplate.spec.completions`: Required value",
+		},
 		"no restartPolicy": {
 			func(o *v1alpha1.TenantJobTemplate) { PodSpec(o).RestartPolicy = "" },
 			v1alpha1.ReasonInvalidTemplate,
@@ -111,6 +123,21 @@ func TestTenantJobTemplateRefused(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTenantJobTemplateIndexed: an Indexed template is tried under a name that a run can have, and one with a podFailurePolicy with the
+// operator's podReplacementPolicy.
+func TestTenantJobTemplateIndexed(t *testing.T) {
+	t.Parallel()
+	AwaitReadiness(t, NewTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
+		spec := &o.Spec.JobTemplate.Spec
+		spec.CompletionMode, spec.Completions, spec.Parallelism = new(batchv1.IndexedCompletion), new(int32(1000)), new(int32(3))
+		spec.BackoffLimitPerIndex, spec.MaxFailedIndexes = new(int32(1)), new(int32(1))
+		spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
+			Action:      batchv1.PodFailurePolicyActionFailIndex,
+			OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{42}},
+		}}}
+	}), IsTrue, v1alpha1.ReasonReady, "")
 }
 
 // TestTenantJobTemplateUnknownField: the API server drops a field that it does not know, unless it is asked to be strict.

@@ -113,6 +113,8 @@ func (d *Dispatcher) Standing(tj *v1alpha1.TenantJob) Standing {
 type Answer struct {
 	// Finish is set when its start may begin: make the Job, and call this with what came of it and, if there is no Job, why.
 	Finish func(result StartResult, why string)
+	// Doubtful means, of one whose start may begin, that its Job may have been made before, and deleted: find out whether it was.
+	Doubtful bool
 	// End is the outcome with which it is to end instead. Nil means none.
 	End *End
 	// Hold is what its status has to say of what holds it. The zero value means nothing.
@@ -240,6 +242,7 @@ func (d *Dispatcher) over(uid types.UID, outcome *ChildOutcome) {
 // withdraw takes a TenantJob that waits out of the queue.
 func (d *Dispatcher) withdraw(uid types.UID) {
 	d.reported(uid)
+	delete(d.doubtful, uid)
 	d.revokeAdmission(uid)
 	if d.slot(uid) == nil {
 		d.removeChild(uid)

@@ -47,12 +47,15 @@ type restart struct {
 	// that were reconciled before it was synced.
 	unreported, reports map[types.UID]struct{}
 	reportsUntil        time.Time
+	// doubtful are the TenantJobs that are not known to have started and whose Job may have been made, and deleted, all the same: by an
+	// earlier process, or by a start that got no answer.
+	doubtful map[types.UID]struct{}
 	// holdsBack is why nothing is admitted. Empty means that it is.
 	holdsBack string
 }
 
 func newRestart() restart {
-	return restart{unreported: map[types.UID]struct{}{}, reports: map[types.UID]struct{}{}}
+	return restart{unreported: map[types.UID]struct{}{}, reports: map[types.UID]struct{}{}, doubtful: map[types.UID]struct{}{}}
 }
 
 // reported notes that a TenantJob was reconciled.
@@ -192,7 +195,13 @@ func (l *loop) endSync(runs []run, records startRecords) {
 	}
 	records.restore(l.state, l.clock.Now())
 	for _, tj := range l.tenantJobs.All() {
-		if _, reported := l.reports[tj.UID]; !reported && !job.IsOver(tj) && l.slot(tj.UID) == nil {
+		if job.IsOver(tj) {
+			continue
+		}
+		if tj.Status.JobRef == nil { // If it has a Job now, that may be deleted before the status says so.
+			l.doubtful[tj.UID] = struct{}{}
+		}
+		if _, reported := l.reports[tj.UID]; !reported && l.slot(tj.UID) == nil {
 			l.unreported[tj.UID] = struct{}{}
 		}
 	}

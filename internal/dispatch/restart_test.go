@@ -141,6 +141,84 @@ func TestDispatcherSyncs(t *testing.T) {
 	}
 }
 
+// TestDispatcherDoubtful: whoever was there before a restart, or whose start got no answer, may have had a Job that is gone.
+func TestDispatcherDoubtful(t *testing.T) {
+	t.Parallel()
+	knows := func(d *fixture, name string, change func(*v1alpha1.TenantJob)) queue.Job {
+		d.t.Helper()
+		j := d.run(name)
+		tj := tenantJobOf(j)
+		if change != nil {
+			change(tj)
+		}
+		if err := d.tenantJobStore.Add(tj); err != nil {
+			d.t.Fatal(err)
+		}
+		return j
+	}
+	for name, tc := range map[string]struct {
+		given func(d *fixture) queue.Job
+		want  bool
+	}{
+		"there before the restart": {func(d *fixture) queue.Job {
+			j := knows(d, "acme/1", nil)
+			d.syncs()
+			return j
+		}, true},
+		"there before the restart, and refused since": {func(d *fixture) queue.Job {
+			j := knows(d, "acme/1", nil)
+			d.syncs()
+			d.begins(j)(NotMade)
+			return j
+		}, true},
+		"its Job is deleted after the restart, before its status says that it was made": {func(d *fixture) queue.Job {
+			j := knows(d, "acme/1", nil)
+			made := d.jobOf(j)
+			d.put(d.there, made)
+			d.caches(made)
+			d.syncs()
+			_ = d.there.Delete(d.t.Context(), made)
+			d.uncaches(made)
+			d.jobDeleted(made)
+			d.releaseGone(d.t.Context())
+			return j
+		}, true},
+		"made since the restart": {func(d *fixture) queue.Job {
+			d.syncs()
+			return knows(d, "acme/1", nil)
+		}, false},
+		"a start that got no answer, and made nothing": {func(d *fixture) queue.Job {
+			d.syncs()
+			j := d.run("acme/1")
+			d.begins(j)(Uncertain)
+			d.clock.Step(WriteTimeout)
+			d.settleUncertain(d.t.Context())
+			d.clock.Step(lastBackoff)
+			return j
+		}, true},
+		"a start that was refused": {func(d *fixture) queue.Job {
+			d.syncs()
+			j := d.run("acme/1")
+			d.begins(j)(NotMade)
+			return j
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newFixture(t)
+			j := tc.given(d)
+			a := d.Ask(j, "")
+			if a.Finish == nil || a.Doubtful != tc.want {
+				t.Fatalf("it may begin: %t, doubtful: %t, want %t", a.Finish != nil, a.Doubtful, tc.want)
+			}
+			a.Finish(Made, "")
+			if len(d.doubtful) > 0 {
+				t.Errorf("still doubtful: %v", d.doubtful)
+			}
+		})
+	}
+}
+
 // TestDispatcherRestartKeepsTheRate: what was started in the last minute counts, also when it has ended.
 func TestDispatcherRestartKeepsTheRate(t *testing.T) {
 	t.Parallel()

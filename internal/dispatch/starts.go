@@ -151,7 +151,8 @@ func (d *Dispatcher) begin(s *slot) Answer {
 	d.removeChild(uid)
 	d.startsUnderWay[s.job.Tenant]++
 	d.admit()
-	return Answer{Finish: func(r StartResult, why string) { d.finish(s, r, why) }}
+	_, doubtful := d.doubtful[uid]
+	return Answer{Doubtful: doubtful, Finish: func(r StartResult, why string) { d.finish(s, r, why) }}
 }
 
 // finish takes in what came of a start.
@@ -168,6 +169,7 @@ func (d *Dispatcher) finish(s *slot, r StartResult, why string) {
 		d.started(s)
 	case Uncertain:
 		s.uncertain = true
+		d.doubtful[s.job.UID] = struct{}{}
 		d.unanswered[s.job.Tenant] = struct{}{}
 		d.backOff(s.job.Tenant, why)
 	case Refused:
@@ -200,6 +202,7 @@ func (d *Dispatcher) started(s *slot) {
 	d.state.Made(s.job.UID)
 	d.rush.add(now)
 	d.forgive(s.job.Tenant)
+	delete(d.doubtful, s.job.UID)
 	if !s.orphaned {
 		d.assumed[s.job.UID] = &assumedStart{NamespacedName: s.job.NamespacedName, at: now}
 	}

@@ -86,6 +86,10 @@ func Build(r Run, values Values) *batchv1.Job {
 	if job.Spec.ActiveDeadlineSeconds == nil {
 		job.Spec.ActiveDeadlineSeconds = new(DefaultActiveDeadlineSeconds)
 	}
+	if job.Spec.PodReplacementPolicy == nil {
+		// Otherwise a pod that is deleted is replaced while it still stops, and two of them work at once.
+		job.Spec.PodReplacementPolicy = new(batchv1.Failed)
+	}
 	// With a TTL the Job could be deleted before its outcome was read.
 	job.Spec.TTLSecondsAfterFinished = nil
 

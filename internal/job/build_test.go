@@ -29,7 +29,7 @@ func TestBuild(t *testing.T) {
 				}},
 			},
 			Spec: batchv1.JobSpec{
-				ActiveDeadlineSeconds: new(int64(86400)),
+				ActiveDeadlineSeconds: new(int64(86400)), PodReplacementPolicy: new(batchv1.Failed),
 				Template: corev1.PodTemplateSpec{
 					ObjectMeta: metav1.ObjectMeta{Labels: with(nil, labels)},
 					Spec: corev1.PodSpec{
@@ -142,6 +142,10 @@ func TestBuild(t *testing.T) {
 			want: plain(func(j *batchv1.Job) {
 				j.Spec.ActiveDeadlineSeconds, j.Spec.BackoffLimit = new(int64(600)), new(int32(3))
 			}),
+		},
+		"pods that are replaced while they stop, if the template asks for that": {
+			run:  func(r Run) { r.Template.Spec.JobTemplate.Spec.PodReplacementPolicy = new(batchv1.TerminatingOrFailed) },
+			want: plain(func(j *batchv1.Job) { j.Spec.PodReplacementPolicy = new(batchv1.TerminatingOrFailed) }),
 		},
 		"service links that the template asks for": {
 			run: func(r Run) { r.Template.Spec.JobTemplate.Spec.Template.Spec.EnableServiceLinks = new(true) },

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -44,7 +45,7 @@ func deletedAgo(d time.Duration) func(*batchv1.Job) {
 	return func(j *batchv1.Job) { j.DeletionTimestamp = agoPtr(d) }
 }
 
-// haltedAgo is the state of a Job that somebody has suspended.
+// haltedAgo is the state of a Job that others have suspended.
 func haltedAgo(d time.Duration) func(*batchv1.Job) {
 	return func(j *batchv1.Job) {
 		j.Status.StartTime, j.Status.Active = nil, 0
@@ -64,6 +65,43 @@ func aboutTo(condition batchv1.JobConditionType) func(*batchv1.Job) {
 		final(j, condition, "", "")
 		beingCounted(j)
 	}
+}
+
+// heldBack is the state of a Job that others have suspended an hour ago.
+func heldBack(j *batchv1.Job) {
+	j.Status = batchv1.JobStatus{}
+	haltedAgo(time.Hour)(j)
+}
+
+// resumed is the state of a Job that others have suspended, and then let go on.
+func resumed(j *batchv1.Job) {
+	j.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobSuspended, Status: corev1.ConditionFalse}}
+}
+
+// failing is the state of a Job that has failed and whose pods have not ended.
+func failing(reason string) func(*batchv1.Job) {
+	return func(j *batchv1.Job) { final(j, batchv1.JobFailureTarget, reason, "x") }
+}
+
+func failedIndexes(indexes string) func(*batchv1.Job) {
+	return func(j *batchv1.Job) { j.Status.FailedIndexes = &indexes }
+}
+
+// said sets what the status of a run says.
+func said(reason, message string) change { return withCondition(unknown, reason, message) }
+
+func namespaceDeleting(o *Observed) { o.Namespace.Deleting = true }
+
+// indexed makes the template's Job an Indexed one.
+func indexed(completions int32) change {
+	return func(o *Observed) {
+		spec := &o.Template.Spec.JobTemplate.Spec
+		spec.CompletionMode, spec.Completions = new(batchv1.IndexedCompletion), &completions
+	}
+}
+
+func nameOf(length int) change {
+	return func(o *Observed) { o.TenantJob.Name = strings.Repeat("x", length) }
 }
 
 func failedOnce(j *batchv1.Job) { j.Status.Active, j.Status.Failed = 0, 1 }

@@ -15,6 +15,9 @@ import (
 const (
 	// RefusedAfter is how long a Job may be without a pod before its run ends with PodsRefused.
 	RefusedAfter = 2 * time.Minute
+	// HeldAfter is how long others may suspend the Job of a run that is no fan-out's, before it ends with PodsRefused: as long as a run
+	// may take by default.
+	HeldAfter = 24 * time.Hour
 	// SettleAfter is how long after its Job was created the status of a run is first written. Most pods run by then, and
 	// many short runs have ended, which saves a write.
 	SettleAfter = 2 * time.Second
@@ -41,6 +44,8 @@ type Observed struct {
 	Pods *Pods
 	// FanOut is what the fan-out of the TenantJob says about it, nil when it is no child of a fan-out.
 	FanOut *FanOut
+	// Suspension says by whom the Job is suspended. It is empty when it is not, or when that was not read. See IsSuspended.
+	Suspension string
 	// Replaced is the message why the TenantJob is stopped for a later run of its schedule. It is empty when it is not.
 	Replaced string
 }
@@ -78,6 +83,8 @@ type Namespace struct {
 	TenantUID types.UID
 	// State is the value of the label tenantry.dev/state. It may be empty.
 	State string
+	// Deleting means that the namespace is being deleted.
+	Deleting bool
 }
 
 // Pods is what a Job's pods and events say.
@@ -86,14 +93,20 @@ type Pods struct {
 	Running int
 	// Pending is how many pods do not run yet.
 	Pending int
+	// Stopping is how many pods are being deleted and have not ended.
+	Stopping int
 	// Waiting is why a pod does not run yet, as the pod's status says. It is empty when no pod says so.
 	Waiting string
+	// Restarting says that a container of a pod that runs is restarted because it ends. It is empty when none is.
+	Restarting string
 	// Refused is why the API server refuses the Job's pods. It is empty when it does not.
 	Refused string
 	// RefusedSince is when it began to refuse them.
 	RefusedSince time.Time
-	// Exit says how the last pod that failed ended. It has the exit code and no text from the container.
+	// Exit says how the last pod that failed ended, or why one is being deleted. It has the exit code and no text from the container.
 	Exit string
+	// ExitFades means that the pod that Exit is about is being deleted, and with it what it says.
+	ExitFades bool
 }
 
 // Action is what to do about a TenantJob.
@@ -204,8 +217,11 @@ func NeedsPods(o Observed, now time.Time) bool {
 		return condition.Type == batchv1.JobFailed
 	}
 	if hasOutcome(o.Job) {
+		return fails(o.Job) // The Job controller deletes the pods that have not ended.
+	}
+	if IsSuspended(o.Job) {
 		return false
 	}
 	draining := o.Tenant != nil && tenantSuspends(o) && o.Tenant.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain
-	return draining || !jobRuns(o.Job) && o.Job.Status.StartTime != nil && now.Sub(o.Job.CreationTimestamp.Time) >= SettleAfter
+	return draining || (!jobRuns(o.Job) || o.saidOfPods() != "") && o.Job.Status.StartTime != nil && now.Sub(o.Job.CreationTimestamp.Time) >= SettleAfter
 }

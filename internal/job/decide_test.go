@@ -116,6 +116,15 @@ func TestDecide(t *testing.T) {
 		"InvalidParameters: the sealed template of its fan-out never changes": {
 			all(fanOutChild, wrongParameters, accepted, checkedAgo(0)), stalls(v1alpha1.ReasonInvalidParameters, invalidMessage),
 		},
+		"a name that is too long for an Indexed Job": {
+			all(indexed(11), nameOf(61)),
+			stalls(v1alpha1.ReasonInvalidParameters, "`metadata.name` must have at most 60 characters, since the index is appended to it: the Job of TenantJobTemplate report is Indexed"),
+		},
+		"the longest name of an Indexed Job": {all(indexed(11), nameOf(60)), start},
+		"the longest name":                   {nameOf(63), start},
+		"a name that is too long for a template that is being checked": {
+			all(indexed(11), nameOf(61), templateReady(isTrue, 3, "")), waits(v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate report is being checked"),
+		},
 		"NotYetDue":                     {notBefore(time.Hour), after(time.Hour, waits(v1alpha1.ReasonNotYetDue, "waits for `spec.notBeforeTime`"))},
 		"NotYetDue by a nanosecond":     {notBefore(1), after(1, waits(v1alpha1.ReasonNotYetDue, "waits for `spec.notBeforeTime`"))},
 		"due this instant":              {notBefore(0), start},
@@ -266,6 +275,25 @@ func TestDecide(t *testing.T) {
 		"Running with a template that is changed":                 {all(withJob(podReady), templateReady(isFalse, 9, "x"), wrongParameters), runs},
 		"Running after its maxWaitSeconds":                        {all(withJob(podReady), maxWait(new(int32(1)), unset), queued(5, nil)), runs},
 
+		"Running, restarted in place": {
+			all(withJob(), pods(Pods{Running: 1, Restarting: crashes})), after(15*time.Second, waits(v1alpha1.ReasonRunning, crashes)),
+		},
+		"Starting: its pod is deleted":  {all(withJob(podless), pods(Pods{Stopping: 1})), after(15*time.Second, waits(v1alpha1.ReasonStarting, "its pod was deleted and is still stopping"))},
+		"Starting: its node is drained": {all(withJob(podless), pods(Pods{Stopping: 1, Exit: "EvictionByEvictionAPI: x", ExitFades: true})), after(15*time.Second, waits(v1alpha1.ReasonStarting, "EvictionByEvictionAPI: x"))},
+		"Starting: a pod follows one that is deleted": {
+			all(withJob(), pods(Pods{Stopping: 1, Pending: 1, Exit: "x", ExitFades: true})), after(15*time.Second, starts),
+		},
+
+		// Others have suspended its Job.
+		"suspended by others":                       {all(withJob(heldBack), func(o *Observed) { o.Suspension = "its Job is suspended by x" }), after(23*time.Hour, waits(v1alpha1.ReasonStarting, "its Job is suspended by x"))},
+		"suspended by others, nobody knows by whom": {withJob(heldBack), after(23*time.Hour, waits(v1alpha1.ReasonStarting, "its Job is suspended"))},
+		"suspended by others for an hour, not PodsRefused": {
+			withJob(heldBack, podless, createdAgo(day)), after(23*time.Hour, waits(v1alpha1.ReasonStarting, "its Job is suspended")),
+		},
+		"suspended by others in its first moments": {withJob(heldBack, func(j *batchv1.Job) { j.CreationTimestamp = ago(time.Second) }), after(time.Second, leave)},
+		"suspended by others, and its tenant is":   {all(withJob(heldBack), suspend(v1alpha1.SuspendPolicyDrain)), stopped},
+		"suspended by others, and it went on":      {withJob(resumed, podReady), runs},
+
 		// No pod.
 		"PodsRefused at first": {
 			all(withJob(podless, createdAgo(RefusedAfter)), pods(Pods{Refused: "exceeded quota", RefusedSince: now.Add(-time.Second)})),
@@ -292,25 +320,69 @@ func TestDecide(t *testing.T) {
 			all(withJob(podless, createdAgo(time.Hour), func(j *batchv1.Job) { j.Status.Terminating = new(int32(1)) }), pods(Pods{})), after(5*time.Minute, starts),
 		},
 
-		"Starting: somebody has suspended the Job": {
-			withJob(createdAgo(time.Hour), haltedAgo(RefusedAfter-time.Second)),
-			after(time.Second, waits(v1alpha1.ReasonStarting, "somebody has suspended the Job (`spec.suspend`)")),
+		"others have suspended the Job for hours": {
+			withJob(createdAgo(day), haltedAgo(HeldAfter-time.Second)), after(time.Second, waits(v1alpha1.ReasonStarting, suspensionPrefix)),
 		},
-		"PodsRefused: somebody has suspended the Job": {
-			withJob(createdAgo(time.Hour), haltedAgo(RefusedAfter)),
-			stalls(v1alpha1.ReasonPodsRefused, "no pod for two minutes: somebody has suspended the Job (`spec.suspend`)"),
+		"PodsRefused: others have suspended the Job for a day": {
+			withJob(createdAgo(2*day), haltedAgo(HeldAfter)), stalls(v1alpha1.ReasonPodsRefused, "no pod for a day: "+suspensionPrefix),
+		},
+		"others have suspended the Job of a child": {
+			all(fanOutChild, withJob(createdAgo(time.Hour), haltedAgo(UnclearAfter-time.Second))),
+			after(time.Second, waits(v1alpha1.ReasonStarting, suspensionPrefix)),
+		},
+		"PodsRefused: others have suspended the Job of a child for ten minutes": {
+			all(fanOutChild, withJob(createdAgo(time.Hour), haltedAgo(UnclearAfter))), stalls(v1alpha1.ReasonPodsRefused, "no pod for ten minutes: "+suspensionPrefix),
 		},
 		"resumed": {
 			withJob(createdAgo(time.Hour), haltedAgo(time.Hour), podReady, func(j *batchv1.Job) { j.Status.Conditions[0].Status = corev1.ConditionFalse }), runs,
 		},
 
 		// It has finished.
-		"Completed":                             {withJob(completed), success},
-		"Completed in its first moments":        {withJob(createdAgo(time.Second), completed), success},
-		"Completed, its Job being deleted":      {withJob(completed, beingDeleted), success},
-		"JobFailed":                             {withJob(failedWith(batchv1.JobReasonBackoffLimitExceeded, "Job has reached the specified backoff limit")), stalls(v1alpha1.ReasonJobFailed, "Job has reached the specified backoff limit")},
-		"JobFailed, with its exit code":         {all(withJob(failedWith("BackoffLimitExceeded", "x")), pods(Pods{Exit: "container main exited with code 3"})), stalls(v1alpha1.ReasonJobFailed, "x: container main exited with code 3")},
-		"JobFailed for no reason":               {withJob(failedWith("", " ")), stalls(v1alpha1.ReasonJobFailed, "the Job failed")},
+		"Completed":                        {withJob(completed), success},
+		"Completed in its first moments":   {withJob(createdAgo(time.Second), completed), success},
+		"Completed, its Job being deleted": {withJob(completed, beingDeleted), success},
+		"JobFailed":                        {withJob(failedWith(batchv1.JobReasonBackoffLimitExceeded, "Job has reached the specified backoff limit")), stalls(v1alpha1.ReasonJobFailed, "Job has reached the specified backoff limit")},
+		"JobFailed, with its exit code":    {all(withJob(failedWith("BackoffLimitExceeded", "x")), pods(Pods{Exit: "container main exited with code 3"})), stalls(v1alpha1.ReasonJobFailed, "x: container main exited with code 3")},
+		"JobFailed for no reason":          {withJob(failedWith("", " ")), stalls(v1alpha1.ReasonJobFailed, "the Job failed")},
+		"JobFailed, with what a pod said that is gone": {
+			all(withJob(failedWith("BackoffLimitExceeded", "x")), said(v1alpha1.ReasonRunning, crashes), pods(Pods{})), stalls(v1alpha1.ReasonJobFailed, "x: "+crashes),
+		},
+		"JobFailed, and the status says nothing of pods": {
+			all(withJob(failedWith("BackoffLimitExceeded", "x")), said(v1alpha1.ReasonRunning, "a pod is running"), pods(Pods{})), stalls(v1alpha1.ReasonJobFailed, "x"),
+		},
+		"JobFailed, and the status says what it waited for": {
+			all(withJob(failedWith("BackoffLimitExceeded", "x")), said(v1alpha1.ReasonQueued, "a limit"), pods(Pods{})), stalls(v1alpha1.ReasonJobFailed, "x"),
+		},
+		"JobFailed, with the pod that is there before one that is gone": {
+			all(withJob(failedWith("BackoffLimitExceeded", "x")), said(v1alpha1.ReasonStarting, "y"), pods(Pods{Exit: "z"})), stalls(v1alpha1.ReasonJobFailed, "x: z"),
+		},
+		"JobFailed, since its pod was deleted": {
+			all(withJob(failedWith("BackoffLimitExceeded", "x")), said(v1alpha1.ReasonStarting, "its pod was deleted and is still stopping"), pods(Pods{})),
+			stalls(v1alpha1.ReasonJobFailed, "x: its pod was deleted"),
+		},
+		"JobFailed, with the indexes": {
+			all(withJob(failedWith("FailedIndexes", "Job has failed indexes"), failedIndexes("1,3-5")), pods(Pods{Exit: "index 1: container main exited with code 1"})),
+			stalls(v1alpha1.ReasonJobFailed, "Job has failed indexes: index 1: container main exited with code 1; failed indexes: 1,3-5"),
+		},
+		"JobFailed by its podFailurePolicy, without the pod's name": {
+			withJob(failedWith("PodFailurePolicy", "Container main for pod tenant-acme/report-8231-x7x9c failed with exit code 42 matching FailJob rule at index 0")),
+			stalls(v1alpha1.ReasonJobFailed, "Container main failed with exit code 42 matching FailJob rule at index 0"),
+		},
+		"JobFailed, since its namespace goes": {
+			all(withJob(failedWith("BackoffLimitExceeded", "x")), namespaceDeleting), stalls(v1alpha1.ReasonJobFailed, "x; namespace tenant-acme is being deleted"),
+		},
+		"DeadlineExceeded, with what kept it from starting": {
+			all(withJob(failedWith(batchv1.JobReasonDeadlineExceeded, "x")), said(v1alpha1.ReasonStarting, "container main: ImagePullBackOff: y"), pods(Pods{})),
+			stalls(v1alpha1.ReasonDeadlineExceeded, "x: container main: ImagePullBackOff: y"),
+		},
+		"about to fail, and its pod goes": {
+			all(withJob(failing("BackoffLimitExceeded")), said(v1alpha1.ReasonRunning, "a pod is running"), pods(Pods{Stopping: 1, Exit: "container main exited with code 1", ExitFades: true})),
+			waits(v1alpha1.ReasonRunning, "container main exited with code 1"),
+		},
+		"about to fail, and the status says so already": {
+			all(withJob(failing("BackoffLimitExceeded")), said(v1alpha1.ReasonRunning, crashes), pods(Pods{Stopping: 1, Exit: "x", ExitFades: true})), leave,
+		},
+		"about to fail, and its pod stays":      {all(withJob(failing("BackoffLimitExceeded")), pods(Pods{Exit: "x"})), leave},
 		"DeadlineExceeded":                      {withJob(failedWith(batchv1.JobReasonDeadlineExceeded, "Job was active longer than specified deadline")), stalls(v1alpha1.ReasonDeadlineExceeded, "Job was active longer than specified deadline")},
 		"about to be complete is not stopped":   {all(withJob(aboutTo(batchv1.JobSuccessCriteriaMet)), suspend("")), leave},
 		"about to be complete is not cancelled": {all(withJob(aboutTo(batchv1.JobSuccessCriteriaMet)), cancel), leave},
@@ -333,6 +405,9 @@ func TestDecide(t *testing.T) {
 		"its Job goes, and somebody's finalizer holds it": {
 			withJob(beingDeleted, deletedAgo(UnclearAfter)),
 			stalls(v1alpha1.ReasonDeleted, "the Job was deleted before it finished, and is not gone after ten minutes; create another TenantJob to run it again"),
+		},
+		"Deleted, with its namespace": {
+			all(gone, namespaceDeleting), stalls(v1alpha1.ReasonDeleted, "the Job was deleted before it finished, with namespace tenant-acme"),
 		},
 
 		// A later run, or its fan-out, ends it.
@@ -394,6 +469,8 @@ func TestDecide(t *testing.T) {
 		})
 	}
 }
+
+const crashes = "container main: CrashLoopBackOff: exited with code 1, restarted 3 times"
 
 const (
 	changedMessage  = "`spec.notBeforeTime` was changed after fan-out nightly had created it, and a fan-out runs only what it has created"

@@ -89,8 +89,15 @@ func TestNeedsPods(t *testing.T) {
 		"failed, for the exit code":             {withJob(failedWith("", "")), true},
 		"failed, and the status says so":        {all(withJob(failedWith("", "")), withCondition(isFalse, v1alpha1.ReasonJobFailed, "")), false},
 		"about to be complete":                  {withJob(aboutTo(batchv1.JobSuccessCriteriaMet)), false},
-		"its Job is being deleted":              {withJob(beingDeleted), false},
-		"over before its Job":                   {all(withJob(), withCondition(isFalse, v1alpha1.ReasonCancelled, "")), false},
+		"about to fail":                         {withJob(failing("")), true},
+		"running, and the status says that it is restarted":   {all(withJob(podReady), said(v1alpha1.ReasonRunning, crashes)), true},
+		"running, and the status says so":                     {all(withJob(podReady), said(v1alpha1.ReasonRunning, "a pod is running")), false},
+		"running, and the status says that it waits for it":   {all(withJob(podReady), said(v1alpha1.ReasonStarting, "waiting for its pod")), false},
+		"running, and the status says what it waited for":     {all(withJob(podReady), said(v1alpha1.ReasonQueued, "a limit")), false},
+		"running again, and the status says who suspended it": {all(withJob(podReady), said(v1alpha1.ReasonStarting, "its Job is suspended by x")), false},
+		"suspended by others":                                 {withJob(heldBack, createdAgo(time.Hour)), false},
+		"its Job is being deleted":                            {withJob(beingDeleted), false},
+		"over before its Job":                                 {all(withJob(), withCondition(isFalse, v1alpha1.ReasonCancelled, "")), false},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -65,6 +65,22 @@ func suspendedSince(j *batchv1.Job) time.Time {
 	return time.Time{}
 }
 
+// fails says whether the Job controller has decided that a Job fails.
+func fails(j *batchv1.Job) bool {
+	return isConditionTrue(j, batchv1.JobFailureTarget) || isConditionTrue(j, batchv1.JobFailed)
+}
+
+// IsSuspended says whether the Job controller has stopped a Job because its spec.suspend is true. The operator never sets that.
+func IsSuspended(j *batchv1.Job) bool {
+	return isConditionTrue(j, batchv1.JobSuspended) && !hasOutcome(j)
+}
+
+func isConditionTrue(j *batchv1.Job, conditionType batchv1.JobConditionType) bool {
+	return slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool {
+		return c.Type == conditionType && c.Status == corev1.ConditionTrue
+	})
+}
+
 // jobRuns says whether a Job has a pod that is ready. A pod without a readiness probe is ready as soon as it runs.
 func jobRuns(j *batchv1.Job) bool { return ptr.Deref(j.Status.Ready, 0) > 0 }
 

@@ -41,7 +41,65 @@ func waits(reason, message string) corev1.ContainerState {
 }
 
 func ends(code int32) corev1.ContainerState {
-	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: "Error", Message: "s3cr3t", FinishedAt: ago(10 * time.Second)}}
+	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: "Error", Message: "s3cr3t", StartedAt: ago(30 * time.Second), FinishedAt: ago(10 * time.Second)}}
+}
+
+func endsBy(reason string, code int32) corev1.ContainerState {
+	state := ends(code)
+	state.Terminated.Reason = reason
+	return state
+}
+
+// stopped is the state of a container that ended when its pod was deleted.
+func stopped(code int32) corev1.ContainerState {
+	state := ends(code)
+	state.Terminated.FinishedAt = ago(0)
+	return state
+}
+
+func earlier(state corev1.ContainerState) corev1.ContainerState {
+	state.Terminated.FinishedAt = ago(20 * time.Second)
+	return state
+}
+
+func runningFor(d time.Duration) corev1.ContainerState {
+	return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: ago(d)}}
+}
+
+// restarted is a container that was restarted and exited with a code before.
+func restarted(name string, times, code int32, state corev1.ContainerState) podOption {
+	return func(p *corev1.Pod) {
+		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{
+			Name: name, State: state, RestartCount: times, LastTerminationState: ends(code),
+		})
+	}
+}
+
+func initRestarted(name string, times, code int32, state corev1.ContainerState) podOption {
+	return func(p *corev1.Pod) {
+		restarted(name, times, code, state)(p)
+		p.Status.InitContainerStatuses, p.Status.ContainerStatuses = p.Status.ContainerStatuses, nil
+	}
+}
+
+func sidecar(name string) podOption {
+	return func(p *corev1.Pod) {
+		p.Spec.InitContainers = append(p.Spec.InitContainers, corev1.Container{Name: name, RestartPolicy: new(corev1.ContainerRestartPolicyAlways)})
+	}
+}
+
+func index(n string) podOption {
+	return func(p *corev1.Pod) { p.Annotations = map[string]string{batchv1.JobCompletionIndexAnnotation: n} }
+}
+
+func podEnded(reason, message string) podOption {
+	return func(p *corev1.Pod) { p.Status.Reason, p.Status.Message = reason, message }
+}
+
+func disrupted(reason string) podOption {
+	return func(p *corev1.Pod) {
+		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason, Message: "s3cr3t"})
+	}
 }
 
 func TestPodsOf(t *testing.T) {
@@ -58,7 +116,7 @@ func TestPodsOf(t *testing.T) {
 		"none": {},
 		"running, but for those that are being deleted": {
 			pods: []corev1.Pod{newPod(corev1.PodRunning), newPod(corev1.PodRunning), newPod(corev1.PodRunning, deleted)},
-			want: Pods{Running: 2},
+			want: Pods{Running: 2, Stopping: 1},
 		},
 		"ended well": {pods: []corev1.Pod{newPod(corev1.PodSucceeded)}},
 		"pending for no reason yet": {
@@ -67,15 +125,15 @@ func TestPodsOf(t *testing.T) {
 		},
 		"an image that does not exist": {
 			pods: []corev1.Pod{newPod(corev1.PodPending, container("main", waits("ImagePullBackOff", `Back-off pulling image "x"`)))},
-			want: Pods{Pending: 1, Waiting: `ImagePullBackOff: Back-off pulling image "x"`},
+			want: Pods{Pending: 1, Waiting: `container main: ImagePullBackOff: Back-off pulling image "x"`},
 		},
 		"an init container's reason goes before": {
 			pods: []corev1.Pod{newPod(corev1.PodPending, container("main", waits("PodInitializing", "")), initContainer("init", waits("ErrImagePull", "")))},
-			want: Pods{Pending: 1, Waiting: "ErrImagePull"},
+			want: Pods{Pending: 1, Waiting: "container init: ImagePullBackOff"},
 		},
 		"a message that may quote the command is left out": {
 			pods: []corev1.Pod{newPod(corev1.PodPending, container("main", waits("RunContainerError", `exec: "s3cr3t": not found`)))},
-			want: Pods{Pending: 1, Waiting: "RunContainerError"},
+			want: Pods{Pending: 1, Waiting: "container main: RunContainerError"},
 		},
 		"a node is not found": {
 			pods: []corev1.Pod{newPod(corev1.PodPending, scheduled(corev1.ConditionFalse, "Unschedulable", "0/1 nodes are available"))},
@@ -87,7 +145,7 @@ func TestPodsOf(t *testing.T) {
 		},
 		"a reason is kept beside a pod without one": {
 			pods: []corev1.Pod{newPod(corev1.PodPending, container("main", waits("ErrImagePull", ""))), newPod(corev1.PodPending)},
-			want: Pods{Pending: 2, Waiting: "ErrImagePull"},
+			want: Pods{Pending: 2, Waiting: "container main: ImagePullBackOff"},
 		},
 		"failed, with its exit code and without its messages": {
 			pods: []corev1.Pod{newPod(corev1.PodFailed, container("main", ends(3)))},
@@ -109,6 +167,142 @@ func TestPodsOf(t *testing.T) {
 			pods: []corev1.Pod{newPod(corev1.PodFailed, initContainer("init", ends(4)), container("main", waits("PodInitializing", "")))},
 			want: Pods{Exit: "container init exited with code 4"},
 		},
+		"CreateContainerConfigError says what is missing": {
+			pods: []corev1.Pod{newPod(corev1.PodPending, container("main", waits("CreateContainerConfigError", `secret "db" not found`)))},
+			want: Pods{Pending: 1, Waiting: `container main: CreateContainerConfigError: secret "db" not found`},
+		},
+		"the attempt to pull an image": {
+			pods: []corev1.Pod{newPod(corev1.PodPending, container("main", waits("ErrImagePull", "x: not found")))},
+			want: Pods{Pending: 1, Waiting: "container main: ImagePullBackOff: x: not found"},
+		},
+		"the time between two attempts reads the same": {
+			pods: []corev1.Pod{newPod(corev1.PodPending, container("main", waits("ImagePullBackOff", `Back-off pulling image "x": ErrImagePull: x: not found`)))},
+			want: Pods{Pending: 1, Waiting: "container main: ImagePullBackOff: x: not found"},
+		},
+		"the scheduler, without what it says of preemption": {
+			pods: []corev1.Pod{newPod(corev1.PodPending, scheduled(corev1.ConditionFalse, "Unschedulable",
+				"0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."))},
+			want: Pods{Pending: 1, Waiting: "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."},
+		},
+		"restarted in place, while it waits": {
+			pods: []corev1.Pod{newPod(corev1.PodRunning, restarted("main", 3, 1, waits("CrashLoopBackOff", "back-off 10s restarting failed container=main pod=x-7fw2p_y(z)")))},
+			want: Pods{Running: 1, Restarting: "container main: CrashLoopBackOff: exited with code 1, restarted 3 times"},
+		},
+		"restarted in place, while it runs, reads the same": {
+			pods: []corev1.Pod{newPod(corev1.PodRunning, restarted("main", 3, 1, runningFor(time.Minute)))},
+			want: Pods{Running: 1, Restarting: "container main: CrashLoopBackOff: exited with code 1, restarted 3 times"},
+		},
+		"restarted in place, and just ended again": {
+			pods: []corev1.Pod{newPod(corev1.PodRunning, restarted("main", 1, 1, ends(2)))},
+			want: Pods{Running: 1, Restarting: "container main: CrashLoopBackOff: exited with code 2, restarted once"},
+		},
+		"restarted often": {
+			pods: []corev1.Pod{newPod(corev1.PodRunning, restarted("main", 33, 137, runningFor(time.Minute)))},
+			want: Pods{Running: 1, Restarting: "container main: CrashLoopBackOff: exited with code 137 (SIGKILL), restarted more than 20 times"},
+		},
+		"restarted, and it has run well for long": {
+			pods: []corev1.Pod{newPod(corev1.PodRunning, restarted("main", 3, 1, runningFor(time.Hour)))},
+			want: Pods{Running: 1},
+		},
+		"restarted, and it is done": {
+			pods: []corev1.Pod{newPod(corev1.PodRunning, restarted("first", 2, 1, ends(0)), container("second", runningFor(time.Minute)))},
+			want: Pods{Running: 1},
+		},
+		"a sidecar that is restarted keeps the pod from running": {
+			pods: []corev1.Pod{newPod(corev1.PodPending, sidecar("proxy"), initRestarted("proxy", 2, 2, waits("CrashLoopBackOff", "")), container("main", waits("PodInitializing", "")))},
+			want: Pods{Pending: 1, Waiting: "container proxy: CrashLoopBackOff: exited with code 2, restarted 2 times"},
+		},
+		"an index that waits": {
+			pods: []corev1.Pod{
+				newPod(corev1.PodPending, index("10"), container("main", waits("ImagePullBackOff", "x"))),
+				newPod(corev1.PodPending, index("2"), container("main", waits("ImagePullBackOff", "y"))),
+			},
+			want: Pods{Pending: 2, Waiting: "index 2: container main: ImagePullBackOff: y"},
+		},
+		"an index that failed": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, index("2"), container("main", ends(1)))},
+			want: Pods{Exit: "index 2: container main exited with code 1"},
+		},
+		"OOMKilled": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, container("main", endsBy("OOMKilled", 137)))},
+			want: Pods{Exit: "container main exited with code 137 (OOMKilled)"},
+		},
+		"StartError, without the command that it quotes": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, container("main", endsBy("StartError", 128)))},
+			want: Pods{Exit: "container main exited with code 128 (StartError)"},
+		},
+		"ContainerCannotRun": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, container("main", endsBy("ContainerCannotRun", 127)))},
+			want: Pods{Exit: "container main exited with code 127 (ContainerCannotRun)"},
+		},
+		"a signal": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, container("main", ends(139)))},
+			want: Pods{Exit: "container main exited with code 139 (SIGSEGV)"},
+		},
+		"the pod's own deadline, and not what the kubelet did for it": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, podEnded("DeadlineExceeded", "Pod was active on the node longer than the specified deadline"), container("main", ends(137)))},
+			want: Pods{Exit: "DeadlineExceeded: the pod ran longer than `activeDeadlineSeconds` of its own spec"},
+		},
+		"evicted by its node": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, container("main", ends(137)),
+				podEnded("Evicted", "The node was low on resource: memory. Threshold quantity: 100Mi, available: 10Mi. Container main was using 90Mi, request is 16Mi, has larger consumption of memory."))},
+			want: Pods{Exit: "Evicted: The node was low on resource: memory"},
+		},
+		"evicted for its own disk": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, podEnded("Evicted", `Container main exceeded its local ephemeral storage limit "1Mi". `))},
+			want: Pods{Exit: `Evicted: Container main exceeded its local ephemeral storage limit "1Mi"`},
+		},
+		"its node was shut down": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, podEnded("Terminated", "Pod was terminated in response to imminent node shutdown."))},
+			want: Pods{Exit: "Terminated: its node was shut down"},
+		},
+		"another reason of the kubelet's": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, podEnded("UnexpectedAdmissionError", "s3cr3t"))},
+			want: Pods{Exit: "UnexpectedAdmissionError"},
+		},
+		"preempted": {
+			pods: []corev1.Pod{newPod(corev1.PodRunning, deleted, disrupted("PreemptionByScheduler"))},
+			want: Pods{Stopping: 1, ExitFades: true, Exit: "PreemptionByScheduler: a pod of higher priority took its place"},
+		},
+		"its node is lost": {
+			pods: []corev1.Pod{newPod(corev1.PodRunning, deleted, disrupted("DeletionByTaintManager"))},
+			want: Pods{Stopping: 1, ExitFades: true, Exit: "DeletionByTaintManager: its node has a taint that it does not tolerate, for example because the node is lost"},
+		},
+		"evicted by a person, and ended": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, deleted, disrupted("EvictionByEvictionAPI"), container("main", stopped(143)))},
+			want: Pods{ExitFades: true, Exit: "EvictionByEvictionAPI: somebody evicted it, for example to drain its node"},
+		},
+		"stopped because it was deleted, which is nothing of its own": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, deleted, container("main", stopped(143)))},
+			want: Pods{},
+		},
+		"stopped because the Job has failed, for what it did before": {
+			pods: []corev1.Pod{newPod(corev1.PodRunning, deleted, restarted("main", 3, 1, stopped(143)))},
+			want: Pods{Stopping: 1, ExitFades: true, Exit: "container main: CrashLoopBackOff: exited with code 1, restarted 3 times"},
+		},
+		"failed, and deleted afterwards": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, deleted, container("main", ends(1)))},
+			want: Pods{ExitFades: true, Exit: "container main exited with code 1"},
+		},
+		"failed, and not the newer pod that was deleted for it": {
+			pods: []corev1.Pod{
+				newPod(corev1.PodFailed, created(2*time.Minute), container("main", ends(1))),
+				newPod(corev1.PodFailed, created(time.Minute), deleted, container("main", ends(143))),
+			},
+			want: Pods{Exit: "container main exited with code 1"},
+		},
+		"an image that does not exist, of a pod that is deleted for the deadline": {
+			pods: []corev1.Pod{newPod(corev1.PodPending, deleted, container("main", waits("ErrImagePull", "x: not found")))},
+			want: Pods{Stopping: 1, ExitFades: true, Exit: "container main: ImagePullBackOff: x: not found"},
+		},
+		"failed, the first of two containers": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, container("main", ends(143)), container("other", earlier(ends(2))))},
+			want: Pods{Exit: "container other exited with code 2"},
+		},
+		"failed, an init container and not the sidecar before it": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, sidecar("proxy"), initContainer("proxy", earlier(ends(143))), initContainer("migrate", ends(4)))},
+			want: Pods{Exit: "container migrate exited with code 4"},
+		},
 		"failed, by no container": {
 			pods: []corev1.Pod{newPod(corev1.PodFailed, func(p *corev1.Pod) { p.Status.Reason, p.Status.Message = "Evicted", "s3cr3t" })},
 			want: Pods{Exit: "Evicted"},
@@ -116,7 +310,7 @@ func TestPodsOf(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, PodsOf(tc.pods)); diff != "" {
+			if diff := cmp.Diff(tc.want, PodsOf(tc.pods, now)); diff != "" {
 				t.Errorf("PodsOf (-want, +got):\n%s", diff)
 			}
 		})
@@ -128,6 +322,10 @@ func TestAddRefusals(t *testing.T) {
 		return corev1.Event{FirstTimestamp: ago(first), LastTimestamp: ago(last), Message: message}
 	}
 	const quota = `Error creating: pods "report-8231-x7x9c" is forbidden: exceeded quota: tenantry, requested: pods=1`
+	ofJob := func(e corev1.Event) corev1.Event {
+		e.InvolvedObject.Name = "report-8231"
+		return e
+	}
 	cases := map[string]struct {
 		pods     []corev1.Pod
 		refusals []corev1.Event
@@ -136,7 +334,30 @@ func TestAddRefusals(t *testing.T) {
 		"none": {},
 		"without the pod's name, which differs each time": {
 			refusals: []corev1.Event{event(5*time.Minute, 5*time.Minute, quota)},
-			want:     Pods{Refused: "exceeded quota: tenantry, requested: pods=1", RefusedSince: now.Add(-5 * time.Minute)},
+			want: Pods{
+				Refused:      "exceeded quota: tenantry, requested: pods=1; raise `spec.quota.hard` of the Tenant, or lower what the template requests",
+				RefusedSince: now.Add(-5 * time.Minute),
+			},
+		},
+		"a pod that is invalid, for which limits and requests are at fault": {
+			refusals: []corev1.Event{ofJob(event(5*time.Minute, 5*time.Minute,
+				`Error creating: Pod "report-8231-x7x9c" is invalid: spec.containers[0].resources.requests: Invalid value: "64Mi": must be less than or equal to memory limit of 32Mi`))},
+			want: Pods{
+				Refused:      "spec.containers[0].resources.requests: Invalid value: \"64Mi\": must be less than or equal to memory limit of 32Mi; " + limitsDiffer,
+				RefusedSince: now.Add(-5 * time.Minute),
+			},
+		},
+		"a container without a limit": {
+			refusals: []corev1.Event{ofJob(event(5*time.Minute, 5*time.Minute,
+				`Error creating: pods "report-8231-x7x9c" is forbidden: failed quota: tenant-quota: must specify limits.cpu for: main`))},
+			want: Pods{
+				Refused:      "failed quota: tenant-quota: must specify limits.cpu for: main; set that in `resources` of the template, or in `spec.quota.containerDefaults` of the Tenant",
+				RefusedSince: now.Add(-5 * time.Minute),
+			},
+		},
+		"without the pod's name, wherever it is": {
+			refusals: []corev1.Event{ofJob(event(5*time.Minute, 5*time.Minute, `Error creating: webhook denied report-8231-2-x7x9c, not report-8231 nor my-report-8231`))},
+			want:     Pods{Refused: "webhook denied the pod, not report-8231 nor my-report-8231", RefusedSince: now.Add(-5 * time.Minute)},
 		},
 		"a message of another form": {
 			refusals: []corev1.Event{event(5*time.Minute, 5*time.Minute, "Error creating: Internal error occurred")},

@@ -2,10 +2,13 @@ package job
 
 import (
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/conditions"
@@ -27,19 +30,73 @@ func finished(o Observed, _ time.Time) *Decision {
 	if condition.Reason == batchv1.JobReasonDeadlineExceeded {
 		reason = v1alpha1.ReasonDeadlineExceeded
 	}
-	message := firstNonBlank(condition.Message, "the Job failed")
-	if o.Pods != nil && o.Pods.Exit != "" {
-		message += ": " + o.Pods.Exit
+	message := joined(firstNonBlank(podInMessage.ReplaceAllString(condition.Message, ""), "the Job failed"), o.whyItFailed())
+	if failed := ptr.Deref(o.Job.Status.FailedIndexes, ""); failed != "" {
+		message += "; failed indexes: " + conditions.Cut(failed, maxIndexes)
+	}
+	if o.namespaceGoes() {
+		message += "; namespace " + o.TenantJob.Namespace + " is being deleted"
 	}
 	return endsWith(reason, conditions.Stalled, message)
 }
 
-// ending applies when the Job controller knows how the Job ends, and reports it when the pods are gone and counted.
-func ending(o Observed, _ time.Time) *Decision {
-	if !hasOutcome(o.Job) {
-		return nil
+// podInMessage is the name of the pod in the Job controller's message about a podFailurePolicy. It is random.
+var podInMessage = regexp.MustCompile(` for pod \S+`)
+
+// maxIndexes is how much of the list of failed indexes a status message has, in bytes.
+const maxIndexes = 100
+
+// whyItFailed returns what the pods say about the failure of their Job, else what they said while they were there. It is empty when
+// they never said anything.
+func (o Observed) whyItFailed() string {
+	if o.Pods != nil && o.Pods.Exit != "" && !o.Pods.ExitFades {
+		return o.Pods.Exit
 	}
-	return &Decision{}
+	said := o.saidOfPods()
+	if o.Pods != nil {
+		said = firstNonBlank(said, o.Pods.Exit)
+	}
+	if said == messageStopping {
+		return "its pod was deleted"
+	}
+	return said
+}
+
+// Status messages about a run whose pods say nothing.
+const (
+	messageRuns     = "a pod is running"
+	messageStarts   = "waiting for its pod"
+	messageStopping = "its pod was deleted and is still stopping"
+	messageDeleting = "the Job is being deleted"
+	messageDrains   = "is being suspended; its running pods may finish"
+)
+
+// saidOfPods returns the status message of a run that has a Job if it is about pods. It is what is left of them when they are gone.
+// It is empty when it is one of those above, or about a Job that is suspended.
+func (o Observed) saidOfPods() string {
+	c := conditions.Get(o.TenantJob.Status.Conditions, v1alpha1.ConditionSucceeded)
+	isRun := c.Status == metav1.ConditionUnknown && (c.Reason == v1alpha1.ReasonStarting || c.Reason == v1alpha1.ReasonRunning)
+	switch {
+	case !isRun, c.Message == messageRuns, c.Message == messageStarts, c.Message == messageDeleting,
+		strings.HasSuffix(c.Message, messageDrains), strings.HasPrefix(c.Message, suspensionPrefix):
+		return ""
+	}
+	return c.Message
+}
+
+// namespaceGoes says whether the namespace is being deleted, with everything in it.
+func (o Observed) namespaceGoes() bool { return o.Namespace != nil && o.Namespace.Deleting }
+
+// ending applies when the Job controller knows how the Job ends, and reports it when the pods are gone and counted. What a pod says
+// that is being deleted is put into the status before it is gone.
+func ending(o Observed, _ time.Time) *Decision {
+	switch {
+	case !hasOutcome(o.Job):
+		return nil
+	case !fails(o.Job) || o.Pods == nil || !o.Pods.ExitFades || o.saidOfPods() != "":
+		return &Decision{}
+	}
+	return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: o.Pods.Exit, Progress: conditions.Reconciling}
 }
 
 // vanished applies when the Job was created and is deleted, or being deleted, without an outcome. It does not wait for ever for a Job
@@ -51,7 +108,9 @@ func vanished(o Observed, now time.Time) *Decision {
 		if left <= 0 {
 			return endsWith(v1alpha1.ReasonDeleted, conditions.Stalled, "the Job was deleted before it finished, and is not gone after ten minutes; create another TenantJob to run it again")
 		}
-		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "the Job is being deleted", Progress: conditions.Reconciling, RequeueAfter: left}
+		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: messageDeleting, Progress: conditions.Reconciling, RequeueAfter: left}
+	case o.Job == nil && o.wasStarted() && o.namespaceGoes():
+		return endsWith(v1alpha1.ReasonDeleted, conditions.Stalled, fmt.Sprintf("the Job was deleted before it finished, with namespace %s", o.TenantJob.Namespace))
 	case o.Job == nil && o.wasStarted():
 		return endsWith(v1alpha1.ReasonDeleted, conditions.Stalled, "the Job was deleted before it finished; create another TenantJob to run it again")
 	}
@@ -66,7 +125,7 @@ func suspended(o Observed, _ time.Time) *Decision {
 	}
 	if o.Tenant.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain && o.Pods != nil && drains(o.Job, o.Pods) {
 		return &Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Progress: conditions.Reconciling, RequeueAfter: PollInterval,
-			Message: fmt.Sprintf("tenant %s is being suspended; its running pods may finish", o.Tenant.Name)}
+			Message: fmt.Sprintf("tenant %s %s", o.Tenant.Name, messageDrains)}
 	}
 	return endsWith(v1alpha1.ReasonStoppedBySuspension, conditions.Stalled, fmt.Sprintf("tenant %s was suspended; create another TenantJob when it is active again", o.Tenant.Name))
 }
@@ -77,24 +136,24 @@ func drains(j *batchv1.Job, pods *Pods) bool {
 	return pods.Running > 0 || pods.Pending == 0 && (j.Status.Active > 0 || uncounted(j) > 0)
 }
 
-// halted applies when somebody has suspended the Job, which the operator never does: the Job would hold its slot, and its fan-out, for
-// ever, since its activeDeadlineSeconds do not count then.
-func halted(o Observed, now time.Time) *Decision {
-	if o.Job == nil {
+// held applies when others have suspended the Job. It keeps its slot, since they may let it go on at any time. That does not last
+// for ever: its activeDeadlineSeconds do not count meanwhile, others wait for the slot, and the end of a fan-out waits for its child.
+func held(o Observed, now time.Time) *Decision {
+	if o.Job == nil || !IsSuspended(o.Job) {
 		return nil
 	}
-	since := suspendedSince(o.Job)
-	left := since.Add(RefusedAfter).Sub(now)
-	switch {
-	case since.IsZero():
-		return nil
-	case left > 0:
-		return afterSettling(o, now, Decision{
-			Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonStarting, Progress: conditions.Reconciling, RequeueAfter: left,
-			Message: "somebody has suspended the Job (`spec.suspend`)",
-		})
+	message := firstNonBlank(o.Suspension, suspensionPrefix)
+	limit, span := HeldAfter, "a day"
+	if o.FanOut != nil {
+		limit, span = UnclearAfter, "ten minutes"
 	}
-	return endsWith(v1alpha1.ReasonPodsRefused, conditions.Stalled, "no pod for two minutes: somebody has suspended the Job (`spec.suspend`)")
+	left := suspendedSince(o.Job).Add(limit).Sub(now)
+	if left <= 0 {
+		return endsWith(v1alpha1.ReasonPodsRefused, conditions.Stalled, fmt.Sprintf("no pod for %s: %s", span, message))
+	}
+	d := waitsFor(v1alpha1.ReasonStarting, message)
+	d.RequeueAfter = left
+	return afterSettling(o, now, d)
 }
 
 // refused applies when the Job has had no pod for RefusedAfter. A Job without a startTime was not handled by the Job
@@ -128,17 +187,28 @@ func running(o Observed, now time.Time) *Decision {
 		return nil
 	}
 	if jobRuns(o.Job) || o.Pods != nil && o.Pods.Running > 0 {
-		return afterSettling(o, now, Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning, Message: "a pod is running", Progress: conditions.Reconciling})
+		d := waitsFor(v1alpha1.ReasonRunning, messageRuns)
+		if o.Pods != nil && o.Pods.Restarting != "" {
+			d.Message, d.RequeueAfter = o.Pods.Restarting, nextPoll(o.Job, now)
+		}
+		return afterSettling(o, now, d)
 	}
-	message := "waiting for its pod"
+	message := messageStarts
 	switch {
 	case o.Pods == nil:
 	case o.Pods.Refused != "":
 		message = "its pod is refused: " + o.Pods.Refused
 	case o.Pods.Waiting != "":
 		message = o.Pods.Waiting
+	case o.Pods.Stopping > 0 && o.Pods.Pending == 0:
+		message = messageStopping
+		if o.Pods.ExitFades {
+			message = o.Pods.Exit
+		}
 	}
-	return afterSettling(o, now, Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonStarting, Message: message, Progress: conditions.Reconciling, RequeueAfter: nextPoll(o.Job, now)})
+	d := waitsFor(v1alpha1.ReasonStarting, message)
+	d.RequeueAfter = nextPoll(o.Job, now)
+	return afterSettling(o, now, d)
 }
 
 // nextPoll returns after which time to read the pods of a Job again that is still starting. The interval grows with the

@@ -134,6 +134,17 @@ func waitsForTemplate(message string) *Decision {
 	return &d
 }
 
+// longName applies when the template is Ready and makes an Indexed Job for which the TenantJob's name is too long.
+func longName(o Observed, _ time.Time) *Decision {
+	ready := conditions.Ready(o.Template.Status.Conditions)
+	longest := MaxNameLength(o.Template)
+	if len(o.TenantJob.Name) <= longest || ready.Status != metav1.ConditionTrue || ready.ObservedGeneration != o.Template.Generation {
+		return nil
+	}
+	return endsWith(v1alpha1.ReasonInvalidParameters, conditions.Stalled,
+		fmt.Sprintf("`metadata.name` must have at most %d characters, since the index is appended to it: the Job of TenantJobTemplate %s is Indexed", longest, o.Template.Name))
+}
+
 // notYetDue applies before spec.notBeforeTime.
 func notYetDue(o Observed, now time.Time) *Decision {
 	due := o.TenantJob.Spec.NotBeforeTime

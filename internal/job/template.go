@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -133,6 +134,12 @@ func jobProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 	refuse(spec.TTLSecondsAfterFinished != nil, "spec.ttlSecondsAfterFinished", "be left out: set `spec.ttlSecondsAfterFinished`")
 	refuse(ptr.Deref(spec.Suspend, false), "spec.suspend", "be left out: the operator decides when a run starts")
 	refuse(ptr.Deref(spec.ManualSelector, false) || spec.Selector != nil, "spec.selector", "be left out, and manualSelector: a run has its own pods")
+	refuse(isZero(spec.Parallelism), "spec.parallelism", "be at least 1: with 0 the Job never has a pod")
+	refuse(isZero(spec.Completions), "spec.completions", "be at least 1: with 0 the Job completes without a pod")
+	refuse(isZero(spec.ActiveDeadlineSeconds), "spec.activeDeadlineSeconds", "be at least 1: with 0 the Job fails before it has a pod")
+	for i, rule := range ptr.Deref(spec.SuccessPolicy, batchv1.SuccessPolicy{}).Rules {
+		refuse(isZero(rule.SucceededCount), fmt.Sprintf("spec.successPolicy.rules[%d].succeededCount", i), "be at least 1: with 0 the Job completes without a pod")
+	}
 	refuse(spec.ManagedBy != nil, "spec.managedBy", "be left out: the Job controller runs it")
 	refuse(pod.ServiceAccountName != "" && pod.ServiceAccountName != v1alpha1.RunnerServiceAccount || pod.DeprecatedServiceAccount != "" && pod.DeprecatedServiceAccount != v1alpha1.RunnerServiceAccount,
 		"spec.template.spec.serviceAccountName", "be left out: a run has its tenant's identity, "+v1alpha1.RunnerServiceAccount)
@@ -141,8 +148,23 @@ func jobProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 	return problems
 }
 
+func isZero[N int32 | int64](n *N) bool { return n != nil && *n == 0 }
+
+// maxName is the greatest length of a TenantJob's name.
+const maxName = 63
+
+// MaxNameLength is how long the name of a TenantJob of a template may be. The pods of an Indexed Job have its name and their index
+// as their host name, which has at most 63 characters.
+func MaxNameLength(t *v1alpha1.TenantJobTemplate) int {
+	spec := t.Spec.JobTemplate.Spec
+	if ptr.Deref(spec.CompletionMode, batchv1.NonIndexedCompletion) != batchv1.IndexedCompletion {
+		return maxName
+	}
+	return maxName - len(fmt.Sprintf("-%d", max(0, ptr.Deref(spec.Completions, 1)-1)))
+}
+
 // Specimen returns a run of a template in a namespace, and the values of its parameters, for a dry run. Its names have the
-// greatest length: when the API server accepts its Job, it accepts the Job of every run.
+// greatest length: when the API server accepts its Job, it accepts the Job of every run whose name is not longer than MaxNameLength.
 func Specimen(t *v1alpha1.TenantJobTemplate, namespace string) (Run, Values) {
 	values := Values{}
 	for _, p := range t.Spec.Parameters {
@@ -156,7 +178,7 @@ func Specimen(t *v1alpha1.TenantJobTemplate, namespace string) (Run, Values) {
 		}
 	}
 	uid := types.UID("00000000-0000-0000-0000-000000000000")
-	name := "specimen-" + strings.Repeat("x", 63-len("specimen-"))
+	name := "specimen-" + strings.Repeat("x", MaxNameLength(t)-len("specimen-"))
 	return Run{
 		TenantJob: &v1alpha1.TenantJob{ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace, Name: name, UID: uid,

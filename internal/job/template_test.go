@@ -1,6 +1,7 @@
 package job
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -144,6 +145,22 @@ func TestProblems(t *testing.T) {
 				"`spec.jobTemplate.spec.template.spec.nodeName` must be left out: use nodeSelector or affinity",
 			),
 		},
+		"numbers with which nothing runs": {
+			change: func(t *template) {
+				job(t).Parallelism, job(t).Completions, job(t).ActiveDeadlineSeconds = new(int32(0)), new(int32(0)), new(int64(0))
+				job(t).SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededCount: new(int32(1))}, {SucceededCount: new(int32(0))}}}
+			},
+			want: invalid(
+				"`spec.jobTemplate.spec.parallelism` must be at least 1: with 0 the Job never has a pod",
+				"`spec.jobTemplate.spec.completions` must be at least 1: with 0 the Job completes without a pod",
+				"`spec.jobTemplate.spec.activeDeadlineSeconds` must be at least 1: with 0 the Job fails before it has a pod",
+				"`spec.jobTemplate.spec.successPolicy.rules[1].succeededCount` must be at least 1: with 0 the Job completes without a pod",
+			),
+		},
+		"zeros with which everything runs": {change: func(t *template) {
+			job(t).BackoffLimit, job(t).BackoffLimitPerIndex, job(t).MaxFailedIndexes = new(int32(0)), new(int32(0)), new(int32(0))
+			pod(t).TerminationGracePeriodSeconds = new(int64(0))
+		}},
 		"the deprecated field for the service account": {
 			change: func(t *template) { pod(t).DeprecatedServiceAccount = "admin" },
 			want:   invalid("`spec.jobTemplate.spec.template.spec.serviceAccountName` must be left out: a run has its tenant's identity, tenant-runner"),
@@ -208,5 +225,26 @@ func TestSpecimen(t *testing.T) {
 	}
 	if !strings.HasPrefix(made.Name, "specimen-") {
 		t.Errorf("Specimen is named %s", made.Name)
+	}
+}
+
+// The name of an Indexed Job's specimen is as long as that of a run may be, and its last pod's host name as long as one may be.
+func TestSpecimenOfAnIndexedJob(t *testing.T) {
+	unset := newTemplate(func(t *v1alpha1.TenantJobTemplate) {
+		t.Spec.JobTemplate.Spec.CompletionMode = new(batchv1.IndexedCompletion)
+	})
+	if got := MaxNameLength(unset); got != 61 {
+		t.Errorf("without completions, which means one, the longest name has %d characters", got)
+	}
+	for completions, want := range map[int32]int{1: 61, 3: 61, 10: 61, 11: 60, 100: 60, 101: 59, 100000: 57} {
+		o := newObserved()
+		indexed(completions)(&o)
+		made := Build(Specimen(o.Template, "tenantry-system"))
+		if got := []int{len(made.Name), MaxNameLength(o.Template)}; !cmp.Equal(got, []int{want, want}) {
+			t.Errorf("%d completions: the specimen's name and the longest one have %d characters, want %d", completions, got, want)
+		}
+		if host := fmt.Sprintf("%s-%d", made.Name, completions-1); len(host) != 63 {
+			t.Errorf("%d completions: the last host name has %d characters", completions, len(host))
+		}
 	}
 }

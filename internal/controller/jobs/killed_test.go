@@ -150,6 +150,70 @@ func TestTenantJobJobIsDeletedWhileNobodyLooks(t *testing.T) {
 	gomega.NewWithT(t).Expect(made).To(gomega.HaveExactElements(tj.Name))
 }
 
+// TestTenantJobJobIsDeletedBeforeItIsRecorded kills the operator after it has made a Job and before the status says so, and deletes the
+// Job. The next operator does not make it again.
+func TestTenantJobJobIsDeletedBeforeItIsRecorded(t *testing.T) {
+	template := NewReadyTemplate(t, nil)
+	tenants := []*v1alpha1.Tenant{NewReadyTenant(t, v1alpha1.TenantSpec{}), NewReadyTenant(t, v1alpha1.TenantSpec{})}
+	WithoutOperator(t)
+	for i, name := range []string{"made by hand", "made by a fan-out with its labels"} {
+		t.Run(name, func(t *testing.T) {
+			tenant := tenants[i]
+			var labels map[string]string
+			if i > 0 {
+				labels = map[string]string{
+					v1alpha1.LabelTenant: tenant.Name, v1alpha1.LabelTemplate: template.Name, v1alpha1.LabelQueue: v1alpha1.DefaultQueue,
+				}
+			}
+			jobs := FollowJobs(t, tenant)
+			killed := make(chan struct{})
+			var dead atomic.Bool
+			a := &OtherOperator{}
+			a.Through = func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+				if dead.Load() {
+					return nil, errors.New("killed")
+				}
+				if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, tenant.NamespaceName()+"/jobs") || !dead.CompareAndSwap(false, true) {
+					return next.RoundTrip(r)
+				}
+				response, err := next.RoundTrip(r)
+				close(killed)
+				a.Cancel()
+				return response, err
+			}
+			a.Start(t)
+			tj := NewRun(t, tenant, template, func(o *v1alpha1.TenantJob) { o.Labels = labels })
+			select {
+			case <-killed:
+			case <-time.After(30 * time.Second):
+				t.Fatal("it made no Job")
+			}
+			a.Stop()
+			AwaitRunningPod(t, tj)
+			AwaitPodCreated(t, tj)
+			Remove(t, JobOf(tj), client.PropagationPolicy(metav1.DeletePropagationBackground))
+			AwaitGone(t, JobOf(tj))
+
+			b := &OtherOperator{}
+			b.Start(t)
+			AwaitStatus(t, tj, IsFalse, v1alpha1.ReasonDeleted, "create another TenantJob")
+			made, _ := jobs.Made()
+			g := gomega.NewWithT(t)
+			g.Expect(made).To(gomega.HaveExactElements(tj.Name))
+			g.Expect(tj.Status.JobRef).NotTo(gomega.BeNil())
+
+			// Another one of its name is another run, also when an operator finds it that did not see the first.
+			Remove(t, tj)
+			AwaitGone(t, tj)
+			b.Stop()
+			another := NewRun(t, tenant, template, func(o *v1alpha1.TenantJob) { o.Name, o.GenerateName, o.Labels = tj.Name, "", labels })
+			(&OtherOperator{}).Start(t)
+			Finish(t, another, corev1.PodSucceeded)
+			AwaitStatus(t, another, IsTrue, v1alpha1.ReasonCompleted, "")
+		})
+	}
+}
+
 // TestTenantJobStartWithoutAnAnswer: a start whose request is on its way, while its sender was emitted that it failed, keeps
 // its slot.
 func TestTenantJobStartWithoutAnAnswer(t *testing.T) {

@@ -39,8 +39,13 @@ func (r *Reconciler) observe(ctx context.Context, tj *v1alpha1.TenantJob, standi
 	if p.Job, err = r.job(ctx, tj, standing.Started); err != nil {
 		return p, err
 	}
+	if p.Job != nil && job.IsSuspended(p.Job) && !job.IsOver(tj) {
+		if p.Suspension, err = r.suspension(ctx, p.Job); err != nil {
+			return p, err
+		}
+	}
 	if job.NeedsPods(p.Observed, now) && !p.isDeferred() {
-		p.Pods, err = r.pods(ctx, p.Job)
+		p.Pods, err = r.pods(ctx, p.Job, now)
 	}
 	return p, err
 }
@@ -119,6 +124,7 @@ func (r *Reconciler) namespace(name string) *job.Namespace {
 		Tenant:    namespace.Labels[v1alpha1.LabelTenant],
 		TenantUID: types.UID(namespace.Annotations[v1alpha1.AnnotationTenantUID]),
 		State:     namespace.Labels[v1alpha1.LabelState],
+		Deleting:  namespace.DeletionTimestamp != nil,
 	}
 }
 
@@ -145,13 +151,22 @@ func (r *Reconciler) cachedJob(tj *v1alpha1.TenantJob) *batchv1.Job {
 	return nil
 }
 
+// suspension returns by whom a Job is suspended. It is empty when the Job is gone.
+func (r *Reconciler) suspension(ctx context.Context, j *batchv1.Job) (string, error) {
+	live, err := kube.Find(ctx, r.Live, kube.KeyOf(j), &batchv1.Job{})
+	if err != nil || live == nil || live.UID != j.UID {
+		return "", err
+	}
+	return job.SuspensionOf(live, kube.FieldManager), nil
+}
+
 // pods looks at a Job's pods, and at why there are none.
-func (r *Reconciler) pods(ctx context.Context, j *batchv1.Job) (*job.Pods, error) {
+func (r *Reconciler) pods(ctx context.Context, j *batchv1.Job, now time.Time) (*job.Pods, error) {
 	var list corev1.PodList
 	if err := r.Live.List(ctx, &list, client.InNamespace(j.Namespace), client.MatchingLabels{batchv1.ControllerUidLabel: string(j.UID)}); err != nil {
 		return nil, fmt.Errorf("listing the pods of Job %s: %w", kube.KeyOf(j), err)
 	}
-	pods := job.PodsOf(list.Items)
+	pods := job.PodsOf(list.Items, now)
 	if j.Status.Active > 0 || job.Ended(j) {
 		return &pods, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,6 +38,17 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	// It gives up before another leader could take over.
 	writing, cancel := context.WithTimeout(ctx, dispatch.WriteTimeout)
 	defer cancel()
+	if answer.Doubtful {
+		gone, err := r.wasMade(writing, p.TenantJob)
+		if err != nil {
+			result, why = dispatch.Uncertain, err.Error() // An earlier attempt that got no answer may still make it.
+			return d, err
+		}
+		if gone {
+			why, p.Started, p.standing.Started = "its Job was made before, and is gone", true, true
+			return job.Decide(p.Observed, now), nil
+		}
+	}
 	if _, err := r.label(writing, p.TenantJob, job.Labels(run, d.Values)); err != nil {
 		// No Job was made. Without a back-off it would be admitted again at once, and refused again, for ever.
 		result, why = dispatch.Refused, job.RefusedLabels(p.TenantJob, kube.MessageOf(err))
@@ -74,6 +86,21 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	}
 	r.Metrics.Started(candidate.Queue, string(candidate.Priority), now.Sub(due))
 	return job.Decide(p.Observed, now), nil
+}
+
+// wasMade says whether a TenantJob has had a Job with a pod that is gone. The operator may have died before it wrote into the status
+// that it had made the Job; the Job controller's event about the pod outlives the Job.
+func (r *Reconciler) wasMade(ctx context.Context, tj *v1alpha1.TenantJob) (bool, error) {
+	var events corev1.EventList
+	about := client.MatchingFields{"involvedObject.kind": "Job", "involvedObject.name": tj.Name, "reason": job.ReasonPodCreated}
+	if err := r.Live.List(ctx, &events, client.InNamespace(tj.Namespace), about); err != nil {
+		return false, fmt.Errorf("listing the events of Job %s: %w", kube.KeyOf(tj), err)
+	}
+	if !job.HadPod(tj, events.Items) {
+		return false, nil
+	}
+	existing, err := r.job(ctx, tj, true)
+	return existing == nil, err
 }
 
 // create makes a Job, or returns the one that has its name.

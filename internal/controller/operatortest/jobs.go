@@ -85,6 +85,21 @@ func Finish(t *testing.T, tj *v1alpha1.TenantJob, phase corev1.PodPhase) {
 	EndPod(t, AwaitRunningPod(t, tj), phase)
 }
 
+// AwaitPodCreated waits for the Job controller's event about the pod that it has created for a TenantJob, and for the next second: what
+// is created from then on is certainly younger.
+func AwaitPodCreated(t *testing.T, tj *v1alpha1.TenantJob) {
+	t.Helper()
+	Eventually(t, func(g gomega.Gomega) {
+		var events corev1.EventList
+		about := client.MatchingFields{"involvedObject.name": tj.Name, "reason": "SuccessfulCreate"}
+		g.Expect(Admin.List(t.Context(), &events, client.InNamespace(tj.Namespace), about)).To(gomega.Succeed())
+		g.Expect(events.Items).NotTo(gomega.BeEmpty())
+		for _, e := range events.Items {
+			g.Expect(time.Since(e.CreationTimestamp.Time)).To(gomega.BeNumerically(">", time.Second))
+		}
+	})
+}
+
 // ExitPod ends a pod as its container would that exits with a code and last words.
 func ExitPod(t *testing.T, pod *corev1.Pod, code int32, words string) {
 	t.Helper()

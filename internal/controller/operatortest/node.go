@@ -36,6 +36,12 @@ func runNode(ctx context.Context) {
 func runPod(ctx context.Context, pod *corev1.Pod) error {
 	switch {
 	case pod.DeletionTimestamp != nil && pod.Annotations[AnnotationLingers] == "":
+		if pod.Status.Phase == corev1.PodPending || pod.Status.Phase == corev1.PodRunning {
+			// A kubelet says that the containers have ended before it lets the pod go.
+			if err := SetPhase(ctx, pod, corev1.PodFailed, corev1.ConditionFalse); err != nil {
+				return err
+			}
+		}
 		return Admin.Delete(ctx, pod, client.GracePeriodSeconds(0))
 	case pod.DeletionTimestamp != nil, pod.Annotations[AnnotationPending] != "":
 		return nil
