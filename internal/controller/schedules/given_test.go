@@ -236,10 +236,13 @@ func textOf(t *metav1.Time) string {
 	return t.UTC().Format(minutes)
 }
 
-// awaitRan waits until a schedule has come to this.
+// awaitRan waits until a schedule has come to this, as its spec is by now.
 func awaitRan(t *testing.T, ts *v1alpha1.TenantSchedule, want ran) {
 	t.Helper()
-	Eventually(t, func(g gomega.Gomega) { g.Expect(ranOf(t, g, ts)).To(gomega.Equal(want)) })
+	Eventually(t, func(g gomega.Gomega) {
+		g.Expect(ranOf(t, g, ts)).To(gomega.Equal(want))
+		g.Expect(ts.Status.ObservedGeneration).To(gomega.Equal(ts.Generation))
+	})
 }
 
 // endFanOut ends a fan-out, as its controller would.
