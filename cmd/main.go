@@ -26,6 +26,7 @@ import (
 	"github.com/tenantry/tenantry/internal/controller"
 	"github.com/tenantry/tenantry/internal/dispatch"
 	"github.com/tenantry/tenantry/internal/kube"
+	"github.com/tenantry/tenantry/internal/tenant"
 )
 
 // flags of the manager. Those that kubebuilder has, too, have its names.
@@ -36,6 +37,7 @@ type flags struct {
 	probeAddress         string
 	operatorNamespace    string
 	defaultEnforcement   string
+	dnsEgress            string
 	kubeAPIQPS           float64
 	kubeAPIBurst         int
 	concurrentReconciles int
@@ -51,6 +53,7 @@ func main() {
 	flag.StringVar(&f.probeAddress, "health-probe-bind-address", ":8081", "The address of /healthz and /readyz; \"0\" turns them off.")
 	flag.StringVar(&f.operatorNamespace, "operator-namespace", "", "The operator's own namespace. Default: the pod's own, else tenantry-system.")
 	flag.StringVar(&f.defaultEnforcement, "default-enforcement", string(v1alpha1.EnforcementEnforce), "The enforcement of Tenants that name none: Audit, Warn or Enforce.")
+	flag.StringVar(&f.dnsEgress, "dns-egress", "", "How the tenants' pods reach the cluster's DNS: a list of NetworkPolicy egress rules, in YAML or JSON. Default: port 53 of the pods labelled k8s-app=kube-dns in kube-system.")
 	flag.Float64Var(&f.kubeAPIQPS, "kube-api-qps", 200, "How many requests a second the manager sends to the API server.")
 	flag.IntVar(&f.kubeAPIBurst, "kube-api-burst", 400, "How many requests it may send at once.")
 	flag.IntVar(&f.concurrentReconciles, "max-concurrent-reconciles", 8, "How many objects of a kind are worked on at once.")
@@ -77,6 +80,10 @@ func run(ctx context.Context, f flags) error {
 	case v1alpha1.EnforcementAudit, v1alpha1.EnforcementWarn, v1alpha1.EnforcementEnforce:
 	default:
 		return fmt.Errorf("--default-enforcement must be Audit, Warn or Enforce, not %q", f.defaultEnforcement)
+	}
+	dnsEgress, err := tenant.ParseDNSEgress(f.dnsEgress)
+	if err != nil {
+		return fmt.Errorf("--dns-egress is not valid: %w", err)
 	}
 	namespace := operatorNamespace(f.operatorNamespace)
 	config, err := ctrl.GetConfig()
@@ -119,6 +126,7 @@ func run(ctx context.Context, f flags) error {
 	if err := controller.SetupWithManager(mgr, controller.Options{
 		OperatorNamespace:       namespace,
 		DefaultEnforcement:      enforcement,
+		DNSEgress:               dnsEgress,
 		MaxConcurrentReconciles: f.concurrentReconciles,
 		Lease:                   leadership,
 		MetricsTenants:          cmp.Or(f.metricsTenants, -1),

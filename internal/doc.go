@@ -12,7 +12,7 @@
 //	             instance of a suspended tenant's: rules_running.go; why a TenantJob without a Job waits, other than for a
 //	             limit: rules_waiting.go
 //	tenant/      Tenant -> namespace and everything in it, and its labels: desired.go; the steps of a suspension or a
-//	             deletion: steps.go
+//	             deletion: steps.go; what an adopted namespace had before, and whose its objects are: adoption.go
 //	schedule/    (spec, last, now) -> due ticks, next, missed. The ticks of an expression: ticks.go; which of them are due or
 //	             missed: findticks.go
 //	fanout/      tenants -> plan; plan, ledger (what came of each tenant), children -> what to create, counters, waves, budget

@@ -16,7 +16,7 @@ const (
 // Condition types of a Tenant.
 const (
 	// ConditionSuspended is True when the tenant is suspended and no pod and no live credential is left, Unknown while
-	// its runs are being stopped, and False when jobs may run.
+	// its runs are being stopped or the Tenant is being deleted, and False when jobs may run.
 	ConditionSuspended = "Suspended"
 	// ConditionEnforced is True when the admission policies are in force for the tenant's namespace. Not set yet.
 	ConditionEnforced = "Enforced"
@@ -43,7 +43,7 @@ const (
 	// ReasonProgressing: the operator is changing the namespace to what the spec says.
 	ReasonProgressing = "Progressing"
 	// ReasonNamespaceConflict: the namespace exists and no platform user has allowed its adoption, or it may never be
-	// adopted.
+	// adopted, or an object in the adopted namespace has a name that the operator needs and is somebody else's.
 	ReasonNamespaceConflict = "NamespaceConflict"
 	// ReasonNamespaceTerminating: the namespace is being deleted; the operator creates it again when it is gone.
 	ReasonNamespaceTerminating = "NamespaceTerminating"
@@ -84,8 +84,9 @@ const (
 	// ReasonTenantSuspended: the tenant is suspended. The condition is Unknown for a TenantJob that waits, and False for a
 	// fan-out's child that never started.
 	ReasonTenantSuspended = "TenantSuspended"
-	// ReasonTenantNotReady: the Tenant is not Ready or does not exist. A TenantJob waits for it; a fan-out counts a tenant
-	// as skipped that has no usable namespace when its TenantJob is to be created.
+	// ReasonTenantNotReady: the Tenant is not Ready or does not exist. A TenantJob waits for it, a fan-out's child no longer than
+	// two minutes, or ten while the operator makes the Tenant ready: then the condition is False. A fan-out counts a tenant as
+	// skipped that has no usable namespace when its TenantJob is to be created.
 	ReasonTenantNotReady = "TenantNotReady"
 	// ReasonTemplateNotFound: there is no such TenantJobTemplate.
 	ReasonTemplateNotFound = "TemplateNotFound"
@@ -114,7 +115,8 @@ const (
 	// ReasonDeadlineExceeded: the Job ran longer than its activeDeadlineSeconds.
 	ReasonDeadlineExceeded = "DeadlineExceeded"
 	// ReasonPodsRefused: the Job had no pod for two minutes, mostly because the API server refused its pods (quota, pod
-	// security).
+	// security). Of a fan-out's child also: the API server refused its Job, or the TenantJob itself, for that long, or for ten
+	// minutes where the tenant may not be the cause.
 	ReasonPodsRefused = "PodsRefused"
 	// ReasonExpired: limits held it for maxWaitSeconds. Of a fan-out: the tenant's own time was longer ago than the
 	// schedule's startingDeadlineSeconds.
@@ -127,11 +129,12 @@ const (
 	ReasonTenantMismatch = "TenantMismatch"
 	// ReasonNameConflict: an object that is not its own has the name of its Job, or of the TenantJob itself.
 	ReasonNameConflict = "NameConflict"
-	// ReasonDeleted: the TenantJob or its Job was deleted before it ended.
+	// ReasonDeleted: the TenantJob or its Job was deleted before it ended, or its owner reference to its fan-out was removed.
 	ReasonDeleted = "Deleted"
 	// ReasonStoppedBySuspension: it was stopped because its tenant was suspended.
 	ReasonStoppedBySuspension = "StoppedBySuspension"
-	// ReasonCancelled: it was cancelled by spec.cancel. Of a fan-out: some of its TenantJobs were.
+	// ReasonCancelled: it was cancelled by spec.cancel, or it was a fan-out's child that somebody has changed before its start,
+	// or that was left behind when the fan-out was deleted. Of a fan-out: some of its TenantJobs were.
 	ReasonCancelled = "Cancelled"
 	// ReasonReplaced: a later tick of its schedule replaced it.
 	ReasonReplaced = "Replaced"

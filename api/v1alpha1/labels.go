@@ -30,6 +30,9 @@ const (
 	AnnotationAdoptBy = "tenantry.dev/adopt-by"
 	// AnnotationAdopted is "true" on a namespace that the operator adopted, and so never deletes.
 	AnnotationAdopted = "tenantry.dev/adopted"
+	// AnnotationBeforeAdoption on an adopted namespace says, in JSON, which values its labels had that the operator has
+	// taken over, and which of its objects had a name of the operator's. The release restores these labels.
+	AnnotationBeforeAdoption = "tenantry.dev/before-adoption"
 	// AnnotationTenantUID on a tenant's namespace is the UID of its Tenant. A Tenant that is created again under the
 	// same name has another UID.
 	AnnotationTenantUID = "tenantry.dev/tenant-uid"

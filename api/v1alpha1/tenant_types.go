@@ -227,7 +227,7 @@ type TenantIsolation struct {
 	// +default="Restricted"
 	PodSecurity PodSecurityLevel `json:"podSecurity,omitempty"`
 
-	// egress rules, added to a default that denies everything but DNS.
+	// egress rules, added to a default that denies everything but the cluster's DNS.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
@@ -321,7 +321,8 @@ type TenantStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// namespace of the tenant. Unset until the tenant has it.
+	// namespace of the tenant. Unset until the tenant has it, and again while the namespace of a deleted Tenant is
+	// released.
 	// +optional
 	Namespace *TenantNamespaceStatus `json:"namespace,omitempty"`
 
@@ -354,6 +355,10 @@ type TenantNamespaceStatus struct {
 	// uid of the namespace. Another namespace of the same name is not the tenant's.
 	// +required
 	UID types.UID `json:"uid,omitempty"`
+
+	// adopted means that the namespace existed before the operator took it over, so that it is never deleted.
+	// +optional
+	Adopted bool `json:"adopted,omitempty"`
 }
 
 // TenantList is a list of Tenants.

@@ -104,6 +104,6 @@ Jobs, each for the tenant in its environment:
 
 For tests:
   probe   says what the pod was given and what it can reach, as JSON
-  listen  accepts TCP connections
+  listen  accepts TCP connections, and sends UDP datagrams back
 `, strings.Join(names, "\n"))
 }

@@ -51,7 +51,8 @@ func newProber() prober {
 	return prober{tokenDir: "/var/run/secrets/kubernetes.io/serviceaccount", timeout: 3 * time.Second}
 }
 
-// probe writes its report as one line of JSON. PROBE_CONNECT lists addresses as host:port, separated by commas.
+// probe writes its report as one line of JSON. PROBE_CONNECT lists addresses as host:port, separated by commas. One that begins
+// with udp/ is asked a DNS question, and is connected if it gives any answer.
 func (p prober) probe(ctx context.Context, env environment, out io.Writer) error {
 	token, err := os.ReadFile(filepath.Join(p.tokenDir, "token"))
 	if err != nil && !os.IsNotExist(err) {
@@ -77,12 +78,46 @@ func (p prober) probe(ctx context.Context, env environment, out io.Writer) error
 
 func (p prober) connect(ctx context.Context, address string) connection {
 	dialer := net.Dialer{Timeout: p.timeout}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+	network, target := "tcp", address
+	if host, isUDP := strings.CutPrefix(address, "udp/"); isUDP {
+		network, target = "udp", host
+	}
+	conn, err := dialer.DialContext(ctx, network, target)
 	if err != nil {
 		return connection{Address: address, Error: err.Error()}
 	}
-	_ = conn.Close()
+	defer func() { _ = conn.Close() }()
+	if network == "udp" {
+		if err := p.ask(conn); err != nil {
+			return connection{Address: address, Error: err.Error()}
+		}
+	}
 	return connection{Address: address, Connected: true}
+}
+
+// question asks a DNS for the name servers of the root.
+var question = []byte{
+	0x7a, 0x11, // id
+	0, 0, 0, 1, 0, 0, 0, 0, 0, 0, // flags, one question, nothing else
+	0, 0, 2, 0, 1, // the root, NS, IN
+}
+
+// ask sends the question until there is an answer, because a datagram may get lost.
+func (p prober) ask(conn net.Conn) error {
+	const tries = 3
+	var err error
+	for range tries {
+		if err = conn.SetDeadline(time.Now().Add(p.timeout / tries)); err != nil {
+			return err
+		}
+		if _, err = conn.Write(question); err != nil {
+			continue
+		}
+		if _, err = conn.Read(make([]byte, 512)); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 func (p prober) askAPIServer(ctx context.Context, env environment, token string) apiServer {
@@ -132,7 +167,8 @@ func (p prober) tlsConfig(hasToken bool) (*tls.Config, error) {
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
-// listen accepts connections at LISTEN_ADDRESS for RUN_SECONDS, or until it is stopped when they are not set.
+// listen accepts connections at LISTEN_ADDRESS, and sends datagrams back, for RUN_SECONDS, or until it is stopped when they are
+// not set.
 func listen(ctx context.Context, env environment, log *slog.Logger) error {
 	p := &parameters{env: env}
 	lasts := p.seconds("RUN_SECONDS")
@@ -143,7 +179,17 @@ func listen(ctx context.Context, env environment, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	packets, err := new(net.ListenConfig).ListenPacket(ctx, "udp", listener.Addr().String())
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
 	log.Info("listening", "address", listener.Addr().String())
+	echoing := make(chan struct{})
+	go func() {
+		defer close(echoing)
+		echo(packets)
+	}()
 	accepting := make(chan struct{})
 	go func() {
 		defer close(accepting)
@@ -157,8 +203,22 @@ func listen(ctx context.Context, env environment, log *slog.Logger) error {
 		err = wait(ctx, lasts)
 	}
 	_ = listener.Close()
+	_ = packets.Close()
 	<-accepting
+	<-echoing
 	return err
+}
+
+// echo ends when the socket is closed.
+func echo(packets net.PacketConn) {
+	buffer := make([]byte, 512)
+	for {
+		n, from, err := packets.ReadFrom(buffer)
+		if err != nil {
+			return
+		}
+		_, _ = packets.WriteTo(buffer[:n], from)
+	}
 }
 
 // accept ends when the listener is closed.

@@ -73,7 +73,7 @@ func TestProbe(t *testing.T) {
 			},
 		},
 		"connections": {
-			env: env.with(environment{"PROBE_CONNECT": open + ", " + "127.0.0.1:99999"}),
+			env: env.with(environment{"PROBE_CONNECT": open + ", 127.0.0.1:99999, udp/127.0.0.1:99999"}),
 			want: report{
 				Tenant:      "acme",
 				Environment: append([]string{names[0], names[1], "PROBE_CONNECT"}, names[2:]...),
@@ -81,6 +81,7 @@ func TestProbe(t *testing.T) {
 				Connections: []connection{
 					{Address: open, Connected: true},
 					{Address: "127.0.0.1:99999", Error: "dial tcp: address 99999: invalid port"},
+					{Address: "udp/127.0.0.1:99999", Error: "dial udp: address 99999: invalid port"},
 				},
 			},
 		},
@@ -135,6 +136,9 @@ func TestListen(t *testing.T) {
 	address := next(`level=INFO msg=listening tenant=acme command=listen address=`)
 	if got := (prober{timeout: 10 * time.Second}).connect(ctx, address); !got.Connected {
 		t.Errorf("connecting: %s", got.Error)
+	}
+	if got := (prober{timeout: 10 * time.Second}).connect(ctx, "udp/"+address); !got.Connected {
+		t.Errorf("asking by UDP: %s", got.Error)
 	}
 	next(`level=INFO msg=accepted tenant=acme command=listen from=127.0.0.1:`)
 	cancel()

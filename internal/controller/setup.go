@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -19,6 +20,7 @@ import (
 	"github.com/tenantry/tenantry/internal/controller/tenants"
 	"github.com/tenantry/tenantry/internal/dispatch"
 	"github.com/tenantry/tenantry/internal/kube"
+	"github.com/tenantry/tenantry/internal/tenant"
 )
 
 // Options of the controllers.
@@ -27,6 +29,8 @@ type Options struct {
 	OperatorNamespace string
 	// DefaultEnforcement is for Tenants that name none. Empty means Enforce.
 	DefaultEnforcement v1alpha1.Enforcement
+	// DNSEgress are the egress rules by which the tenants' pods reach the cluster's DNS. Nil means tenant.DefaultDNSEgress.
+	DNSEgress []networkingv1.NetworkPolicyEgressRule
 	// MaxConcurrentReconciles of each controller. Zero means 8.
 	MaxConcurrentReconciles int
 	// VerifyInterval is the time from the verification of one tenant's namespace to that of the next. Zero means a second.
@@ -42,6 +46,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.DefaultEnforcement == "" {
 		o.DefaultEnforcement = v1alpha1.EnforcementEnforce
+	}
+	if o.DNSEgress == nil {
+		o.DNSEgress = tenant.DefaultDNSEgress()
 	}
 	if o.MaxConcurrentReconciles == 0 {
 		o.MaxConcurrentReconciles = 8
@@ -81,7 +88,7 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 	}{
 		"Tenant": &tenants.Reconciler{
 			Client: c, Clock: opts.Clock, OperatorNamespace: opts.OperatorNamespace, DefaultEnforcement: opts.DefaultEnforcement,
-			VerifyInterval: opts.VerifyInterval, Dispatcher: dispatcher, Forget: recorder.ForgetTenant,
+			DNSEgress: opts.DNSEgress, VerifyInterval: opts.VerifyInterval, Dispatcher: dispatcher, Forget: recorder.ForgetTenant,
 		},
 		"TenantJobTemplate": &templates.Reconciler{Client: c, OperatorNamespace: opts.OperatorNamespace},
 		"TenantJob":         &jobs.Reconciler{Client: c, Clock: opts.Clock, Dispatcher: dispatcher, Metrics: recorder},

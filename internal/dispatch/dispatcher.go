@@ -101,9 +101,7 @@ func (d *Dispatcher) Standing(tj *v1alpha1.TenantJob) Standing {
 	if end, ends := d.ends[tj.UID]; ends && d.slot(tj.UID) != nil {
 		s.Replaced = &end
 	}
-	if owner := job.FanOutOf(tj); owner != nil {
-		s.FanOut, s.Template = d.child(owner.Name, owner.UID, tj.Spec.TenantRef.Name)
-	}
+	s.FanOut, s.Template = d.child(tj)
 	return s
 }
 
@@ -117,6 +115,8 @@ type Answer struct {
 	Hold queue.Hold
 	// Waited is the time that counts against its maxWaitSeconds.
 	Waited time.Duration
+	// ServerInTrouble means that the starts of several tenants get no answer, and none succeeds: that Hold is not its tenant's fault.
+	ServerInTrouble bool
 	// Again is when to ask again. Zero means when it is requested.
 	Again time.Duration
 }
@@ -152,7 +152,9 @@ func (d *Dispatcher) Ask(j queue.Job, message string) Answer {
 	case s != nil, !d.synced:
 		return Answer{Again: job.SettleAfter}
 	}
-	return Answer{Hold: d.state.StatusHold(j.UID, message, job.SettleAfter), Waited: d.state.Waited(j.UID)}
+	return Answer{
+		Hold: d.state.StatusHold(j.UID, message, job.SettleAfter), Waited: d.state.Waited(j.UID), ServerInTrouble: d.serverInTrouble(),
+	}
 }
 
 // Wait says that a TenantJob waits for something that is no limit, as its Held says. A job without a queue is known to

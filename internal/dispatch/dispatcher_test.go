@@ -423,6 +423,9 @@ func TestDispatcherServerInTrouble(t *testing.T) {
 		for _, name := range tenants {
 			d.begins(d.run(name + "/1"))(Uncertain)
 		}
+		if !d.serverInTrouble() {
+			t.Error("it takes this for the tenant's fault")
+		}
 		d.clock.Step(WriteTimeout)
 		d.settleUncertain(t.Context())
 		d.clock.Step(firstBackoff)
@@ -438,6 +441,9 @@ func TestDispatcherServerInTrouble(t *testing.T) {
 		d.settleUncertain(t.Context())
 	}
 	d.waitsFor(d.run("acme/2"), "the API server refuses the Job: quota")
+	if d.waits(d.run("acme/2")).ServerInTrouble {
+		t.Error("it does not take this for the tenant's fault")
+	}
 }
 
 // TestDispatcherWithdraws: one that is gone or over leaves its admission to the next.

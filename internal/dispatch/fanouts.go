@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,11 +29,17 @@ type fanOutState struct {
 	// ledger is what is known, with the outcomes that came since; stored is what of it is stored.
 	ledger, stored *fanout.Ledger
 	// recorded are the outcomes that the ledger that SetFanOut gave last did not have.
-	recorded map[int]fanout.Outcome
+	recorded map[int]recordedOutcome
 	end      string
 	gate     fanout.Gate
 	// allowed is what the queue was told.
 	allowed fanout.Allowance
+}
+
+// recordedOutcome is what came of a child, and when that was reported.
+type recordedOutcome struct {
+	fanout.Outcome
+	at time.Time
 }
 
 // child is a fan-out's TenantJob that waits.
@@ -46,9 +53,11 @@ type child struct {
 type ChildOutcome struct {
 	FanOut string
 	// UID of the fan-out.
-	UID     types.UID
-	Tenant  string
-	Outcome fanout.Outcome
+	UID types.UID
+	// TenantJob is the UID of the child.
+	TenantJob types.UID
+	Tenant    string
+	Outcome   fanout.Outcome
 }
 
 func newFanOuts() fanOuts {
@@ -58,24 +67,39 @@ func newFanOuts() fanOuts {
 // fanOut is what is known of one by its name. Nil means nothing.
 func (f *fanOuts) fanOut(name string) *fanOutState { return f.fanOutsByName[name] }
 
-// child is what a fan-out says of its child, and the template that the child runs. Both are nil while nothing is known of
-// the fan-out.
-func (f *fanOuts) child(name string, uid types.UID, tenant string) (*job.FanOut, *v1alpha1.TenantJobTemplate) {
-	state := f.fanOutsByName[name]
-	if state == nil || state.fanOut.UID != uid {
+// child is what a fan-out says of a TenantJob that is its child, or claims to be, and the template that the child runs. Both are
+// nil for any other TenantJob, and while nothing is known of the fan-out.
+func (f *fanOuts) child(tj *v1alpha1.TenantJob) (*job.FanOut, *v1alpha1.TenantJobTemplate) {
+	state := f.fanOutsByName[tj.Name] // A child has the name of its fan-out.
+	if state == nil {
 		return nil, nil
 	}
-	i, planned := state.ledger.Plan().Find(tenant)
-	if !planned {
-		return &job.FanOut{
-			Reason: v1alpha1.ReasonCancelled, Status: metav1.ConditionFalse, Skipped: true, Message: notPlanned(name, tenant),
-		}, state.template
+	tenant, plan := tj.Spec.TenantRef.Name, state.ledger.Plan()
+	owner := job.FanOutOf(tj)
+	owned := owner != nil && owner.UID == state.fanOut.UID
+	i, planned := plan.Find(tenant)
+	says := &job.FanOut{Name: tj.Name, UID: state.fanOut.UID, Status: metav1.ConditionFalse}
+	switch {
+	case !owned && !(planned && state.ledger.Knows(i, tj.UID)):
+		return nil, nil
+	case !planned:
+		says.Reason, says.Skipped, says.Message = v1alpha1.ReasonCancelled, true, notPlanned(tj.Name, tenant)
+		return says, state.template
+	case !state.ledger.IsChild(i, tj.UID):
+		says.Reason, says.Message = v1alpha1.ReasonDeleted, notTheChild(tj.Name)
+		return says, state.template
 	}
 	end := state.gate.End(i)
 	return &job.FanOut{
-		Status: end.Status(), Reason: end.Reason, Message: end.Message, Skipped: end.Counter == fanout.Skipped,
+		Name: tj.Name, UID: state.fanOut.UID, Status: end.Status(), Reason: end.Reason, Message: end.Message, Skipped: end.Counter == fanout.Skipped,
+		Paused:   state.allowed.Held != "" || plan.Entries[i].Wave > state.allowed.OpenWave,
+		Disowned: !owned, Changed: plan.ChangeOf(state.fanOut, i, tj),
 		Recorded: state.stored.Outcome(i).Decided(),
 	}, state.template
+}
+
+func notTheChild(fanOut string) string {
+	return fmt.Sprintf("it is not the TenantJob that fan-out %s has created, which was deleted: create one without an owner reference", fanOut)
 }
 
 func notPlanned(fanOut, tenant string) string {
@@ -113,12 +137,12 @@ func (d *Dispatcher) SetFanOut(fanOut *v1alpha1.TenantFanOut, ledger, stored *fa
 	defer d.lock()()
 	f := d.fanOut(fanOut.Name)
 	if f == nil || f.fanOut.UID != fanOut.UID {
-		f = &fanOutState{template: sealedTemplate(fanOut, ledger.Plan()), recorded: map[int]fanout.Outcome{}}
+		f = &fanOutState{template: sealedTemplate(fanOut, ledger.Plan()), recorded: map[int]recordedOutcome{}}
 		d.fanOutsByName[fanOut.Name] = f
 	}
 	f.fanOut, f.ledger, f.stored, f.end = fanOut, ledger.Clone(), stored, end
 	for i, o := range f.recorded {
-		if !f.ledger.Record(i, o) {
+		if !f.ledger.Record(i, o.Outcome) {
 			delete(f.recorded, i)
 		}
 	}
@@ -172,10 +196,31 @@ func (d *Dispatcher) recordOutcome(c ChildOutcome) {
 	if f == nil || f.fanOut.UID != c.UID {
 		return
 	}
-	if i, planned := f.ledger.Plan().Find(c.Tenant); planned && f.ledger.Record(i, c.Outcome) {
-		f.recorded[i] = c.Outcome
+	if i, planned := f.ledger.Plan().Find(c.Tenant); planned && f.ledger.IsChild(i, c.TenantJob) && f.ledger.Record(i, c.Outcome) {
+		f.recorded[i] = recordedOutcome{c.Outcome, d.clock.Now()}
 		d.updateFanOut(f)
 	}
+}
+
+// Unrecorded returns the outcomes of a fan-out's children, by the index in the plan, that were reported at or before a time and
+// that the ledger did not have when SetFanOut was called last: the API server refuses to write them into the children's statuses.
+// Next is when the first of the others was reported. Zero means that there are no others.
+func (d *Dispatcher) Unrecorded(name string, until time.Time) (outcomes map[int]fanout.Outcome, next time.Time) {
+	defer d.lock()()
+	f := d.fanOut(name)
+	if f == nil {
+		return nil, time.Time{}
+	}
+	outcomes = map[int]fanout.Outcome{}
+	for i, o := range f.recorded {
+		switch {
+		case !o.at.After(until):
+			outcomes[i] = o.Outcome
+		case next.IsZero() || o.at.Before(next):
+			next = o.at
+		}
+	}
+	return outcomes, next
 }
 
 // updateFanOut tells the queue what a fan-out allows.
@@ -216,8 +261,11 @@ func (d *Dispatcher) applyFanOut(j *queue.Job, held string) *End {
 	if end := f.gate.End(i); end.Decided() {
 		return &End{end.Reason, end.Message}
 	}
+	if !f.ledger.IsChild(i, j.UID) {
+		return &End{v1alpha1.ReasonDeleted, notTheChild(j.FanOut)}
+	}
 	j.Wave = f.ledger.Plan().Entries[i].Wave
-	if j.Held = held; held == "" && !f.gate.Written(i) {
+	if j.Held = held; held == "" && !f.gate.Written(i, j.UID) {
 		j.Held = fmt.Sprintf("the ledger of fan-out %s does not have it yet", j.FanOut)
 	}
 	return nil

@@ -75,6 +75,153 @@ func outcome(tenant string, o fanout.Outcome) *ChildOutcome {
 	return &ChildOutcome{FanOut: "f", UID: "fan-out f", Tenant: tenant, Outcome: o}
 }
 
+// childOf is the TenantJob of a tenant that says of itself that it is a child of the fan-out f with this UID.
+func childOf(fanOut types.UID, tenant string) *v1alpha1.TenantJob {
+	owner := aFanOut("f", nil)
+	owner.UID = fanOut
+	return &v1alpha1.TenantJob{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: tenant, Name: "f", UID: types.UID(tenant + "/f"), Labels: map[string]string{v1alpha1.LabelFanOut: "f"},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner, v1alpha1.GroupVersion.WithKind("TenantFanOut"))},
+		},
+		Spec: v1alpha1.TenantJobSpec{TenantRef: v1alpha1.TenantReference{Name: tenant}, TemplateRef: v1alpha1.LabelReference{Name: "report"}},
+	}
+}
+
+// observedLedger has it which TenantJob of each of these tenants was observed: the one that childOf returns.
+func observedLedger(tenants ...string) *fanout.Ledger {
+	children := map[string]fanout.Child{}
+	for _, tenant := range tenants {
+		children[tenant] = fanout.Child{Presence: fanout.Ours, UID: types.UID(tenant + "/f"), Status: metav1.ConditionUnknown}
+	}
+	blank := createdLedger(tenants...)
+	return fanout.Decide(fanout.Observed{FanOut: aFanOut("f", nil), Ledger: blank, Children: children}, time.Now()).Ledger
+}
+
+// TestDispatcherKnowsChildren: a fan-out's child is the TenantJob that its ledger has, and no other one of its name.
+func TestDispatcherKnowsChildren(t *testing.T) {
+	t.Parallel()
+	type says struct {
+		Reason            string
+		Disowned, Nothing bool
+		Changed           string
+	}
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.TenantJob)
+		want   says
+	}{
+		"as it was created": {func(*v1alpha1.TenantJob) {}, says{}},
+		"made again by somebody else, with the same owner": {
+			func(tj *v1alpha1.TenantJob) { tj.UID = "made again" }, says{Reason: v1alpha1.ReasonDeleted},
+		},
+		"its owner reference removed": {
+			func(tj *v1alpha1.TenantJob) { tj.OwnerReferences = nil }, says{Disowned: true},
+		},
+		"its owner reference and labels removed": {
+			func(tj *v1alpha1.TenantJob) { tj.OwnerReferences, tj.Labels = nil, nil },
+			says{Disowned: true, Changed: "metadata.labels[tenantry.dev/fan-out]"},
+		},
+		"somebody's without an owner": {
+			func(tj *v1alpha1.TenantJob) { tj.UID, tj.OwnerReferences = "another", nil }, says{Nothing: true},
+		},
+		"put off for ever": {
+			func(tj *v1alpha1.TenantJob) {
+				tj.Spec.NotBeforeTime = &metav1.Time{Time: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)}
+			},
+			says{Changed: "spec.notBeforeTime"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newSyncedFixture(t)
+			l := observedLedger("acme")
+			d.SetFanOut(aFanOut("f", nil), l, l, "")
+			tj := childOf("fan-out f", "acme")
+			tc.change(tj)
+			said, _ := d.child(tj)
+			got := says{Nothing: said == nil}
+			if said != nil {
+				got = says{Reason: said.Reason, Disowned: said.Disowned, Changed: said.Changed}
+			}
+			if got != tc.want {
+				t.Errorf("it says %+v, want %+v", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestDispatcherStrangersOutcome: the outcome of a TenantJob that is not the child does not count, and such a one never starts.
+func TestDispatcherStrangersOutcome(t *testing.T) {
+	t.Parallel()
+	d := newSyncedFixture(t)
+	l := observedLedger("acme")
+	d.SetFanOut(aFanOut("f", nil), l, l, "")
+	impostor := ofFanOut(d.run("acme/f"), "f")
+	impostor.UID = "made again"
+	if answer := d.Ask(impostor, ""); answer.End == nil || answer.End.Reason != v1alpha1.ReasonDeleted {
+		t.Errorf("it starts: %+v", answer)
+	}
+	theirs := outcome("acme", hasCompleted)
+	theirs.TenantJob = "made again"
+	d.Report(Report{UID: "made again", Over: true, Outcome: theirs})
+	if got := d.fanOut("f").ledger.Outcome(0); got.Decided() {
+		t.Errorf("it counts as %+v", got)
+	}
+	ours := outcome("acme", hasFailed)
+	ours.TenantJob = "acme/f"
+	d.Report(Report{UID: "acme/f", Over: true, Outcome: ours})
+	if got := d.fanOut("f").ledger.Outcome(0); got != hasFailed {
+		t.Errorf("it counts as %+v", got)
+	}
+}
+
+// TestDispatcherPaused: a fan-out says of its child whether it lets it start, so that nobody blames the tenant.
+func TestDispatcherPaused(t *testing.T) {
+	t.Parallel()
+	waves := ledgerWith(t, "++", []string{"canary"}, "acme", "globex")
+	for name, tc := range map[string]struct {
+		fanOut *v1alpha1.TenantFanOut
+		tenant string
+		want   bool
+	}{
+		"in the open wave":      {aFanOut("f", nil), "acme", false},
+		"in a later wave":       {aFanOut("f", nil), "globex", true},
+		"the fan-out is paused": {paused("f"), "acme", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newSyncedFixture(t)
+			d.SetFanOut(tc.fanOut, waves, waves, "")
+			if said, _ := d.child(childOf("fan-out f", tc.tenant)); said == nil || said.Paused != tc.want {
+				t.Errorf("it says %+v", said)
+			}
+		})
+	}
+}
+
+// TestDispatcherUnrecorded: an outcome that was reported and that the ledger lacks is told after a while, until the ledger has it.
+func TestDispatcherUnrecorded(t *testing.T) {
+	t.Parallel()
+	d := newSyncedFixture(t)
+	l := createdLedger("acme", "globex")
+	d.SetFanOut(aFanOut("f", nil), l, l, "")
+	reported := d.clock.Now()
+	d.Report(Report{UID: "acme/f", Over: true, Outcome: outcome("acme", hasFailed)})
+	if got, next := d.Unrecorded("f", reported.Add(-1)); len(got) > 0 || !next.Equal(reported) {
+		t.Errorf("at first: %v, then after %v", got, next)
+	}
+	if got, next := d.Unrecorded("f", reported); len(got) != 1 || got[0] != hasFailed || !next.IsZero() {
+		t.Errorf("later: %v, then after %v", got, next)
+	}
+	d.SetFanOut(aFanOut("f", nil), failed(l, 0), failed(l, 0), "")
+	if got, _ := d.Unrecorded("f", reported); len(got) > 0 {
+		t.Errorf("when the ledger has it: %v", got)
+	}
+	if got, _ := d.Unrecorded("another", reported); len(got) > 0 {
+		t.Errorf("of another fan-out: %v", got)
+	}
+}
+
 // TestDispatcherChildrenWait: what a child waits for that no other run does.
 func TestDispatcherChildrenWait(t *testing.T) {
 	t.Parallel()
@@ -282,7 +429,7 @@ func TestDispatcherChildrenEnd(t *testing.T) {
 			tc.open(d)
 			d.expectRequests("acme/f")
 			d.expectEnd(child, tc.reason, tc.message)
-			said, _ := d.child("f", "fan-out f", "acme")
+			said, _ := d.child(childOf("fan-out f", "acme"))
 			if said == nil || said.Reason != tc.reason || said.Status != metav1.ConditionFalse {
 				t.Errorf("it says of its child: %+v", said)
 			}
@@ -302,10 +449,10 @@ func TestDispatcherCloseFanOut(t *testing.T) {
 	d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(1))})
 	created := createdLedger("acme", "globex")
 	d.SetFanOut(aFanOut("f", nil), created, created, "")
-	if said, template := d.child("f", "fan-out f", "acme"); said == nil || said.Reason != "" || template.Name != "report" {
+	if said, template := d.child(childOf("fan-out f", "acme")); said == nil || said.Reason != "" || template.Name != "report" {
 		t.Errorf("it says of its child: %+v, %+v", said, template)
 	}
-	if said, _ := d.child("f", "another", "acme"); said != nil {
+	if said, _ := d.child(childOf("another", "acme")); said != nil {
 		t.Errorf("it says of another's child: %+v", said)
 	}
 	running, waiting := ofFanOut(d.run("acme/f"), "f"), ofFanOut(d.run("globex/f"), "f")
@@ -318,7 +465,7 @@ func TestDispatcherCloseFanOut(t *testing.T) {
 	d.jobChanged(ended(made, batchv1.JobComplete))
 	d.waits(waiting)
 	d.running(0)
-	if said, _ := d.child("f", "fan-out f", "globex"); said != nil {
+	if said, _ := d.child(childOf("fan-out f", "globex")); said != nil {
 		t.Errorf("it says of its child: %+v", said)
 	}
 	d.RemoveFanOut("f") // and once more

@@ -20,9 +20,9 @@ const (
 	// at most.
 	firstBackoff = 2 * time.Second
 	lastBackoff  = 5 * time.Minute
-	// serverInTrouble is how many tenants' starts get no answer, with no start that succeeds in between, when the API server is
+	// tenantsUnanswered is how many tenants' starts get no answer, with no start that succeeds in between, when the API server is
 	// in trouble and not the tenants: then none waits for longer than firstBackoff.
-	serverInTrouble = 3
+	tenantsUnanswered = 3
 )
 
 // tenants are what keeps all TenantJobs of a tenant from starting.
@@ -72,6 +72,9 @@ func (t *tenants) startFinished(tenant string) {
 	}
 	t.idle.Broadcast()
 }
+
+// serverInTrouble says whether it is the API server that does not answer starts, and not their tenants that are to blame.
+func (t *tenants) serverInTrouble() bool { return len(t.unanswered) >= tenantsUnanswered }
 
 // forget forgets that starts of a tenant failed.
 func (t *tenants) forget(tenant string) {
@@ -157,7 +160,7 @@ func (d *Dispatcher) setTenant(to queue.Tenant) {
 func (d *Dispatcher) backOff(tenant, why string) {
 	now := d.clock.Now()
 	switch {
-	case len(d.unanswered) >= serverInTrouble:
+	case d.serverInTrouble():
 		d.failures[tenant] = failure{why, now.Add(firstBackoff)}
 	case now.Before(d.failures[tenant].until): // Another start that was under way failed a moment ago.
 	default:

@@ -160,6 +160,6 @@ func BenchmarkGate(b *testing.B) {
 		g := NewGate(fanOut, l, l, "")
 		g.Allowance()
 		g.End(many / 2)
-		g.Written(many / 2)
+		g.Written(many/2, "uid")
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 func TestCase07ForeignObjectHasTheName(t *testing.T) {
 	w := newWorld(t, givenFanOut(), givenTenants(20))
-	w.children["tenant-00007"] = &child{foreign: true}
+	w.newChild("tenant-00007", child{foreign: true})
 	status := w.run(completed)
 	want := []v1alpha1.ReasonCount{{Reason: v1alpha1.ReasonNameConflict, Count: 1}}
 	if got := describe(status.Counts); got != "0 waiting, 0 running, 19 succeeded, 1 failed, 0 skipped of 20" {
@@ -33,7 +33,7 @@ func TestCase08DeletedWhileNoLeaderRuns(t *testing.T) {
 	l.pass(neverDies)
 	l.pass(neverDies)
 	if !w.dispatch("tenant-00001") {
-		_, held := admission(w.gate(), 1, 0)
+		_, held := admission(w.gate(), 1, w.children["tenant-00001"].uid, 0)
 		t.Fatalf("it can't start: %s", held)
 	}
 	w.delete("tenant-00001")

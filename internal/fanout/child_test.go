@@ -24,23 +24,94 @@ func onTenantsClock(f *v1alpha1.TenantFanOut) {
 	metav1.SetMetaDataAnnotation(&f.ObjectMeta, v1alpha1.AnnotationTimeZoneFrom, "Tenant")
 }
 
+// TestChildOf: the child is the TenantJob that the ledger knows, whatever its owner references say. Before the ledger knows one,
+// it is what the fan-out could have created.
 func TestChildOf(t *testing.T) {
-	fanOut := givenFanOut()
-	tj := &v1alpha1.TenantJob{}
-	if got := ChildOf(tj, fanOut.UID); got.Presence != Foreign {
-		t.Errorf("without an owner it is %+v", got)
+	fanOut := givenFanOut(func(f *v1alpha1.TenantFanOut) { f.Spec.Parameters = map[string]v1alpha1.ParameterValue{"days": "3"} })
+	plan := givenPlan(t, fanOut, []Tenant{tenant("acme")})
+	ended := func(tj *v1alpha1.TenantJob) {
+		tj.Status.JobRef = &v1alpha1.LocalReference{Name: "nightly"}
+		tj.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionSucceeded, Status: "False", Reason: "JobFailed", Message: "m"}}
 	}
-	tj.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(fanOut, v1alpha1.GroupVersion.WithKind("TenantFanOut"))}
-	if diff := cmp.Diff(Child{Presence: Ours, Status: "Unknown"}, ChildOf(tj, fanOut.UID)); diff != "" {
-		t.Errorf("new -want +got:\n%s", diff)
+	waits := Child{Presence: Ours, UID: "first", Status: "Unknown"}
+	foreign := Child{Presence: Foreign}
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.TenantJob)
+		// known is what is made of it when the ledger has the UID "first", unknown when it has none.
+		known, unknown Child
+	}{
+		"as it was created": {known: waits, unknown: waits},
+		"ended":             {ended, Child{Ours, "first", false, true, "False", "JobFailed", "m"}, Child{Ours, "first", false, true, "False", "JobFailed", "m"}},
+		"made again":        {func(tj *v1alpha1.TenantJob) { tj.UID = "second" }, foreign, Child{Presence: Ours, UID: "second", Status: "Unknown"}},
+		"without an owner":  {func(tj *v1alpha1.TenantJob) { tj.OwnerReferences = nil }, waits, foreign},
+		"of another fan-out of the name": {
+			func(tj *v1alpha1.TenantJob) { tj.OwnerReferences[0].UID = "another" }, waits, foreign,
+		},
+		"with other parameters": {func(tj *v1alpha1.TenantJob) { tj.Spec.Parameters["days"] = "9" }, waits, foreign},
+		"of another template":   {func(tj *v1alpha1.TenantJob) { tj.Spec.TemplateRef.Name = "other" }, waits, foreign},
+		"of another tenant":     {func(tj *v1alpha1.TenantJob) { tj.Spec.TenantRef.Name = "globex" }, waits, foreign},
+		"being deleted": {
+			func(tj *v1alpha1.TenantJob) { tj.DeletionTimestamp = &metav1.Time{Time: testTime} },
+			Child{Presence: Ours, UID: "first", Deleting: true, Status: "Unknown"}, Child{Presence: Ours, UID: "first", Deleting: true, Status: "Unknown"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tj := BuildChild(fanOut, plan, 0, "tenant-acme")
+			tj.UID = "first"
+			if tc.change != nil {
+				tc.change(tj)
+			}
+			l := NewLedger(plan)
+			if diff := cmp.Diff(tc.unknown, l.ChildOf(fanOut, 0, tj)); diff != "" {
+				t.Errorf("not in the ledger: -want +got:\n%s", diff)
+			}
+			l.setCreated(0, "first")
+			if diff := cmp.Diff(tc.known, l.ChildOf(fanOut, 0, tj)); diff != "" {
+				t.Errorf("in the ledger: -want +got:\n%s", diff)
+			}
+		})
 	}
-	if got := ChildOf(tj, "another"); got.Presence != Foreign {
-		t.Errorf("of another fan-out of the name it is %+v", got)
+}
+
+// TestChangeOf: what somebody changes in a child is found, and what the fan-out has made is not taken for a change.
+func TestChangeOf(t *testing.T) {
+	late := &metav1.Time{Time: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)}
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.TenantJob)
+		want   string
+	}{
+		"nothing":                {func(*v1alpha1.TenantJob) {}, ""},
+		"cancelled":              {func(tj *v1alpha1.TenantJob) { tj.Spec.Cancel = new(true) }, ""},
+		"a label of one's own":   {func(tj *v1alpha1.TenantJob) { tj.Labels["mine"] = "x" }, ""},
+		"put off":                {func(tj *v1alpha1.TenantJob) { tj.Spec.NotBeforeTime = late }, "spec.notBeforeTime"},
+		"a limit for its wait":   {func(tj *v1alpha1.TenantJob) { tj.Spec.MaxWaitSeconds = new(int32(1)) }, "spec.maxWaitSeconds"},
+		"the label removed":      {func(tj *v1alpha1.TenantJob) { delete(tj.Labels, v1alpha1.LabelFanOut) }, "metadata.labels[tenantry.dev/fan-out]"},
+		"of another fan-out now": {func(tj *v1alpha1.TenantJob) { tj.Labels[v1alpha1.LabelFanOut] = "x" }, "metadata.labels[tenantry.dev/fan-out]"},
+	} {
+		for kind, fanOut := range map[string]*v1alpha1.TenantFanOut{
+			"plain": givenFanOut(), "spread": givenFanOut(withSpread(600)), "of a tick": givenFanOut(withTick(testTime), withSpread(60)),
+		} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				plan := givenPlan(t, fanOut, []Tenant{tenant("acme")})
+				tj := BuildChild(fanOut, plan, 0, "tenant-acme")
+				tc.change(tj)
+				if got := plan.ChangeOf(fanOut, 0, tj); got != tc.want {
+					t.Errorf("%q, want %q", got, tc.want)
+				}
+			})
+		}
 	}
-	tj.Status.JobRef = &v1alpha1.LocalReference{Name: "nightly"}
-	tj.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionSucceeded, Status: "False", Reason: "JobFailed", Message: "m"}}
-	if diff := cmp.Diff(Child{Ours, true, "False", "JobFailed", "m"}, ChildOf(tj, fanOut.UID)); diff != "" {
-		t.Errorf("ended -want +got:\n%s", diff)
+	scheduled := givenFanOut(withTick(testTime))
+	plan := givenPlan(t, scheduled, []Tenant{tenant("acme")})
+	for _, change := range []func(*v1alpha1.TenantJob){
+		func(tj *v1alpha1.TenantJob) { delete(tj.Labels, v1alpha1.LabelSchedule) },
+		func(tj *v1alpha1.TenantJob) { tj.Annotations = nil },
+	} {
+		tj := BuildChild(scheduled, plan, 0, "tenant-acme")
+		change(tj)
+		if plan.ChangeOf(scheduled, 0, tj) == "" {
+			t.Errorf("not found: %+v", tj.ObjectMeta)
+		}
 	}
 }
 

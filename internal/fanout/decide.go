@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
@@ -26,7 +28,8 @@ type Observed struct {
 	// nothing, what the API server has answered since this Ledger was stored. A child that was just created is Ours. Older
 	// answers must be left out, since another leader may have acted since.
 	Children map[string]Child
-	// Tenants are all Tenants, by name. Those whose child is known to be Ours, and those with an outcome, may be left out.
+	// Tenants are all Tenants, by name. Those whose child is known to be Ours and is not being deleted, and those with an
+	// outcome, may be left out.
 	Tenants map[string]Tenant
 	// Delayed has the tenants whose child the API server does not accept for now, and the API server's message. The caller
 	// tries them again.
@@ -99,12 +102,15 @@ func (p *pass) recordChildren() {
 			continue
 		}
 		c := p.o.Children[e.Tenant]
+		if c.Presence == Ours && !l.IsChild(i, c.UID) {
+			c = Child{Presence: Foreign}
+		}
 		if l.Record(i, p.childOutcome(e, c, l.marks[i])) {
 			continue
 		}
 		switch {
 		case c.Presence == Ours:
-			l.setMark(i, markCreated)
+			l.setCreated(i, c.UID)
 			if c.runs() {
 				p.d.Running++
 			}
@@ -119,6 +125,8 @@ func (p *pass) recordChildren() {
 // childOutcome returns the outcome that follows from what is known about a child. It is the zero value when none does.
 func (p *pass) childOutcome(e Entry, c Child, mark byte) Outcome {
 	switch {
+	case c.Presence == Ours && c.Deleting && c.Status != metav1.ConditionTrue && c.Status != metav1.ConditionFalse:
+		return p.missingOutcome(e)
 	case c.Presence == Ours:
 		return OutcomeOf(c.Status, c.Reason, c.Message)
 	case mark == markCreated && (c.Presence == Foreign || c.Presence == NotFound):
@@ -127,7 +135,7 @@ func (p *pass) childOutcome(e Entry, c Child, mark byte) Outcome {
 	case c.Presence == Foreign:
 		return nameConflict(p.o.FanOut.Name)
 	case c.Presence == Refused:
-		return refused(c.Message)
+		return refusedFor(c.Reason, c.Message)
 	}
 	return Outcome{}
 }

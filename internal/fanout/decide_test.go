@@ -55,6 +55,18 @@ func TestDecideAboutOneTenant(t *testing.T) {
 		"refused": {
 			mark: markAnnounced, child: Child{Presence: Refused, Message: "m"}, want: want{Mark: "F", Reason: "JobFailed"},
 		},
+		"refused for too long": {
+			mark: markAnnounced, child: Child{Presence: Refused, Reason: "PodsRefused", Message: "m"}, want: want{Mark: "P", Reason: "PodsRefused"},
+		},
+		"deleted, and a finalizer keeps it": {
+			mark: markCreated, child: Child{Presence: Ours, Deleting: true, Status: "Unknown"}, want: want{Mark: "X", Reason: "Deleted"},
+		},
+		"completed, then deleted, and a finalizer keeps it": {
+			mark: markCreated, child: Child{Presence: Ours, Deleting: true, Status: "True"}, want: want{Mark: "0", Reason: "Completed"},
+		},
+		"being deleted with its tenant": {
+			mark: markCreated, child: Child{Presence: Ours, Deleting: true}, tenants: []Tenant{in(Deleting, acme)}, want: want{Mark: "d", Reason: "TenantDeleted"},
+		},
 		"not in the cache":                {mark: markCreated, want: want{Mark: "+", Check: 1}},
 		"deleted":                         {mark: markCreated, child: Child{Presence: NotFound}, want: want{Mark: "X", Reason: "Deleted"}},
 		"deleted, then a foreign object":  {mark: markCreated, child: Child{Presence: Foreign}, want: want{Mark: "X", Reason: "Deleted"}},

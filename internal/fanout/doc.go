@@ -15,14 +15,18 @@
 //
 //   - A child is announced in the stored ledger before it is created. A former leader whose view is outdated can create
 //     only children that it had announced itself: its ledger is no longer the stored one, so its next write is refused.
-//   - A child starts only after the stored ledger has it as created. So a child that the ledger has as created and that is
-//     missing may have run: it was deleted, and is not created again. A child that the ledger does not have as created has
-//     never run: it is created again when it is missing.
+//   - A child starts only after the stored ledger has it as created, with its UID. So a child that the ledger has as created
+//     and that is missing may have run: it was deleted, and is not created again. Another TenantJob of its name and owner is
+//     not the child, and never starts. A child that the ledger does not have as created has never run: it is created again
+//     when it is missing, and a TenantJob that runs the same may take its place.
 //   - An outcome in the ledger never changes. A child of a tenant that has an outcome never starts.
 //
 // One case is left: requests that a leader had in flight when it lost its lease may create at most MaxAnnounced children
 // late. Such a child is the second one of its tenant only if the first was deleted before. It runs only if a person deleted
 // the first one and the new leader has not observed that yet.
+//
+// Each tenant gets its outcome within a bound. What the caller can't create for too long is Refused, and a child that can't
+// start for too long ends by itself, see job.TroubleClock.
 //
 // The absence of an object from a cache proves nothing: Decision.Check lists what must be read from the API server.
 package fanout

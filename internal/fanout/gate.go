@@ -3,6 +3,8 @@ package fanout
 import (
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
@@ -75,9 +77,11 @@ func (g Gate) End(i int) Outcome {
 	return Outcome{}
 }
 
-// Written says whether the stored ledger has the child of the tenant at an index of the plan as created. A child starts
+// Written says whether the stored ledger has a TenantJob as the child of the tenant at an index of the plan. A child starts
 // only then.
-func (g Gate) Written(i int) bool { return g.stored.marks[i] == markCreated }
+func (g Gate) Written(i int, uid types.UID) bool {
+	return g.stored.marks[i] == markCreated && g.stored.IsChild(i, uid)
+}
 
 // mayCreate says whether more children may be created.
 func (g Gate) mayCreate() bool {

@@ -43,7 +43,7 @@ func TestGate(t *testing.T) {
 			if !tc.unwritten {
 				stored = known
 			}
-			end, got := admission(NewGate(tc.fanOut, known, stored, tc.end), 0, tc.running)
+			end, got := admission(NewGate(tc.fanOut, known, stored, tc.end), 0, "uid", tc.running)
 			if end.Decided() {
 				got = "end: " + end.Reason
 			}
@@ -63,7 +63,7 @@ func TestGateCountsAFailureAtOnce(t *testing.T) {
 	}
 	known := stored.Clone()
 	for failures, want := range []string{"", "", "fan-out nightly is paused"} {
-		if _, got := admission(NewGate(fanOut, known, stored, ""), 4, 0); got != want {
+		if _, got := admission(NewGate(fanOut, known, stored, ""), 4, "uid", 0); got != want {
 			t.Errorf("after %d failures %q, want %q", failures, got, want)
 		}
 		known.Record(failures, failedWith("JobFailed"))

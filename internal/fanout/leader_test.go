@@ -3,6 +3,10 @@ package fanout
 import (
 	"maps"
 	"slices"
+	"time"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/job"
 )
 
 // leader is a controller. When it dies, everything is lost that is not in the world.
@@ -14,24 +18,24 @@ type leader struct {
 	answers map[string]Child
 	version int
 	// cached are the children as its cache has them.
-	cached map[string]Child
+	cached map[string]child
+	// delays is since when the creations of the children of tenants have failed.
+	delays map[string]time.Time
 	// late are the tenants whose children it was about to create when it was paused.
 	late []Entry
 }
 
 func newLeader(w *world) *leader {
-	l := &leader{w: w, answers: map[string]Child{}}
+	l := &leader{w: w, answers: map[string]Child{}, delays: map[string]time.Time{}}
 	l.sync()
 	return l
 }
 
 // sync brings the cache up to date.
 func (l *leader) sync() {
-	l.cached = map[string]Child{}
+	l.cached = map[string]child{}
 	for name, c := range l.w.children {
-		if !c.foreign {
-			l.cached[name] = l.w.observe(c)
-		}
+		l.cached[name] = *c
 	}
 }
 
@@ -112,13 +116,19 @@ func (l *leader) observed() (Observed, int) {
 		l.version, l.answers = w.ledgerVersion, map[string]Child{}
 	}
 	children := maps.Clone(l.answers)
-	maps.Copy(children, l.cached)
+	for name, cached := range l.cached {
+		if c := w.observe(ledger, name, &cached); c.Presence == Ours {
+			children[name] = c
+			delete(l.delays, name)
+		}
+	}
 	tenants := maps.Clone(w.tenants)
 	for i, e := range l.plan.Entries {
 		if ledger.decided(i) {
 			delete(children, e.Tenant)
 			delete(tenants, e.Tenant)
-		} else if children[e.Tenant].Presence == Ours {
+			delete(l.delays, e.Tenant)
+		} else if c := children[e.Tenant]; c.Presence == Ours && !c.Deleting {
 			delete(tenants, e.Tenant)
 		}
 	}
@@ -131,7 +141,7 @@ func (l *leader) check(indexes []int) {
 	for _, i := range indexes {
 		name := o.Ledger.plan.Entries[i].Tenant
 		if c, exists := l.w.children[name]; exists {
-			l.answers[name] = l.w.observe(c)
+			l.answers[name] = l.w.observe(o.Ledger, name, c)
 		} else {
 			l.answers[name] = Child{Presence: NotFound}
 		}
@@ -141,19 +151,38 @@ func (l *leader) check(indexes []int) {
 // create creates the child of a tenant.
 func (l *leader) create(e Entry) {
 	w := l.w
+	stored := w.stored()
 	if c, exists := w.children[e.Tenant]; exists {
-		l.answers[e.Tenant] = w.observe(c)
+		l.answers[e.Tenant] = w.observe(stored, e.Tenant, c)
 		return
 	}
 	if t, exists := w.tenants[e.Tenant]; !exists || t.UID != e.UID {
 		return // There is no namespace. The next pass finds out why.
 	}
+	if w.broken[e.Tenant] && l.fails(e.Tenant) {
+		return
+	}
 	if w.created[e.Tenant]++; w.created[e.Tenant] > 1 && !w.removed[e.Tenant] {
 		w.t.Fatalf("%s got a second TenantJob", e.Tenant)
 	}
 	w.removed[e.Tenant] = false
-	w.children[e.Tenant] = &child{}
-	l.answers[e.Tenant] = w.observe(w.children[e.Tenant])
+	w.newChild(e.Tenant, child{})
+	if !w.broken[e.Tenant] {
+		l.answers[e.Tenant] = w.observe(stored, e.Tenant, w.children[e.Tenant])
+	}
+}
+
+// fails notes that a creation was not answered. It says whether it was not done, either.
+func (l *leader) fails(tenant string) bool {
+	w := l.w
+	if l.delays[tenant].IsZero() {
+		l.delays[tenant] = w.now
+	}
+	if w.now.Sub(l.delays[tenant]) >= job.TroubleAfter {
+		l.answers[tenant] = Child{Presence: Refused, Reason: v1alpha1.ReasonPodsRefused, Message: "no answer"}
+	}
+	w.attempts++
+	return w.refuses || w.attempts%2 == 0
 }
 
 // resume sends the requests that the leader was about to send when it was paused, however late that is.

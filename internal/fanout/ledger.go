@@ -20,6 +20,8 @@ type Ledger struct {
 	plan *Plan
 	// marks has one mark for each entry of the plan.
 	marks []byte
+	// identities say which TenantJob is the child of each entry, for those that are marked as created.
+	identities []childIdentity
 	// legend says what the marks of outcomes stand for. It is shared between ledgers and never changed in place.
 	legend map[byte]outcomeKind
 	// messages are those of tenants that did not succeed, by index. Messages that the plan has are not repeated.
@@ -57,6 +59,7 @@ func blankLedger(p *Plan) *Ledger {
 	l := &Ledger{
 		plan:         p,
 		marks:        slices.Repeat([]byte{markNone}, len(p.Entries)),
+		identities:   make([]childIdentity, len(p.Entries)),
 		legend:       knownMarks,
 		messages:     map[int]string{},
 		messageBytes: map[Counter]int{},
@@ -122,6 +125,7 @@ func (l *Ledger) keepMessage(i int, o Outcome) {
 func (l *Ledger) Clone() *Ledger {
 	c := *l
 	c.marks = slices.Clone(l.marks)
+	c.identities = slices.Clone(l.identities)
 	c.messages = maps.Clone(l.messages)
 	c.messageBytes = maps.Clone(l.messageBytes)
 	c.waves = slices.Clone(l.waves)
@@ -131,7 +135,7 @@ func (l *Ledger) Clone() *Ledger {
 // equal says whether both ledgers would be stored with the same content.
 func (l *Ledger) equal(other *Ledger) bool {
 	return l.accepted == other.accepted && l.completionTime.Equal(other.completionTime) &&
-		string(l.marks) == string(other.marks) && maps.Equal(l.messages, other.messages)
+		string(l.marks) == string(other.marks) && slices.Equal(l.identities, other.identities) && maps.Equal(l.messages, other.messages)
 }
 
 // setMark sets the mark of a tenant and updates the counters.
@@ -140,6 +144,9 @@ func (l *Ledger) setMark(i int, mark byte) {
 	l.marks[i] = mark
 	l.marked[before]--
 	l.marked[mark]++
+	if mark != markCreated {
+		l.identities[i] = 0
+	}
 	if kind, decided := l.legend[mark]; decided {
 		wave := &l.waves[l.plan.Entries[i].Wave]
 		wave.undecided--
@@ -181,6 +188,9 @@ func (l *Ledger) decided(i int) bool {
 func (l *Ledger) needsChild(i int) bool {
 	return l.marks[i] == markNone || l.marks[i] == markAnnounced
 }
+
+// HasChild says whether the TenantJob of the tenant at an index of the plan was observed, and the tenant has no outcome.
+func (l *Ledger) HasChild(i int) bool { return l.marks[i] == markCreated }
 
 // Untouched says whether nothing has been done about the tenant at an index of the plan. Such a tenant has no TenantJob of
 // this fan-out, since a TenantJob is created only after it was announced.

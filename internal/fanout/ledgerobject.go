@@ -22,6 +22,9 @@ const (
 	keyMessages       = "messages"       // lines of index and message
 	keyAccepted       = "accepted"       // how many failures a person has accepted
 	keyCompletionTime = "completionTime" // RFC 3339; missing until the fan-out is complete
+	// keyIdentities has which TenantJobs were created, see encodeIdentities. It is binary data, which versions of Tenantry
+	// that do not know it leave out.
+	keyIdentities = "identities"
 
 	ledgerFormat = "1"
 )
@@ -38,7 +41,11 @@ func (l *Ledger) ConfigMap(fanOut *v1alpha1.TenantFanOut, namespace string) *cor
 	if !l.completionTime.IsZero() {
 		data[keyCompletionTime] = l.completionTime.Format(time.RFC3339)
 	}
-	return &corev1.ConfigMap{ObjectMeta: objectMeta(fanOut, namespace, LedgerName(l.plan.FanOut)), Data: data}
+	cm := &corev1.ConfigMap{ObjectMeta: objectMeta(fanOut, namespace, LedgerName(l.plan.FanOut)), Data: data}
+	if identities := l.encodeIdentities(); len(identities) > 0 {
+		cm.BinaryData = map[string][]byte{keyIdentities: identities}
+	}
+	return cm
 }
 
 // encodeLegend lists the marks that are in use.
@@ -64,6 +71,11 @@ func (l *Ledger) encodeMessages() string {
 // Tenantry wrote the ledger.
 func DecodeLedger(cm *corev1.ConfigMap, p *Plan) (*Ledger, error) {
 	l, err := decodeLedger(cm.Data, p)
+	if err == nil {
+		if err = l.decodeIdentities(cm.BinaryData[keyIdentities]); err != nil {
+			err = fmt.Errorf("decoding its %s: %w", keyIdentities, err)
+		}
+	}
 	if err == nil && cm.Name != LedgerName(p.FanOut) {
 		err = fmt.Errorf("it is not the ledger of %s", p.FanOut)
 	}

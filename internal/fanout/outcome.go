@@ -109,7 +109,11 @@ func deleted() Outcome {
 	return Outcome{Failed, v1alpha1.ReasonDeleted, "its TenantJob was deleted before it had an outcome"}
 }
 
-func refused(message string) Outcome {
+// refusedFor is the outcome of a tenant whose TenantJob the API server does not accept. Without a reason it never will.
+func refusedFor(reason, message string) Outcome {
+	if reason != "" {
+		return Outcome{Failed, reason, message}
+	}
 	return Outcome{Failed, v1alpha1.ReasonJobFailed, "the API server refused the TenantJob: " + message}
 }
 

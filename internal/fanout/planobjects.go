@@ -48,7 +48,7 @@ func (p *Plan) ConfigMaps(fanOut *v1alpha1.TenantFanOut, namespace string) ([]*c
 	chunks := slices.Collect(slices.Chunk(packed, partSize))
 	objects := make([]*corev1.ConfigMap, 0, len(chunks))
 	for i, chunk := range chunks[1:] {
-		objects = append(objects, sealed(fanOut, namespace, partName(p.FanOut, digest, i+1), chunk))
+		objects = append(objects, sealed(fanOut, namespace, partName(PlanName(p.FanOut), digest, i+1), chunk))
 	}
 	head := sealed(fanOut, namespace, PlanName(p.FanOut), chunks[0])
 	head.Data = map[string]string{keyParts: strconv.Itoa(len(chunks)), keyDigest: digest}
@@ -62,13 +62,9 @@ func PartNames(head *corev1.ConfigMap) ([]string, error) {
 	if err != nil || parts < 1 || parts > maxParts {
 		return nil, fmt.Errorf("reading ConfigMap %s: %s is %q", head.Name, keyParts, head.Data[keyParts])
 	}
-	fanOut, err := fanOutOf(head)
-	if err != nil {
-		return nil, err
-	}
 	var names []string
 	for i := 1; i < parts; i++ {
-		names = append(names, partName(fanOut, head.Data[keyDigest], i))
+		names = append(names, partName(head.Name, head.Data[keyDigest], i))
 	}
 	return names, nil
 }
@@ -121,17 +117,8 @@ func objectMeta(fanOut *v1alpha1.TenantFanOut, namespace, name string) metav1.Ob
 	}
 }
 
-// fanOutOf returns the UID of the fan-out that owns a ConfigMap.
-func fanOutOf(cm *corev1.ConfigMap) (types.UID, error) {
-	owner := metav1.GetControllerOf(cm)
-	if owner == nil {
-		return "", fmt.Errorf("reading ConfigMap %s: it has no owner", cm.Name)
-	}
-	return owner.UID, nil
-}
-
-func partName(fanOut types.UID, digest string, i int) string {
-	return fmt.Sprintf("%s-%.16s-%d", PlanName(fanOut), digest, i)
+func partName(head, digest string, i int) string {
+	return fmt.Sprintf("%s-%.16s-%d", head, digest, i)
 }
 
 func digestOf(packed []byte) string {

@@ -80,12 +80,28 @@ func happen(rnd *rand.Rand, w *world, leaders *[]*leader) {
 // disturb lets one random event happen that no controller causes.
 func disturb(rnd *rand.Rand, w *world, name string) {
 	tn, exists := w.tenants[name]
-	switch rnd.IntN(10) {
+	switch rnd.IntN(15) {
+	case 10:
+		w.replace(name)
+	case 11:
+		if c := w.children[name]; c != nil && !c.foreign {
+			c.disowned = true
+		}
+	case 12:
+		if c := w.children[name]; c != nil {
+			c.putOff = true
+		}
+	case 13:
+		if c := w.children[name]; c != nil && !c.outcome.Decided() {
+			c.held = true
+		}
+	case 14:
+		w.broken[name] = !w.broken[name]
 	case 0, 1:
 		w.delete(name)
 	case 2:
 		if w.children[name] == nil && len(w.plan) > 0 {
-			w.children[name] = &child{foreign: true}
+			w.newChild(name, child{foreign: true})
 		}
 	case 3:
 		if exists {

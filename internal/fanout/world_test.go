@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
@@ -32,12 +33,24 @@ type world struct {
 	created, ran map[string]int     // how often, by tenant
 	outcomes     map[string]Outcome // as the first stored ledger had them
 	removed      map[string]bool    // children that were created, not stored as such, and deleted
+	// broken are the tenants for which the API server answers no creation; every other one of these is done all the same.
+	broken map[string]bool
+	// refuses means that none of them is done.
+	refuses  bool
+	attempts int
+	uids     int // how many TenantJobs there have been
 }
 
 // child is a TenantJob.
 type child struct {
-	// foreign means that it is not the fan-out's.
+	uid types.UID
+	// foreign means that it has no owner reference to the fan-out, and never had one.
 	foreign bool
+	// disowned means that a member has removed the owner reference, putOff that one has set its notBeforeTime to a time that
+	// never comes, held that it was deleted while a finalizer keeps it.
+	disowned, putOff, held bool
+	// forged means that a member has created it, with an owner reference to the fan-out.
+	forged  bool
 	started bool
 	outcome Outcome
 }
@@ -46,21 +59,47 @@ func newWorld(t testing.TB, fanOut *v1alpha1.TenantFanOut, tenants []Tenant) *wo
 	return &world{
 		t: t, fanOut: fanOut, tenants: index(tenants), template: givenTemplate(), now: testTime,
 		children: map[string]*child{}, created: map[string]int{}, ran: map[string]int{},
-		outcomes: map[string]Outcome{}, removed: map[string]bool{},
+		outcomes: map[string]Outcome{}, removed: map[string]bool{}, broken: map[string]bool{},
 	}
 }
 
-// observe returns what the API server says about a child.
-func (w *world) observe(c *child) Child {
-	switch {
-	case c.foreign:
-		return Child{Presence: Foreign}
-	case c.outcome.Decided():
-		return Child{Presence: Ours, Started: c.started, Status: c.outcome.Status(), Reason: c.outcome.Reason, Message: c.outcome.Message}
-	case c.started:
-		return Child{Presence: Ours, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRunning}
+// newChild adds a TenantJob.
+func (w *world) newChild(name string, c child) {
+	w.uids++
+	c.uid = types.UID(fmt.Sprint("child-", w.uids))
+	w.children[name] = &c
+}
+
+// tenantJob is the object.
+func (w *world) tenantJob(tenant string, c *child) *v1alpha1.TenantJob {
+	tj := &v1alpha1.TenantJob{
+		ObjectMeta: metav1.ObjectMeta{Name: w.fanOut.Name, UID: c.uid},
+		Spec: v1alpha1.TenantJobSpec{
+			TenantRef: v1alpha1.TenantReference{Name: tenant}, TemplateRef: w.fanOut.Spec.TemplateRef, Parameters: w.fanOut.Spec.Parameters,
+		},
 	}
-	return Child{Presence: Ours, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonQueued}
+	if !c.foreign && !c.disowned {
+		tj.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(w.fanOut, v1alpha1.GroupVersion.WithKind("TenantFanOut"))}
+	}
+	if c.held {
+		tj.DeletionTimestamp = &metav1.Time{Time: testTime}
+	}
+	if c.started {
+		tj.Status.JobRef = &v1alpha1.LocalReference{Name: tj.Name}
+	}
+	if o := c.outcome; o.Decided() {
+		tj.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionSucceeded, Status: o.Status(), Reason: o.Reason, Message: o.Message}}
+	}
+	return tj
+}
+
+// observe returns what the API server says about a child, to one who has read this ledger.
+func (w *world) observe(l *Ledger, tenant string, c *child) Child {
+	i, planned := l.plan.Find(tenant)
+	if !planned {
+		return Child{Presence: Foreign}
+	}
+	return l.ChildOf(w.fanOut, i, w.tenantJob(tenant, c))
 }
 
 // storeLedger stores a ledger, and checks that no outcome changes.
@@ -72,7 +111,7 @@ func (w *world) storeLedger(l *Ledger) {
 		if seen.Decided() && got != seen {
 			w.t.Fatalf("the outcome of %s was %+v and is %+v", e.Tenant, seen, got)
 		}
-		if c := w.children[e.Tenant]; !seen.Decided() && got == deleted() && c != nil && !c.foreign && w.created[e.Tenant] == 1 {
+		if c := w.children[e.Tenant]; !seen.Decided() && got == deleted() && c != nil && !c.foreign && !c.forged && !c.disowned && !c.held && w.created[e.Tenant] == 1 {
 			w.t.Fatalf("%s counts as deleted and exists", e.Tenant)
 		}
 		if got.Decided() {
@@ -113,7 +152,7 @@ func (w *world) stored() *Ledger {
 func (w *world) known() *Ledger {
 	l := w.stored().Clone()
 	for name, c := range w.children {
-		if i, planned := l.plan.Find(name); planned && !c.foreign {
+		if i, planned := l.plan.Find(name); planned && !c.foreign && l.IsChild(i, c.uid) {
 			l.Record(i, c.outcome)
 		}
 	}
@@ -131,10 +170,10 @@ func (w *world) dispatch(names ...string) bool {
 	if len(names) == 0 {
 		names = slices.Sorted(maps.Keys(w.children))
 	}
-	g, moved := w.gate(), false
+	moved := false
 	for _, name := range names {
 		if c := w.children[name]; c != nil && !c.foreign && !c.started && !c.outcome.Decided() {
-			moved = w.admit(g, name, c) || moved
+			moved = w.admit(w.gate(), name, c) || moved
 		}
 	}
 	return moved
@@ -146,8 +185,16 @@ func (w *world) admit(g Gate, name string, c *child) bool {
 	if !found {
 		w.t.Fatalf("%s is not planned", name)
 	}
-	end, held := admission(g, i, w.running())
+	end, held := admission(g, i, c.uid, w.running())
 	switch {
+	case !g.ledger.IsChild(i, c.uid), c.disowned && g.ledger.Knows(i, c.uid):
+		c.outcome = deleted()
+		return true
+	case c.disowned, c.held:
+		return false
+	case c.putOff:
+		c.outcome = Outcome{Skipped, v1alpha1.ReasonCancelled, "changed"}
+		return true
 	case end.Decided():
 		c.outcome = end
 		return true
@@ -169,12 +216,12 @@ func (w *world) admit(g Gate, name string, c *child) bool {
 // run. It returns the outcome with which the child ends, or why the child is held; when both are empty, the child starts.
 // Dispatcher.applyFanOut in internal/dispatch applies End and Written; heldByFanOut and heldByFullFanOut in internal/queue
 // apply the Allowance.
-func admission(g Gate, i, running int) (end Outcome, held string) {
+func admission(g Gate, i int, uid types.UID, running int) (end Outcome, held string) {
 	allowance := g.Allowance()
 	switch end := g.End(i); {
 	case end.Decided():
 		return end, ""
-	case !g.Written(i):
+	case !g.Written(i, uid):
 		return Outcome{}, "the stored ledger does not have it"
 	case allowance.Held != "":
 		return Outcome{}, allowance.Held
@@ -210,8 +257,31 @@ func (w *world) forge(name string) {
 	}
 	p := w.stored().plan
 	if i, planned := p.Find(name); planned && p.Entries[i].UID == w.tenants[name].UID {
-		w.children[name] = &child{}
+		w.newChild(name, child{forged: true})
 	}
+}
+
+// replace deletes a child and creates another one of its name and owner, as a member can.
+func (w *world) replace(name string) {
+	if c := w.children[name]; c != nil && !c.foreign {
+		w.delete(name)
+		w.newChild(name, child{forged: true})
+	}
+}
+
+// stopDisowned stops the runs of children that a member has taken from the fan-out, and those that were deleted and are held.
+func (w *world) stopDisowned() (stopped bool) {
+	if len(w.plan) == 0 || w.ledger == nil {
+		return false
+	}
+	l := w.stored()
+	for _, name := range slices.Sorted(maps.Keys(w.children)) {
+		c := w.children[name]
+		if i, planned := l.plan.Find(name); planned && c.disowned && l.Knows(i, c.uid) && !c.outcome.Decided() {
+			c.outcome, stopped = deleted(), true
+		}
+	}
+	return stopped
 }
 
 func (w *world) running() int {
@@ -327,6 +397,7 @@ func (w *world) run(outcome func(name string) Outcome) v1alpha1.TenantFanOutStat
 		d, _ := l.pass(neverDies)
 		moved := d.Changed || len(d.Check)+len(d.Create) > 0
 		moved = w.dispatch() || moved
+		moved = w.stopDisowned() || moved
 		for _, name := range slices.Sorted(maps.Keys(w.children)) {
 			if c := w.children[name]; c.started && !c.outcome.Decided() {
 				w.finish(name, outcome(name))
@@ -336,6 +407,9 @@ func (w *world) run(outcome func(name string) Outcome) v1alpha1.TenantFanOutStat
 		if !d.RequeueAt.IsZero() && !moved {
 			w.now = d.RequeueAt
 			moved = true
+		}
+		if len(l.delays) > 0 && len(d.Create) > 0 {
+			w.now = w.now.Add(10 * time.Second)
 		}
 		if !moved {
 			return w.fanOut.Status

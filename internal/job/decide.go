@@ -47,12 +47,21 @@ type Observed struct {
 
 // FanOut is what a fan-out says about its child.
 type FanOut struct {
+	// Name and UID of the TenantFanOut.
+	Name string
+	UID  types.UID
 	// Status, Reason and Message are those of the condition Succeeded with which the child ends if it has not started. An
 	// empty Reason means that it may start.
 	Status          metav1.ConditionStatus
 	Reason, Message string
 	// Skipped means that the child counts as skipped with this reason.
 	Skipped bool
+	// Paused says that the fan-out lets none of its children start for now, or none of this one's wave.
+	Paused bool
+	// Disowned means that somebody has removed the child's owner reference to the fan-out.
+	Disowned bool
+	// Changed is the field of the child that somebody has changed. It is empty when the child is as the fan-out has made it.
+	Changed string
 	// Recorded means that the stored ledger has the child's outcome, so that the child may be deleted.
 	Recorded bool
 }
@@ -116,6 +125,8 @@ type Decision struct {
 	Values Values
 	// Waited is how long limits have held a TenantJob that is Queued, nil when that is unknown.
 	Waited *Waited
+	// Trouble says whose fault it is that a TenantJob is Queued. NoTrouble means a limit.
+	Trouble Trouble
 }
 
 // Waited is how much of its maxWaitSeconds a TenantJob has used.
@@ -136,6 +147,11 @@ func Decide(o Observed, now time.Time) Decision {
 	// There is no error here: badParameters has checked the parameters, templateNotReady the template.
 	values, _ := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters)
 	return Decision{Action: ActionStart, Values: values}
+}
+
+// Ends says whether a decision gives a TenantJob its outcome.
+func Ends(d Decision) bool {
+	return d.Status == metav1.ConditionTrue || d.Status == metav1.ConditionFalse
 }
 
 // Queued returns the decision about a TenantJob that a limit holds. The message names the limit.

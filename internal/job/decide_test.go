@@ -298,13 +298,25 @@ func TestDecide(t *testing.T) {
 		"its Job goes, and may still finish":                                               {withJob(beingDeleted), waits(v1alpha1.ReasonRunning, "the Job is being deleted")},
 
 		// A later run, or its fan-out, ends it.
-		"Replaced while it runs":                 {all(withJob(podReady), replacedBy("a later run")), ends(v1alpha1.ReasonReplaced, "a later run")},
-		"Replaced, and it has completed":         {all(withJob(completed), replacedBy("a later run")), success},
-		"a child that may start":                 {childThat(FanOut{}), start},
-		"a child whose fan-out was not read":     {all(childThat(FanOut{}), noTemplate), Decision{Action: ActionWait}},
-		"a child that is to end":                 {childThat(FanOut{Status: isFalse, Reason: v1alpha1.ReasonSuperseded, Message: "x", Skipped: true}), ends(v1alpha1.ReasonSuperseded, "x")},
-		"a child that failed":                    {childThat(FanOut{Status: isFalse, Reason: v1alpha1.ReasonDeleted, Message: "x"}), stalls(v1alpha1.ReasonDeleted, "x")},
-		"a child that runs, of one that is over": {all(withJob(podReady), childThat(FanOut{Status: isFalse, Reason: v1alpha1.ReasonSuperseded})), runs},
+		"Replaced while it runs":                   {all(withJob(podReady), replacedBy("a later run")), ends(v1alpha1.ReasonReplaced, "a later run")},
+		"Replaced, and it has completed":           {all(withJob(completed), replacedBy("a later run")), success},
+		"a child that may start":                   {childThat(FanOut{}), start},
+		"a child whose fan-out was not read":       {all(childThat(FanOut{}), noTemplate), Decision{Action: ActionWait}},
+		"a child that is to end":                   {childThat(FanOut{Status: isFalse, Reason: v1alpha1.ReasonSuperseded, Message: "x", Skipped: true}), ends(v1alpha1.ReasonSuperseded, "x")},
+		"a child that failed":                      {childThat(FanOut{Status: isFalse, Reason: v1alpha1.ReasonDeleted, Message: "x"}), stalls(v1alpha1.ReasonDeleted, "x")},
+		"a child that was put off":                 {childThat(FanOut{Name: "nightly", Changed: "spec.notBeforeTime"}), ends(v1alpha1.ReasonCancelled, changedMessage)},
+		"a child that was put off for ever":        {all(childThat(FanOut{Name: "nightly", Changed: "spec.notBeforeTime"}), notBefore(50*365*day)), ends(v1alpha1.ReasonCancelled, changedMessage)},
+		"a child that runs, and was put off":       {all(withJob(podReady), childThat(FanOut{Changed: "spec.notBeforeTime"})), runs},
+		"a child whose owner is taken off":         {childThat(FanOut{Name: "nightly", Disowned: true}), stalls(v1alpha1.ReasonDeleted, disownedMessage)},
+		"a child that runs, and was disowned":      {all(withJob(podReady), childThat(FanOut{Name: "nightly", Disowned: true})), stalls(v1alpha1.ReasonDeleted, disownedMessage)},
+		"a child that completed, and disowned":     {all(withJob(completed), childThat(FanOut{Disowned: true})), success},
+		"left behind by its fan-out":               {leftBehindBy("report-8231"), ends(v1alpha1.ReasonCancelled, "fan-out report-8231 does not own it any more, and it had not started; create another TenantJob to run it")},
+		"left behind, and it runs":                 {all(withJob(podReady), leftBehindBy("report-8231")), runs},
+		"not left behind, with another's label":    {leftBehindBy("another"), start},
+		"deleted, and the collector does not know": {all(withJob(podReady), deletedWith("example.com/hold")), stop},
+		"deleted, and the collector stops it":      {all(withJob(podReady), deletedWith("foregroundDeletion")), leave},
+		"deleted without its Job":                  {all(withJob(podReady), deletedWith("orphan")), leave},
+		"a child that runs, of one that is over":   {all(withJob(podReady), childThat(FanOut{Status: isFalse, Reason: v1alpha1.ReasonSuperseded})), runs},
 
 		// It is over.
 		"over: it is left":                              {withCondition(isFalse, v1alpha1.ReasonExpired, ""), leave},
@@ -342,5 +354,20 @@ func TestDecide(t *testing.T) {
 				t.Errorf("Decide (-want, +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+const (
+	changedMessage  = "`spec.notBeforeTime` was changed after fan-out nightly had created it, and a fan-out runs only what it has created"
+	disownedMessage = "its owner reference to fan-out nightly was removed: create another TenantJob to run it again"
+)
+
+func leftBehindBy(fanOut string) func(*Observed) {
+	return func(o *Observed) { o.TenantJob.Labels = map[string]string{v1alpha1.LabelFanOut: fanOut} }
+}
+
+func deletedWith(finalizer string) func(*Observed) {
+	return func(o *Observed) {
+		o.TenantJob.DeletionTimestamp, o.TenantJob.Finalizers = agoPtr(0), []string{finalizer}
 	}
 }

@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -16,9 +17,9 @@ import (
 // ones: after tenantGone, whatever ends a TenantJob in every state has been checked; after running, the TenantJob has no
 // Job; after badTemplate, there is a template.
 var rules = []func(Observed, time.Time) *Decision{
-	ended, deleting, mismatched, cancelled, replaced, tenantGone,
+	ended, deleting, mismatched, cancelled, disowned, replaced, tenantGone,
 	finished, ending, vanished, suspended, refused, running,
-	fanOutEnded, fanOutUnread, badTemplate, badParameters, notYetDue, templateNotReady, tenantSuspended, tenantNotReady,
+	fanOutEnded, leftBehind, fanOutUnread, changed, badTemplate, badParameters, notYetDue, templateNotReady, tenantSuspended, tenantNotReady,
 }
 
 // ended applies when the TenantJob has its outcome. What is left is to stop a Job that still runs, and to delete the
@@ -56,12 +57,21 @@ func ttlOf(o Observed) *int32 {
 	return o.Template.Spec.FailedTTLSecondsAfterFinished
 }
 
-// deleting applies when the TenantJob is being deleted. The garbage collector deletes its Job.
+// deleting applies when the TenantJob is being deleted. The garbage collector deletes its Job. It waits as long as somebody
+// else's finalizer keeps the TenantJob, so the Job is stopped here.
 func deleting(o Observed, _ time.Time) *Decision {
-	if o.TenantJob.DeletionTimestamp == nil {
+	switch tj := o.TenantJob; {
+	case tj.DeletionTimestamp == nil:
 		return nil
+	case o.Job != nil && o.Job.DeletionTimestamp == nil && !Ended(o.Job) && slices.ContainsFunc(tj.Finalizers, isForeign):
+		return &Decision{Action: ActionStop}
 	}
 	return &Decision{}
+}
+
+// isForeign says whether a finalizer is none of those with which the garbage collector deletes or keeps what an object owns.
+func isForeign(finalizer string) bool {
+	return finalizer != metav1.FinalizerDeleteDependents && finalizer != metav1.FinalizerOrphanDependents
 }
 
 // mismatched applies when the TenantJob is not in its tenant's namespace.
@@ -82,6 +92,16 @@ func cancelled(o Observed, _ time.Time) *Decision {
 		return nil
 	}
 	return endsWith(v1alpha1.ReasonCancelled, conditions.Current, "cancelled by `spec.cancel`")
+}
+
+// disowned applies when somebody has removed the owner reference to the fan-out whose child the TenantJob is, and the Job has no
+// outcome. Without it the TenantJob would not be deleted with the fan-out, and its outcome would not count.
+func disowned(o Observed, _ time.Time) *Decision {
+	if o.FanOut == nil || !o.FanOut.Disowned || hasOutcome(o.Job) {
+		return nil
+	}
+	return endsWith(v1alpha1.ReasonDeleted, conditions.Stalled,
+		fmt.Sprintf("its owner reference to fan-out %s was removed: create another TenantJob to run it again", o.FanOut.Name))
 }
 
 // replaced applies when the Job runs and a later run of the schedule replaces it.

@@ -23,6 +23,27 @@ func fanOutEnded(o Observed, _ time.Time) *Decision {
 	return &Decision{Status: o.FanOut.Status, Reason: o.FanOut.Reason, Message: o.FanOut.Message, Progress: p}
 }
 
+// changed applies when the TenantJob is a child of a fan-out and somebody has changed what the fan-out made. The fan-out does
+// not wait for what it did not ask for.
+func changed(o Observed, _ time.Time) *Decision {
+	if o.FanOut == nil || o.FanOut.Changed == "" {
+		return nil
+	}
+	return endsWith(v1alpha1.ReasonCancelled, conditions.Current,
+		fmt.Sprintf("`%s` was changed after fan-out %s had created it, and a fan-out runs only what it has created", o.FanOut.Changed, o.FanOut.Name))
+}
+
+// leftBehind applies when the TenantJob was the child of a fan-out that was deleted without its children. The limits with
+// which it was planned are gone with the fan-out.
+func leftBehind(o Observed, _ time.Time) *Decision {
+	name := o.TenantJob.Name
+	if o.FanOut != nil || FanOutOf(o.TenantJob) != nil || o.TenantJob.Labels[v1alpha1.LabelFanOut] != name {
+		return nil
+	}
+	return endsWith(v1alpha1.ReasonCancelled, conditions.Current,
+		fmt.Sprintf("fan-out %s does not own it any more, and it had not started; create another TenantJob to run it", name))
+}
+
 // fanOutUnread applies when the TenantJob is a child of a fan-out whose plan was not read yet.
 func fanOutUnread(o Observed, now time.Time) *Decision {
 	switch {

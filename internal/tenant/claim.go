@@ -63,10 +63,15 @@ func terminatingMessage(namespace string) string {
 	return fmt.Sprintf("namespace %s is being deleted; it is made again when it is gone", namespace)
 }
 
-// IsAdopted says whether a Tenant's namespace existed before the operator took it over. Such a namespace is never deleted.
+// IsAdopted says whether a Tenant's namespace existed before the operator took it over. Such a namespace is never deleted. The
+// status counts too, because somebody may have removed the annotations.
 func IsAdopted(t *v1alpha1.Tenant, namespace *metav1.PartialObjectMetadata) bool {
-	return namespace != nil &&
-		(namespace.Annotations[v1alpha1.AnnotationAdopted] == "true" || namespace.Annotations[v1alpha1.AnnotationAdoptBy] == t.Name)
+	if namespace == nil {
+		return false
+	}
+	known := t.Status.Namespace
+	return namespace.Annotations[v1alpha1.AnnotationAdopted] == "true" || namespace.Annotations[v1alpha1.AnnotationAdoptBy] == t.Name ||
+		known != nil && known.UID == namespace.UID && known.Adopted
 }
 
 // Retains says whether the namespace stays when its Tenant is deleted.

@@ -97,6 +97,8 @@ func TestRetains(t *testing.T) {
 		"adopted, the note of it taken off":  {annotated("tenantry.dev/adopt-by", "acme"), acme(), true},
 		"with consent for somebody else":     {annotated("tenantry.dev/adopt-by", "globex"), acme(), false},
 		"adopted, then marked as not":        {annotated("tenantry.dev/adopted", "false"), acme(), false},
+		"adopted, as the status alone says":  {&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{UID: "namespace-uid"}}, acme(namesNamespace), true},
+		"another one was adopted":            {&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{UID: "another-uid"}}, acme(namesNamespace), false},
 		"gone, and it would be retained too": {nil, acme(policy(v1alpha1.NamespaceRetain)), true},
 	}
 	for name, tc := range cases {

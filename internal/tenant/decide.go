@@ -40,6 +40,8 @@ type Observed struct {
 	Pods []corev1.Pod
 	// TenantJobs are those in the namespace, after ActionListTenantJobs.
 	TenantJobs []v1alpha1.TenantJob
+	// Held are the objects that are being deleted and that somebody's finalizer keeps, after ActionListHeld.
+	Held []HeldObject
 	// DeletedNamespace is the terminating namespace with its status, after ActionReadNamespace. Nil when it is gone.
 	DeletedNamespace *corev1.Namespace
 }
@@ -50,6 +52,10 @@ type ContentsResult struct {
 	Refused error
 	// Err is what is tried again. A refusal by a policy or a quota is in both, because these may change too.
 	Err error
+	// Rights is the part of Err that is about RoleBindings: the operator's own, and those that are no longer desired.
+	Rights error
+	// Taken are the keys of the objects that somebody else has under a name of the operator's, sorted. They are left alone.
+	Taken []string
 }
 
 // Did says whether an action was carried out since the Tenant was observed.
@@ -60,6 +66,19 @@ func (o Observed) isDeleting() bool { return o.Tenant.DeletionTimestamp != nil }
 // drains says whether running Jobs may finish.
 func (o Observed) drains() bool {
 	return !o.isDeleting() && o.Tenant.Spec.SuspendPolicy == v1alpha1.SuspendPolicyDrain
+}
+
+// awaitedJobs are those of Jobs that a suspension or a deletion waits for. A deletion does not wait for a Job that belongs to no
+// TenantJob and was created after the Tenant was deleted: it gets no pod, and somebody who goes on creating them would hold the
+// deletion for ever.
+func (o Observed) awaitedJobs() []*batchv1.Job {
+	if !o.isDeleting() {
+		return o.Jobs
+	}
+	return slices.DeleteFunc(slices.Clone(o.Jobs), func(j *batchv1.Job) bool {
+		owner := metav1.GetControllerOfNoCopy(j)
+		return (owner == nil || owner.Kind != "TenantJob") && j.CreationTimestamp.After(o.Tenant.DeletionTimestamp.Time)
+	})
 }
 
 // PodsToDelete are those of Pods that do not end by themselves.
@@ -85,6 +104,8 @@ const (
 
 	// ActionCreateNamespace creates the namespace.
 	ActionCreateNamespace Action = "CreateNamespace"
+	// ActionListContents reads which objects a namespace has that is about to be adopted. It adds them to Desired.
+	ActionListContents Action = "ListContents"
 	// ActionApplyNamespace writes the namespace's labels and annotations, and so adopts an adoptable one. The label
 	// tenantry.dev/state is the fence of a suspension.
 	ActionApplyNamespace Action = "ApplyNamespace"
@@ -103,6 +124,8 @@ const (
 	ActionListPods Action = "ListPods"
 	// ActionDeletePods deletes PodsToDelete.
 	ActionDeletePods Action = "DeletePods"
+	// ActionListHeld reads Held from the API server.
+	ActionListHeld Action = "ListHeld"
 	// ActionRevokeCredentials revokes the tenant's credentials.
 	ActionRevokeCredentials Action = "RevokeCredentials"
 
@@ -190,8 +213,11 @@ func (d Decision) Failed(t *v1alpha1.Tenant, err error) Decision {
 
 // with adds the decision of the next step. If several steps say why the Tenant is not Current, the first is kept.
 func (d Decision) with(next Decision) Decision {
-	d.Action, d.After, d.Gone = next.Action, next.After, next.Gone
+	d.Action, d.Gone = next.Action, next.Gone
 	d.Err = errors.Join(d.Err, next.Err)
+	if next.After != 0 {
+		d.After = next.After
+	}
 	if next.Namespace != nil {
 		d.Namespace = next.Namespace
 	}

@@ -2,6 +2,7 @@ package tenant
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ const (
 	create, apply, write, unlock, lock   = ActionCreateNamespace, ActionApplyNamespace, ActionWriteContents, ActionUnlock, ActionLock
 	listJobs, orphans, listPods, delPods = ActionListJobs, ActionDeleteOrphans, ActionListPods, ActionDeletePods
 	revoke, listTJs, delTJs              = ActionRevokeCredentials, ActionListTenantJobs, ActionDeleteTenantJobs
+	listContents, listHeld               = ActionListContents, ActionListHeld
 	release, delNamespace, readDeleted   = ActionReleaseNamespace, ActionDeleteNamespace, ActionReadNamespace
 )
 
@@ -28,6 +30,7 @@ var (
 
 	stranger = &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: "tenant-acme"}}
 	aJob     = []*batchv1.Job{{ObjectMeta: called("a")}}
+	goingJob = []*batchv1.Job{{ObjectMeta: called("a", "foregroundDeletion")}}
 )
 
 func drains(t *v1alpha1.Tenant) { t.Spec.SuspendPolicy = v1alpha1.SuspendPolicyDrain }
@@ -50,6 +53,23 @@ func finishedTenantJob() v1alpha1.TenantJob {
 	return v1alpha1.TenantJob{ObjectMeta: called("a"), Status: v1alpha1.TenantJobStatus{
 		Conditions: []metav1.Condition{{Type: v1alpha1.ConditionSucceeded, Status: metav1.ConditionTrue}},
 	}}
+}
+
+func lateTenantJob() v1alpha1.TenantJob {
+	late := called("late")
+	late.CreationTimestamp = metav1.Unix(1000, 0)
+	return v1alpha1.TenantJob{ObjectMeta: late}
+}
+
+// namesNamespace is a Tenant whose status says that it has adopted the namespace.
+func namesNamespace(t *v1alpha1.Tenant) {
+	t.Status.Namespace = &v1alpha1.TenantNamespaceStatus{Name: "tenant-acme", UID: "namespace-uid", Adopted: true}
+}
+
+func adopted() *metav1.PartialObjectMetadata {
+	n := owned(acme())
+	n.Annotations[v1alpha1.AnnotationAdopted] = "true"
+	return n
 }
 
 // decideCase is a Tenant that is decided about until there is nothing to do.
@@ -118,7 +138,24 @@ func TestDecideActive(t *testing.T) {
 				w.namespace = stranger.DeepCopy()
 				w.namespace.Annotations = map[string]string{v1alpha1.AnnotationAdoptBy: "acme"}
 			},
-			want: []Action{apply, write, unlock}, ready: "True Ready", suspended: "False Active", progress: "Current Ready",
+			want: []Action{listContents, apply, write, unlock}, ready: "True Ready", suspended: "False Active", progress: "Current Ready",
+		},
+		"adopted, listing what is in it fails": {
+			tenant: acme(), change: func(w *world) {
+				w.namespace = stranger.DeepCopy()
+				w.namespace.Annotations = map[string]string{v1alpha1.AnnotationAdoptBy: "acme"}
+				w.fails, w.err = listContents, errOops
+			},
+			want: []Action{listContents}, ready: "Unknown Progressing", progress: "Reconciling Progressing", err: true,
+		},
+		"somebody else's objects have the operator's names": {
+			tenant: acme(), kept: true, change: func(w *world) { w.verify, w.contents.Taken = true, []string{"ResourceQuota tenant-quota"} },
+			want: []Action{write, unlock}, ready: "False NamespaceConflict", suspended: "False Active", progress: "Stalled NamespaceConflict", after: AdoptionInterval,
+		},
+		"somebody else's objects have the operator's names, suspended": {
+			tenant: acme(suspended), change: func(w *world) { w.contents.Taken = []string{"ResourceQuota tenant-quota"} },
+			want:  []Action{create, apply, write, lock, listJobs, listPods, revoke},
+			ready: "False NamespaceConflict", suspended: "True Suspended", progress: "Stalled NamespaceConflict", after: AdoptionInterval,
 		},
 		"a stranger's namespace": {
 			tenant: acme(), change: func(w *world) { w.namespace = stranger }, want: []Action{lock},
@@ -181,11 +218,23 @@ func TestDecideSuspended(t *testing.T) {
 		},
 		"suspended, a Job runs": {
 			tenant: acme(suspended), kept: true, change: func(w *world) { w.cached = aJob }, want: []Action{apply, lock, orphans},
-			ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: ResyncInterval,
+			ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: HeldInterval,
 		},
 		"suspended, the cache lacks a Job": {
 			tenant: acme(suspended), kept: true, change: func(w *world) { w.jobs = aJob }, want: []Action{apply, lock, listJobs, orphans},
-			ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: ResyncInterval,
+			ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: HeldInterval,
+		},
+		"suspended, a Job is being deleted": {
+			tenant: acme(suspended), kept: true, change: func(w *world) { w.cached = goingJob }, want: []Action{apply, lock, orphans, listHeld},
+			ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: HeldInterval,
+		},
+		"drained, a Job is being deleted": {
+			tenant: acme(suspended, drains), kept: true, change: func(w *world) { w.cached = goingJob }, want: []Action{apply, lock, orphans, listHeld},
+			ready: "True Ready", suspended: "Unknown DrainingJobs", progress: "Reconciling DrainingJobs", after: HeldInterval,
+		},
+		"drained, a Job runs": {
+			tenant: acme(suspended, drains), kept: true, change: func(w *world) { w.cached = aJob }, want: []Action{apply, lock, orphans},
+			ready: "True Ready", suspended: "Unknown DrainingJobs", progress: "Reconciling DrainingJobs", after: ResyncInterval,
 		},
 		"suspended, a pod is left": {
 			tenant: acme(suspended), kept: true, change: func(w *world) { w.pods = podsOf(corev1.PodRunning) },
@@ -239,7 +288,7 @@ func TestDecideSuspended(t *testing.T) {
 		},
 		"suspended before, a Job runs": {
 			tenant: acme(suspended, isSuspended), change: func(w *world) { w.namespace, w.cached = owned(w.tenant), aJob },
-			want: []Action{lock, orphans}, ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: ResyncInterval,
+			want: []Action{lock, orphans}, ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: HeldInterval,
 		},
 		"suspended before, verified, a pod runs": {
 			tenant: acme(suspended, isSuspended), change: func(w *world) { w.namespace, w.verify, w.pods = owned(w.tenant), true, podsOf(corev1.PodRunning) },
@@ -257,44 +306,91 @@ func TestDecideSuspended(t *testing.T) {
 func TestDecideDeleted(t *testing.T) {
 	for name, tc := range map[string]decideCase{
 		"deleted": {
-			tenant: acme(deleted), kept: true, want: []Action{lock, apply, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted}, gone: true,
+			tenant: acme(deleted), kept: true, want: []Action{lock, apply, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted}, suspended: "Unknown StoppingJobs", gone: true,
 		},
 		"deleted, the namespace takes a while": {
 			tenant: acme(deleted), kept: true, change: func(w *world) { w.left = &corev1.Namespace{} },
 			want:  []Action{lock, apply, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted},
-			ready: "False DeletingNamespace", progress: "Reconciling DeletingNamespace", after: ResyncInterval,
+			ready: "False DeletingNamespace", suspended: "Unknown DeletingNamespace", progress: "Reconciling DeletingNamespace", after: ResyncInterval,
 		},
 		"deleted, the namespace is terminating": {
 			tenant: acme(deleted), change: func(w *world) { w.namespace, w.left = terminatingNamespace(w.tenant), &corev1.Namespace{} },
-			want: []Action{lock, readDeleted}, ready: "False DeletingNamespace", progress: "Reconciling DeletingNamespace", after: ResyncInterval,
+			want: []Action{lock, readDeleted, listHeld}, ready: "False DeletingNamespace", suspended: "Unknown DeletingNamespace", progress: "Reconciling DeletingNamespace", after: ResyncInterval,
 		},
 		"deleted, a running pod does not drain": {
 			tenant: acme(deleted, drains), kept: true, change: func(w *world) { w.pods = podsOf(corev1.PodRunning) },
-			want: []Action{lock, apply, listJobs, listPods, delPods}, ready: "False DeletingPods", progress: "Reconciling DeletingPods", after: PollInterval,
+			want: []Action{lock, apply, listJobs, listPods, delPods}, ready: "False DeletingPods", suspended: "Unknown DeletingPods", progress: "Reconciling DeletingPods", after: PollInterval,
 		},
 		"deleted, a TenantJob is left": {
 			tenant: acme(deleted), kept: true, change: func(w *world) { w.tenantJobs = []v1alpha1.TenantJob{finishedTenantJob()} },
 			want:  []Action{lock, apply, listJobs, listPods, revoke, listTJs, delTJs},
-			ready: "False DeletingNamespace", progress: "Reconciling DeletingNamespace", after: PollInterval,
+			ready: "False DeletingNamespace", suspended: "Unknown DeletingNamespace", progress: "Reconciling DeletingNamespace", after: PollInterval,
 		},
 		"deleted, the operator's rights are written again": {
 			tenant: acme(deleted), kept: true, change: func(w *world) { w.verify = true },
-			want: []Action{lock, apply, write, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted}, gone: true,
+			want: []Action{lock, apply, write, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted}, suspended: "Unknown StoppingJobs", gone: true,
 		},
 		"deleted, the operator's rights can't be written": {
+			tenant: acme(deleted), kept: true, change: func(w *world) { w.verify, w.contents.Err, w.contents.Rights = true, errOops, errOops },
+			want: []Action{lock, apply, write}, ready: "Unknown Progressing", suspended: "Unknown StoppingJobs", progress: "Reconciling Progressing", err: true,
+		},
+		"deleted, something else can't be written": {
 			tenant: acme(deleted), kept: true, change: func(w *world) { w.verify, w.contents.Err = true, errOops },
-			want: []Action{lock, apply, write}, ready: "Unknown Progressing", progress: "Reconciling Progressing", err: true,
+			want:      []Action{lock, apply, write, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted},
+			suspended: "Unknown StoppingJobs", gone: true,
+		},
+		"deleted, somebody else's objects have the operator's names": {
+			tenant: acme(deleted), kept: true, change: func(w *world) { w.verify, w.contents.Taken = true, []string{"ResourceQuota tenant-quota"} },
+			want:      []Action{lock, apply, write, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted},
+			suspended: "Unknown StoppingJobs", gone: true,
+		},
+		"deleted, its members go first": {
+			tenant: acme(deleted, members(member(v1alpha1.RoleDispatcher, v1alpha1.SubjectUser, "", "ann"))), kept: true,
+			change: func(w *world) { w.cached = aJob }, want: []Action{lock, apply, write, orphans},
+			ready: "False StoppingJobs", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: HeldInterval,
+		},
+		"deleted, TenantJobs go on being created": {
+			tenant: acme(deleted), kept: true, change: func(w *world) { w.tenantJobs = []v1alpha1.TenantJob{lateTenantJob()} },
+			want:      []Action{lock, apply, listJobs, listPods, revoke, listTJs, delTJs, delNamespace, readDeleted},
+			suspended: "Unknown StoppingJobs", gone: true,
+		},
+		"deleted, Jobs of nobody's go on being created": {
+			tenant: acme(deleted), kept: true, change: func(w *world) { w.jobs = []*batchv1.Job{{ObjectMeta: lateTenantJob().ObjectMeta}} },
+			want:      []Action{lock, apply, listJobs, orphans, listPods, revoke, listTJs, delNamespace, readDeleted},
+			suspended: "Unknown StoppingJobs", gone: true,
+		},
+		"deleted, the Job of a TenantJob was created late": {
+			tenant: acme(deleted), kept: true, change: func(w *world) {
+				run := &batchv1.Job{ObjectMeta: lateTenantJob().ObjectMeta}
+				run.OwnerReferences = []metav1.OwnerReference{{Kind: "TenantJob", Controller: new(true)}}
+				w.jobs = []*batchv1.Job{run}
+			},
+			want:  []Action{lock, apply, listJobs, orphans},
+			ready: "False StoppingJobs", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: HeldInterval,
+		},
+		"deleted, one of its TenantJobs is being deleted while others go on being created": {
+			tenant: acme(deleted), kept: true, change: func(w *world) {
+				going := finishedTenantJob()
+				going.DeletionTimestamp = &metav1.Time{Time: time.Unix(2, 0)}
+				w.tenantJobs = []v1alpha1.TenantJob{going, lateTenantJob()}
+			},
+			want:  []Action{lock, apply, listJobs, listPods, revoke, listTJs, delTJs, listHeld},
+			ready: "False DeletingNamespace", suspended: "Unknown DeletingNamespace", progress: "Reconciling DeletingNamespace", after: PollInterval,
+		},
+		"deleted and retained, the status still names the namespace": {
+			tenant: acme(deleted, retains, namesNamespace), kept: true, want: []Action{lock, apply, listJobs, listPods, revoke, listTJs},
+			ready: "False DeletingNamespace", suspended: "Unknown DeletingNamespace", progress: "Reconciling DeletingNamespace", after: releaseInterval,
 		},
 		"deleted, something else is refused": {
 			tenant: acme(deleted), kept: true, change: func(w *world) { w.verify, w.contents.Refused = true, errOops },
-			want: []Action{lock, apply, write, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted}, gone: true,
+			want: []Action{lock, apply, write, listJobs, listPods, revoke, listTJs, delNamespace, readDeleted}, suspended: "Unknown StoppingJobs", gone: true,
 		},
 		"deleted and retained": {
 			tenant: acme(deleted, retains), kept: true, want: []Action{lock, apply, listJobs, listPods, revoke, listTJs, release}, gone: true,
 		},
 		"deleted, the release fails": {
 			tenant: acme(deleted, retains), kept: true, change: func(w *world) { w.fails, w.err = release, errOops },
-			want: []Action{lock, apply, listJobs, listPods, revoke, listTJs, release}, ready: "Unknown Progressing", progress: "Reconciling Progressing", err: true,
+			want: []Action{lock, apply, listJobs, listPods, revoke, listTJs, release}, ready: "Unknown Progressing", suspended: "Unknown StoppingJobs", progress: "Reconciling Progressing", err: true,
 		},
 		"deleted without a namespace":         {tenant: acme(deleted), want: []Action{lock}, gone: true},
 		"deleted with a stranger's namespace": {tenant: acme(deleted), change: func(w *world) { w.namespace = stranger }, want: []Action{lock}, gone: true},
@@ -311,10 +407,18 @@ func TestDecideStatus(t *testing.T) {
 		fails     Action
 		want      *NamespaceStatus
 	}{
-		"active":                 {acme(), owned(acme()), "", &NamespaceStatus{&v1alpha1.TenantNamespaceStatus{Name: "tenant-acme", UID: "namespace-uid"}, "active"}},
-		"suspended":              {acme(suspended), owned(acme()), "", &NamespaceStatus{&v1alpha1.TenantNamespaceStatus{Name: "tenant-acme", UID: "namespace-uid"}, "suspended"}},
-		"the label not written":  {acme(suspended), owned(acme()), ActionApplyNamespace, nil},
-		"a stranger's namespace": {acme(), &metav1.PartialObjectMetadata{}, "", &NamespaceStatus{}},
+		"adopted": {acme(), adopted(), "", &NamespaceStatus{&v1alpha1.TenantNamespaceStatus{Name: "tenant-acme", UID: "namespace-uid", Adopted: true}, "active"}},
+		"adopted, nothing on it says so any more": {
+			acme(namesNamespace), owned(acme()), "", &NamespaceStatus{&v1alpha1.TenantNamespaceStatus{Name: "tenant-acme", UID: "namespace-uid", Adopted: true}, "active"},
+		},
+		"deleted, its jobs are stopped": {
+			acme(deleted, namesNamespace), adopted(), "", &NamespaceStatus{&v1alpha1.TenantNamespaceStatus{Name: "tenant-acme", UID: "namespace-uid", Adopted: true}, "deleting"},
+		},
+		"deleted, about to be gone": {acme(deleted), adopted(), "", &NamespaceStatus{nil, "deleting"}},
+		"active":                    {acme(), owned(acme()), "", &NamespaceStatus{&v1alpha1.TenantNamespaceStatus{Name: "tenant-acme", UID: "namespace-uid"}, "active"}},
+		"suspended":                 {acme(suspended), owned(acme()), "", &NamespaceStatus{&v1alpha1.TenantNamespaceStatus{Name: "tenant-acme", UID: "namespace-uid"}, "suspended"}},
+		"the label not written":     {acme(suspended), owned(acme()), ActionApplyNamespace, nil},
+		"a stranger's namespace":    {acme(), &metav1.PartialObjectMetadata{}, "", &NamespaceStatus{}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -327,5 +431,27 @@ func TestDecideStatus(t *testing.T) {
 				t.Errorf("running: %v, want 2", d.Running)
 			}
 		})
+	}
+}
+
+// TestDecideForgetsBeforeItReleases: nothing says that a released namespace is the tenant's, so a second try can't delete it.
+func TestDecideForgetsBeforeItReleases(t *testing.T) {
+	w := &world{tenant: acme(deleted, namesNamespace), namespace: adopted()}
+	actions, d := w.run(t)
+	if slices.Contains(actions, release) || d.Namespace == nil || d.Namespace.Ref != nil {
+		t.Fatalf("did %v and reports namespace %v, want no release and no namespace", actions, d.Namespace)
+	}
+	w.tenant.Status.Namespace = d.Namespace.Ref
+	if actions, d = w.run(t); !slices.Contains(actions, release) || !d.Gone {
+		t.Fatalf("did %v, want a release", actions)
+	}
+	for name, annotations := range map[string]map[string]string{
+		"as it was released":           {v1alpha1.AnnotationAdoptBy: "acme"},
+		"and the consent is taken off": nil,
+	} {
+		w.namespace = &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: "tenant-acme", UID: "namespace-uid", Annotations: annotations}}
+		if actions, d = w.run(t); !d.Gone || len(actions) != 1 {
+			t.Errorf("%s: did %v again", name, actions)
+		}
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
@@ -45,8 +44,10 @@ const OperatorServiceAccount = "tenantry"
 type Settings struct {
 	OperatorNamespace  string
 	DefaultEnforcement v1alpha1.Enforcement
-	// Adopted says that the namespace existed before the operator took it over.
-	Adopted bool
+	// DNSEgress are the egress rules by which a tenant's pods reach the cluster's DNS.
+	DNSEgress []networkingv1.NetworkPolicyEgressRule
+	// Adoption is what is known about a namespace that existed before the operator took it over. Nil for all others.
+	Adoption *Adoption
 	// MemberTemplates are the templates that the tenant's members may dispatch, sorted.
 	MemberTemplates []string
 }
@@ -74,13 +75,15 @@ type Desired struct {
 	// Hash of the contents and of the labels but the state. It shows that a label or an object is no longer desired, which
 	// nobody can see on the namespace itself.
 	Hash string
+	// before is what an adopted namespace had before. Nil for all others.
+	before *Before
 }
 
 // DesiredOf returns what the operator makes and keeps for a Tenant.
 func DesiredOf(t *v1alpha1.Tenant, s Settings) Desired {
 	d := Desired{Labels: namespaceLabels(t, s), Annotations: map[string]string{v1alpha1.AnnotationTenantUID: string(t.UID)}}
-	if s.Adopted {
-		d.Annotations[v1alpha1.AnnotationAdopted] = "true"
+	if s.Adoption != nil {
+		d.adopt(s.Adoption)
 	}
 	if len(s.MemberTemplates) > 0 {
 		d.Annotations[v1alpha1.AnnotationMemberTemplates] = strings.Join(s.MemberTemplates, ",")
@@ -94,7 +97,7 @@ func DesiredOf(t *v1alpha1.Tenant, s Settings) Desired {
 	// A NetworkPolicy that allows some traffic denies all other traffic of the pods that it selects. So both kinds are left out
 	// until the phase is Enforce.
 	if enforced {
-		d.addNetworkPolicies(t)
+		d.addNetworkPolicies(t, s)
 	}
 	d.addRoleBindings(t, s)
 	d.Hash = d.hash()
@@ -199,43 +202,51 @@ func (d *Desired) addQuota(t *v1alpha1.Tenant, enforced bool) {
 	}
 }
 
-func (d *Desired) addNetworkPolicies(t *v1alpha1.Tenant) {
+func (d *Desired) addNetworkPolicies(t *v1alpha1.Tenant, s Settings) {
 	d.add("", &networkingv1.NetworkPolicy{
 		ObjectMeta: named(t, NameDenyAll),
 		Spec: networkingv1.NetworkPolicySpec{
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 		},
 	})
-	// The rule names no peer, because clusters differ in where their DNS is: in pods, or at an address of the node.
-	dns := networkingv1.NetworkPolicyEgressRule{Ports: []networkingv1.NetworkPolicyPort{
-		{Protocol: new(corev1.ProtocolUDP), Port: new(intstr.FromInt32(53))},
-		{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(53))},
-	}}
 	var egress []networkingv1.NetworkPolicyEgressRule
 	if t.Spec.Isolation != nil {
 		egress = t.DeepCopy().Spec.Isolation.Egress
 	}
-	for _, rule := range egress {
-		for i := range rule.Ports {
-			if rule.Ports[i].Protocol == nil { // The API server sets this default, and the object would differ from ours.
-				rule.Ports[i].Protocol = new(corev1.ProtocolTCP)
-			}
-		}
+	setProtocols(egress)
+	for i := range s.DNSEgress { // Last, so that indexes in a refusal are those of the Tenant's spec.
+		egress = append(egress, *s.DNSEgress[i].DeepCopy())
 	}
 	d.add("spec.isolation.egress", &networkingv1.NetworkPolicy{
 		ObjectMeta: named(t, NameEgress),
 		Spec: networkingv1.NetworkPolicySpec{
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress},
-			Egress:      append(egress, dns), // Last, so that indexes in a refusal are those of the Tenant's spec.
+			Egress:      egress,
 		},
 	})
 }
 
-// addRoleBindings adds a RoleBinding for the operator and one for each role that a member has.
+// setProtocols sets the protocol of ports that name none. The API server sets this default, and the object would differ from
+// ours.
+func setProtocols(rules []networkingv1.NetworkPolicyEgressRule) {
+	for _, rule := range rules {
+		for i := range rule.Ports {
+			if rule.Ports[i].Protocol == nil {
+				rule.Ports[i].Protocol = new(corev1.ProtocolTCP)
+			}
+		}
+	}
+}
+
+// addRoleBindings adds a RoleBinding for the operator and one for each role that a member has. The members of a Tenant that is
+// being deleted have none, because they could go on to create TenantJobs.
 func (d *Desired) addRoleBindings(t *v1alpha1.Tenant, s Settings) {
 	d.bind(t, "", NameOperator, ClusterRoleOperator, []rbacv1.Subject{
 		{Kind: rbacv1.ServiceAccountKind, Namespace: s.OperatorNamespace, Name: OperatorServiceAccount},
 	})
+	if t.DeletionTimestamp != nil {
+		return
+	}
 	subjects := map[v1alpha1.MemberRole][]rbacv1.Subject{}
 	for _, member := range t.Spec.Members {
 		subject := rbacv1.Subject{Kind: string(member.Subject.Kind), Namespace: member.Subject.Namespace, Name: member.Subject.Name}

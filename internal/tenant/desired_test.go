@@ -40,7 +40,7 @@ func member(role v1alpha1.MemberRole, kind v1alpha1.SubjectKind, namespace, name
 }
 
 func settings() Settings {
-	return Settings{OperatorNamespace: "tenantry-system", DefaultEnforcement: v1alpha1.EnforcementEnforce}
+	return Settings{OperatorNamespace: "tenantry-system", DefaultEnforcement: v1alpha1.EnforcementEnforce, DNSEgress: DefaultDNSEgress()}
 }
 
 func TestNamespaceMetadata(t *testing.T) {
@@ -74,7 +74,7 @@ func TestNamespaceMetadata(t *testing.T) {
 	uid := map[string]string{"tenantry.dev/tenant-uid": "acme-uid"}
 	cases := map[string]struct {
 		tenant          *v1alpha1.Tenant
-		adopted         bool
+		adoption        *Adoption
 		templates       []string
 		wantLabels      map[string]string
 		wantAnnotations map[string]string
@@ -105,16 +105,17 @@ func TestNamespaceMetadata(t *testing.T) {
 			wantAnnotations: uid,
 		},
 		"adopted, with templates for its members": {
-			tenant: acme(), adopted: true, templates: []string{"a", "b"}, wantLabels: base(nil),
+			tenant: acme(), adoption: &Adoption{}, templates: []string{"a", "b"}, wantLabels: base(nil),
 			wantAnnotations: map[string]string{
 				"tenantry.dev/tenant-uid": "acme-uid", "tenantry.dev/adopted": "true", "tenantry.dev/member-templates": "a,b",
+				"tenantry.dev/before-adoption": `{"labels":{"pod-security.kubernetes.io/enforce":null,"pod-security.kubernetes.io/enforce-version":null}}`,
 			},
 		},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			s := settings()
-			s.Adopted, s.MemberTemplates = tc.adopted, tc.templates
+			s.Adoption, s.MemberTemplates = tc.adoption, tc.templates
 			d := DesiredOf(tc.tenant, s)
 			if diff := cmp.Diff(tc.wantLabels, d.Labels); diff != "" {
 				t.Errorf("labels (-want +got):\n%s", diff)
@@ -151,10 +152,16 @@ func TestContents(t *testing.T) {
 	denyAll := Content{&networkingv1.NetworkPolicy{ObjectMeta: meta("tenant-deny-all"), Spec: networkingv1.NetworkPolicySpec{
 		PolicyTypes: []networkingv1.PolicyType{"Ingress", "Egress"},
 	}}, ""}
-	dns := networkingv1.NetworkPolicyEgressRule{Ports: []networkingv1.NetworkPolicyPort{
-		{Protocol: new(corev1.ProtocolUDP), Port: new(intstr.FromInt32(53))},
-		{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(53))},
-	}}
+	dns := networkingv1.NetworkPolicyEgressRule{
+		To: []networkingv1.NetworkPolicyPeer{{
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": "kube-system"}},
+			PodSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{"k8s-app": "kube-dns"}},
+		}},
+		Ports: []networkingv1.NetworkPolicyPort{
+			{Protocol: new(corev1.ProtocolUDP), Port: new(intstr.FromInt32(53))},
+			{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(53))},
+		},
+	}
 	web := networkingv1.NetworkPolicyEgressRule{Ports: []networkingv1.NetworkPolicyPort{{Port: new(intstr.FromInt32(443))}}}
 	webTCP := networkingv1.NetworkPolicyEgressRule{Ports: []networkingv1.NetworkPolicyPort{{Protocol: new(corev1.ProtocolTCP), Port: new(intstr.FromInt32(443))}}}
 	egress := func(rules ...networkingv1.NetworkPolicyEgressRule) Content {
@@ -174,10 +181,12 @@ func TestContents(t *testing.T) {
 	noServices := quota(quantities("services.loadbalancers", "0", "services.nodeports", "0", "count/tenantjobs.tenantry.dev", "5000"))
 	modest := limits(quantities("cpu", "100m", "memory", "64Mi"), nil)
 
+	ann := members(member(v1alpha1.RoleViewer, v1alpha1.SubjectUser, "", "ann"))
 	cases := map[string]struct {
 		tenant *v1alpha1.Tenant
 		want   []Content
 	}{
+		"members, deleted":       {acme(ann, deleted), []Content{runner, noServices, modest, denyAll, egress(dns), operator}},
 		"what every tenant gets": {acme(), []Content{runner, noServices, modest, denyAll, egress(dns), operator}},
 		"audit: nothing that could break what is there": {
 			acme(enforcement(v1alpha1.EnforcementAudit)),
@@ -235,6 +244,10 @@ func TestContents(t *testing.T) {
 func TestHash(t *testing.T) {
 	with := settings()
 	with.MemberTemplates = []string{"a"}
+	elsewhere := settings()
+	elsewhere.DNSEgress = []networkingv1.NetworkPolicyEgressRule{{}}
+	phase, operator := settings(), settings()
+	phase.DefaultEnforcement, operator.OperatorNamespace = v1alpha1.EnforcementAudit, "other"
 	cases := map[string]struct {
 		tenant   *v1alpha1.Tenant
 		settings Settings
@@ -244,8 +257,9 @@ func TestHash(t *testing.T) {
 		"suspended: seen on the namespace": {acme(suspended), settings(), true},
 		"deleted: seen on the namespace":   {acme(deleted), settings(), true},
 		"templates: seen on the namespace": {acme(), with, true},
-		"another default phase":            {acme(), Settings{OperatorNamespace: "tenantry-system", DefaultEnforcement: v1alpha1.EnforcementAudit}, false},
-		"another operator's namespace":     {acme(), Settings{OperatorNamespace: "other", DefaultEnforcement: v1alpha1.EnforcementEnforce}, false},
+		"another default phase":            {acme(), phase, false},
+		"another operator's namespace":     {acme(), operator, false},
+		"the DNS is elsewhere":             {acme(), elsewhere, false},
 		"a member":                         {acme(members(member(v1alpha1.RoleViewer, v1alpha1.SubjectUser, "", "ann"))), settings(), false},
 		"a label": {acme(func(t *v1alpha1.Tenant) {
 			t.Spec.Namespace = &v1alpha1.TenantNamespace{Labels: map[string]v1alpha1.LabelValue{"team": "a"}}

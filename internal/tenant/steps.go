@@ -16,8 +16,14 @@ const (
 	// PollInterval is the time between two reads of what a Tenant waits for and nobody watches: pods, TenantJobs that are
 	// being deleted, namespaces without the operator's label.
 	PollInterval = 2 * time.Second
-	// AdoptionInterval is the time between two reads of a namespace whose adoption nobody has consented to.
+	// AdoptionInterval is the time between two reads of a namespace whose adoption nobody has consented to, or in which somebody
+	// else's object has a name of the operator's.
 	AdoptionInterval = 10 * time.Second
+	// HeldInterval is the time between two looks at the Jobs that are being stopped, in case that somebody's finalizer holds
+	// their pods.
+	HeldInterval = 5 * time.Second
+	// releaseInterval is the time from the status that says that the namespace is no longer the tenant's to its release.
+	releaseInterval = 50 * time.Millisecond
 	// ResyncInterval is the time between two reads of what is watched, in case that an event is missing. There is none for a
 	// namespace whose label somebody has removed.
 	ResyncInterval = time.Minute
@@ -35,11 +41,11 @@ func stepsOf(o Observed) []step {
 	case o.isDeleting() && (o.Claim != Owned || o.Did(ActionReleaseNamespace)):
 		return []step{lockDispatcher, reportGone}
 	case o.isDeleting() && (o.Namespace.DeletionTimestamp != nil || o.Did(ActionDeleteNamespace)):
-		return []step{lockDispatcher, ensureNamespace, awaitDeletion}
+		return []step{reportDeleting, lockDispatcher, ensureNamespace, awaitDeletion}
 	case o.isDeleting() && Retains(o.Tenant, o.Namespace):
-		return []step{lockDispatcher, ensureNamespace, ensureRights, awaitJobs, awaitPods, revokeCredentials, deleteTenantJobs, releaseNamespace}
+		return []step{reportDeleting, lockDispatcher, ensureNamespace, ensureRights, awaitJobs, awaitPods, revokeCredentials, deleteTenantJobs, forgetNamespace, releaseNamespace}
 	case o.isDeleting():
-		return []step{lockDispatcher, ensureNamespace, ensureRights, awaitJobs, awaitPods, revokeCredentials, deleteTenantJobs, deleteNamespace}
+		return []step{reportDeleting, lockDispatcher, ensureNamespace, ensureRights, awaitJobs, awaitPods, revokeCredentials, deleteTenantJobs, deleteNamespace}
 	case o.Claim == Conflict, o.Claim == Terminating:
 		return []step{lockDispatcher, reportNoNamespace}
 	case o.Tenant.Suspended():
@@ -72,13 +78,16 @@ func ensureNamespace(o Observed) (Decision, bool) {
 	switch {
 	case o.Namespace == nil:
 		return Decision{Action: ActionCreateNamespace}, false
+	case o.Claim == Adoptable && !o.Did(ActionListContents):
+		return Decision{Action: ActionListContents}, false
 	case !o.Did(ActionApplyNamespace) && !(o.Desired.WrittenTo(o.Namespace) && o.Desired.Matches(o.Namespace)):
 		return Decision{Action: ActionApplyNamespace}, false
 	}
-	return Decision{Namespace: &NamespaceStatus{
-		Ref:   &v1alpha1.TenantNamespaceStatus{Name: o.Namespace.Name, UID: o.Namespace.UID},
-		State: State(o.Tenant),
-	}}, true
+	ref := &v1alpha1.TenantNamespaceStatus{Name: o.Namespace.Name, UID: o.Namespace.UID, Adopted: IsAdopted(o.Tenant, o.Namespace)}
+	if o.isDeleting() { // It is only taken out of the status then, before the release.
+		ref = o.Tenant.Status.Namespace
+	}
+	return Decision{Namespace: &NamespaceStatus{Ref: ref, State: State(o.Tenant)}}, true
 }
 
 // ensureContents ensures that everything is in the namespace that should be. The next steps do not depend on it, so that a tenant
@@ -91,6 +100,14 @@ func ensureContents(o Observed) (Decision, bool) {
 		return Decision{Ready: ready, Progress: progress}, true
 	case needsContents(o):
 		return Decision{Action: ActionWriteContents}, false
+	case len(o.Contents.Taken) > 0:
+		message := takenMessage(o.Namespace.Name, o.Contents.Taken)
+		return Decision{
+			Ready:    Condition{metav1.ConditionFalse, v1alpha1.ReasonNamespaceConflict, message},
+			Progress: Progress{conditions.Stalled, v1alpha1.ReasonNamespaceConflict, message},
+			Err:      o.Contents.Err,
+			After:    AdoptionInterval,
+		}, true
 	case o.Contents.Refused != nil:
 		message := o.Contents.Refused.Error()
 		return Decision{
@@ -123,13 +140,14 @@ func checkExternalID(o Observed) (Decision, bool) {
 }
 
 // ensureRights ensures that the operator has its rights in the namespace of a Tenant that is being deleted. They come from a
-// RoleBinding in the namespace, and somebody may have deleted that.
+// RoleBinding in the namespace, and somebody may have deleted that. It also ensures that the tenant's members have none any
+// more, so that the list of TenantJobs ends. Nothing else in the namespace holds the deletion.
 func ensureRights(o Observed) (Decision, bool) {
 	switch {
 	case needsContents(o):
 		return Decision{Action: ActionWriteContents}, false
-	case o.Contents.Err != nil:
-		return Decision{}.Failed(o.Tenant, o.Contents.Err), false
+	case o.Contents.Rights != nil:
+		return Decision{}.Failed(o.Tenant, o.Contents.Rights), false
 	}
 	return Decision{}, true
 }
@@ -168,16 +186,26 @@ func skipIfSuspended(o Observed) (Decision, bool) {
 // awaitJobs waits until the tenant's Jobs have ended. The TenantJob controller stops them or lets them finish. Jobs are watched, so
 // there is no need to poll.
 func awaitJobs(o Observed) (Decision, bool) {
-	if len(o.Jobs) == 0 && !o.Did(ActionListJobs) {
+	jobs := o.awaitedJobs()
+	if len(jobs) == 0 && !o.Did(ActionListJobs) {
 		return reading(o, ActionListJobs), false
 	}
-	wait := WaitForJobs(o.Jobs, o.drains())
-	if wait.Done() {
+	wait := WaitForJobs(jobs, o.drains())
+	switch {
+	case wait.Done() && len(o.Jobs) > 0 && !o.Did(ActionDeleteOrphans):
+		return reading(o, ActionDeleteOrphans), false
+	case wait.Done():
 		return Decision{}, true
 	}
 	d := waiting(o, wait, ResyncInterval)
-	if !o.Did(ActionDeleteOrphans) {
+	if !o.drains() || anyDeleted(o.Jobs) {
+		d.After = HeldInterval
+	}
+	switch {
+	case !o.Did(ActionDeleteOrphans):
 		d.Action = ActionDeleteOrphans
+	case anyDeleted(o.Jobs) && !o.Did(ActionListHeld):
+		d.Action = ActionListHeld
 	}
 	return d, false
 }
@@ -216,14 +244,31 @@ func deleteTenantJobs(o Observed) (Decision, bool) {
 	if !o.Did(ActionListTenantJobs) {
 		return Decision{Action: ActionListTenantJobs}, false
 	}
-	wait, toDelete := WaitForTenantJobs(o.TenantJobs)
-	if wait.Done() {
+	wait, toDelete := WaitForTenantJobs(o.TenantJobs, o.Tenant.DeletionTimestamp.Time)
+	deletes := toDelete && !o.Did(ActionDeleteTenantJobs)
+	if wait.Done() && !deletes {
 		return Decision{}, true
 	}
 	d := waiting(o, wait, PollInterval)
-	if toDelete && !o.Did(ActionDeleteTenantJobs) {
+	switch {
+	case deletes:
 		d.Action = ActionDeleteTenantJobs
+	case anyDeleted(pointersTo(o.TenantJobs)) && !o.Did(ActionListHeld):
+		d.Action = ActionListHeld
 	}
+	return d, false
+}
+
+// forgetNamespace takes the namespace out of the status before the release. The release takes everything off the namespace that
+// says whose it is. If the operator died after it and before the finalizer is removed, the status would still say that the
+// namespace is the tenant's, and nothing that it must not be deleted.
+func forgetNamespace(o Observed) (Decision, bool) {
+	if o.Tenant.Status.Namespace == nil {
+		return Decision{}, true
+	}
+	wait := Wait{v1alpha1.ReasonDeletingNamespace, fmt.Sprintf("releasing namespace %s", o.Namespace.Name)}
+	d := waiting(o, wait, releaseInterval)
+	d.Namespace = &NamespaceStatus{State: State(o.Tenant)}
 	return d, false
 }
 
@@ -246,11 +291,21 @@ func awaitDeletion(o Observed) (Decision, bool) {
 	case o.DeletedNamespace == nil:
 		return reportGone(o)
 	}
-	return waiting(o, WaitForNamespace(o.DeletedNamespace), ResyncInterval), false
+	d := waiting(o, WaitForNamespace(o.DeletedNamespace), ResyncInterval)
+	if !o.Did(ActionDeleteNamespace) && !o.Did(ActionListHeld) { // The namespace controller does not say what is held.
+		d.Action = ActionListHeld
+	}
+	return d, false
 }
 
 // reportGone reports that nothing of the Tenant is left.
 func reportGone(Observed) (Decision, bool) { return Decision{Gone: true}, false }
+
+// reportDeleting reports that nothing may run for a Tenant that is being deleted. The next steps say what the deletion waits
+// for.
+func reportDeleting(Observed) (Decision, bool) {
+	return Decision{Suspended: Condition{metav1.ConditionUnknown, v1alpha1.ReasonStoppingJobs, "the Tenant is being deleted, and its jobs are stopped"}}, true
+}
 
 // reading decides to find out what is left of a tenant. If that fails, the status must not say that nothing is left.
 func reading(o Observed, a Action) Decision {
@@ -261,15 +316,23 @@ func reading(o Observed, a Action) Decision {
 	return d
 }
 
-// waiting decides to wait, and to decide again after some time.
+// waiting decides to wait, and to decide again after some time. The message names what somebody's finalizer holds. Of a Tenant
+// that is being deleted, both conditions say so: it is neither ready nor are its jobs suspended until it is gone.
 func waiting(o Observed, w Wait, after time.Duration) Decision {
-	d := Decision{Progress: Progress{conditions.Reconciling, w.Reason, w.Message}, After: after}
+	w = w.heldBy(o.Held)
+	d := Decision{
+		Progress:  Progress{conditions.Reconciling, w.Reason, w.Message},
+		Suspended: Condition{metav1.ConditionUnknown, w.Reason, w.Message},
+		After:     after,
+	}
 	if o.isDeleting() {
 		d.Ready = Condition{metav1.ConditionFalse, w.Reason, w.Message}
-	} else {
-		d.Suspended = Condition{metav1.ConditionUnknown, w.Reason, w.Message}
 	}
 	return d
+}
+
+func takenMessage(namespace string, taken []string) string {
+	return fmt.Sprintf("somebody else's objects have names that the operator needs in namespace %s: %s; delete them, or create them again under other names", namespace, firstOf(taken))
 }
 
 func terminating(message string) (Condition, Progress) {

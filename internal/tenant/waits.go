@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -54,15 +56,20 @@ func WaitForPods(pods []corev1.Pod, drain bool) (wait Wait, toDelete []*corev1.P
 }
 
 // WaitForTenantJobs waits until the TenantJobs in the namespace of a Tenant that is being deleted are gone. First it waits
-// until each has its outcome, so that its fan-out can count it. ToDelete says that it is time to delete them.
-func WaitForTenantJobs(tenantJobs []v1alpha1.TenantJob) (wait Wait, toDelete bool) {
+// until each has its outcome, so that its fan-out can count it. ToDelete says that it is time to delete them. It does not wait
+// for those that were created after the Tenant was deleted: somebody who goes on creating them would hold the deletion for
+// ever. Should one of them have started, its Job and its pods were waited for before.
+func WaitForTenantJobs(tenantJobs []v1alpha1.TenantJob, deleted time.Time) (wait Wait, toDelete bool) {
 	var running, left []*v1alpha1.TenantJob
 	for i := range tenantJobs {
 		tj := &tenantJobs[i]
-		left = append(left, tj)
+		early := !tj.CreationTimestamp.After(deleted)
+		if early {
+			left = append(left, tj)
+		}
 		if tj.DeletionTimestamp == nil {
 			toDelete = true
-			if !job.IsOver(tj) {
+			if early && !job.IsOver(tj) {
 				running = append(running, tj)
 			}
 		}
@@ -73,7 +80,7 @@ func WaitForTenantJobs(tenantJobs []v1alpha1.TenantJob) (wait Wait, toDelete boo
 	case len(left) > 0:
 		return Wait{v1alpha1.ReasonDeletingNamespace, "waiting for TenantJobs to be deleted: " + Names(left)}, toDelete
 	}
-	return Wait{}, false
+	return Wait{}, toDelete
 }
 
 // WaitForNamespace waits until a namespace is gone. The message quotes what the namespace controller says about it.
@@ -92,20 +99,84 @@ func WaitForNamespace(namespace *corev1.Namespace) Wait {
 	return Wait{v1alpha1.ReasonDeletingNamespace, message}
 }
 
-// Names lists up to three objects by name, with the finalizers of those that are being deleted.
+// HeldObject is an object that is being deleted and that somebody's finalizers keep.
+type HeldObject struct {
+	Kind, Name string
+	// Finalizers are sorted.
+	Finalizers []string
+}
+
+// HeldOf returns what holds an object of a kind. It is false when the object is not being deleted, or nobody holds it but
+// Kubernetes itself, which removes its own finalizers.
+func HeldOf(kind string, obj metav1.Object) (HeldObject, bool) {
+	held := HeldObject{Kind: kind, Name: obj.GetName(), Finalizers: foreignFinalizers(obj)}
+	return held, len(held.Finalizers) > 0
+}
+
+func (h HeldObject) String() string { return h.Kind + " " + heldName(h.Name, h.Finalizers) }
+
+// heldBy adds to a message the objects that are held, as far as it does not name them.
+func (w Wait) heldBy(held []HeldObject) Wait {
+	var names []string
+	for _, h := range held {
+		if !strings.Contains(w.Message, heldName(h.Name, h.Finalizers)) {
+			names = append(names, h.String())
+		}
+	}
+	if len(names) > 0 {
+		slices.Sort(names)
+		w.Message += "; " + firstOf(names)
+	}
+	return w
+}
+
+// Names lists up to three objects by name, with the finalizers that hold those that are being deleted.
 func Names[T metav1.Object](objects []T) string {
-	const most = 3
 	names := make([]string, 0, len(objects))
 	for _, obj := range objects {
-		name := obj.GetName()
-		if finalizers := slices.Sorted(slices.Values(obj.GetFinalizers())); obj.GetDeletionTimestamp() != nil && len(finalizers) > 0 {
-			name += fmt.Sprintf(" (held by finalizer %s)", strings.Join(finalizers, ", "))
-		}
-		names = append(names, name)
+		names = append(names, heldName(obj.GetName(), foreignFinalizers(obj)))
 	}
 	slices.Sort(names)
+	return firstOf(names)
+}
+
+func heldName(name string, finalizers []string) string {
+	if len(finalizers) == 0 {
+		return name
+	}
+	return fmt.Sprintf("%s (held by finalizer %s)", name, strings.Join(finalizers, ", "))
+}
+
+// firstOf lists the first three of some names.
+func firstOf(names []string) string {
+	const most = 3
 	if len(names) > most {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 	}
 	return strings.Join(names, ", ")
+}
+
+// kubernetesFinalizers are those that Kubernetes itself sets and removes while it deletes an object.
+var kubernetesFinalizers = []string{metav1.FinalizerDeleteDependents, metav1.FinalizerOrphanDependents, batchv1.JobTrackingFinalizer}
+
+// foreignFinalizers returns the finalizers that hold an object that is being deleted, sorted.
+func foreignFinalizers(obj metav1.Object) []string {
+	if obj.GetDeletionTimestamp() == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Sorted(slices.Values(obj.GetFinalizers())), func(finalizer string) bool {
+		return slices.Contains(kubernetesFinalizers, finalizer)
+	})
+}
+
+func anyDeleted[T metav1.Object](objects []T) bool {
+	return slices.ContainsFunc(objects, func(obj T) bool { return obj.GetDeletionTimestamp() != nil })
+}
+
+func pointersTo[T any](list []T) []*T {
+	pointers := make([]*T, len(list))
+	for i := range list {
+		pointers[i] = &list[i]
+	}
+	return pointers
 }

@@ -36,6 +36,9 @@ func TestWaitForJobs(t *testing.T) {
 			[]*batchv1.Job{job("e"), job("d"), job("c"), job("b"), job("a")}, false,
 			Wait{"StoppingJobs", "waiting for Jobs to stop: a, b, c and 2 more"},
 		},
+		"held by Kubernetes alone": {
+			[]*batchv1.Job{job("a", "foregroundDeletion", "orphan")}, false, Wait{"StoppingJobs", "waiting for Jobs to stop: a"},
+		},
 		"held by somebody": {
 			[]*batchv1.Job{job("a", "z.example.com/hold", "a.example.com/hold")}, false,
 			Wait{"StoppingJobs", "waiting for Jobs to stop: a (held by finalizer a.example.com/hold, z.example.com/hold)"},
@@ -45,6 +48,38 @@ func TestWaitForJobs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tc.want, WaitForJobs(tc.jobs, tc.drain)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestHeld(t *testing.T) {
+	cases := map[string]struct {
+		wait Wait
+		held []metav1.ObjectMeta
+		want string
+	}{
+		"nothing":                  {Wait{"R", "waiting for Jobs to stop: a"}, nil, "waiting for Jobs to stop: a"},
+		"a pod":                    {Wait{"R", "waiting for Jobs to stop: a"}, []metav1.ObjectMeta{called("a-x", "example.com/hold")}, "waiting for Jobs to stop: a; Pod a-x (held by finalizer example.com/hold)"},
+		"by Kubernetes alone":      {Wait{"R", "waiting for Jobs to stop: a"}, []metav1.ObjectMeta{called("a-x", "batch.kubernetes.io/job-tracking")}, "waiting for Jobs to stop: a"},
+		"by Kubernetes and others": {Wait{"R", "m"}, []metav1.ObjectMeta{called("a-x", "foregroundDeletion", "example.com/hold")}, "m; Pod a-x (held by finalizer example.com/hold)"},
+		"not being deleted":        {Wait{"R", "m"}, []metav1.ObjectMeta{{Name: "a", Finalizers: []string{"example.com/hold"}}}, "m"},
+		"named already":            {Wait{"R", "waiting for pods to end: a (held by finalizer example.com/hold)"}, []metav1.ObjectMeta{called("a", "example.com/hold")}, "waiting for pods to end: a (held by finalizer example.com/hold)"},
+		"many": {
+			Wait{"R", "m"}, []metav1.ObjectMeta{called("d", "h.io/h"), called("c", "h.io/h"), called("b", "h.io/h"), called("a", "h.io/h")},
+			"m; Pod a (held by finalizer h.io/h), Pod b (held by finalizer h.io/h), Pod c (held by finalizer h.io/h) and 1 more",
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			var held []HeldObject
+			for i := range tc.held {
+				if h, is := HeldOf("Pod", &tc.held[i]); is {
+					held = append(held, h)
+				}
+			}
+			if got := tc.wait.heldBy(held).Message; got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
 	}
@@ -94,6 +129,10 @@ func TestWaitForTenantJobs(t *testing.T) {
 			Conditions: []metav1.Condition{{Type: v1alpha1.ConditionSucceeded, Status: over}},
 		}}
 	}
+	at := func(second int64, tj v1alpha1.TenantJob) v1alpha1.TenantJob {
+		tj.CreationTimestamp = metav1.Unix(second, 0)
+		return tj
+	}
 	cases := map[string]struct {
 		tenantJobs []v1alpha1.TenantJob
 		want       Wait
@@ -108,6 +147,16 @@ func TestWaitForTenantJobs(t *testing.T) {
 			[]v1alpha1.TenantJob{tenantJob("a", metav1.ConditionTrue), tenantJob("b", metav1.ConditionFalse)},
 			Wait{"DeletingNamespace", "waiting for TenantJobs to be deleted: a, b"}, true,
 		},
+		"created after the Tenant was deleted": {
+			[]v1alpha1.TenantJob{at(101, tenantJob("a", metav1.ConditionUnknown))}, Wait{}, true,
+		},
+		"created after the Tenant was deleted, and held by somebody": {
+			[]v1alpha1.TenantJob{at(101, tenantJob("a", metav1.ConditionUnknown, "example.com/hold"))}, Wait{}, false,
+		},
+		"created in the second in which the Tenant was deleted": {
+			[]v1alpha1.TenantJob{at(100, tenantJob("a", metav1.ConditionUnknown)), at(101, tenantJob("b", metav1.ConditionUnknown))},
+			Wait{"StoppingJobs", "waiting for TenantJobs to stop: a"}, false,
+		},
 		"somebody holds one": {
 			[]v1alpha1.TenantJob{tenantJob("a", metav1.ConditionUnknown, "example.com/hold")},
 			Wait{"DeletingNamespace", "waiting for TenantJobs to be deleted: a (held by finalizer example.com/hold)"}, false,
@@ -115,7 +164,7 @@ func TestWaitForTenantJobs(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			wait, toDelete := WaitForTenantJobs(tc.tenantJobs)
+			wait, toDelete := WaitForTenantJobs(tc.tenantJobs, time.Unix(100, 0))
 			if diff := cmp.Diff(tc.want, wait); diff != "" || toDelete != tc.wantDelete {
 				t.Errorf("delete: %v, want %v; (-want +got):\n%s", toDelete, tc.wantDelete, diff)
 			}

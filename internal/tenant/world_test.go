@@ -41,6 +41,7 @@ type world struct {
 	cached, jobs []*batchv1.Job
 	pods         []corev1.Pod
 	tenantJobs   []v1alpha1.TenantJob
+	held         []HeldObject
 	// left is the terminating namespace. Nil means that it is gone at once.
 	left *corev1.Namespace
 	// fails is an action that fails with err.
@@ -48,15 +49,12 @@ type world struct {
 	err   error
 }
 
-func (w *world) desired() Desired {
-	s := settings()
-	s.Adopted = IsAdopted(w.tenant, w.namespace)
-	return DesiredOf(w.tenant, s)
-}
-
 func (w *world) observe() Observed {
-	o := Observed{Tenant: w.tenant, Namespace: w.namespace, Desired: w.desired(), Jobs: w.cached, Verify: w.verify, SameExternalID: w.sameExternalID}
+	o := Observed{Tenant: w.tenant, Namespace: w.namespace, Jobs: w.cached, Verify: w.verify, SameExternalID: w.sameExternalID}
 	o.Claim, o.ClaimMessage = ClaimOf(w.tenant, w.namespace, "tenantry-system", func(string) bool { return false })
+	s := settings()
+	s.Adoption = AdoptionOf(w.tenant, w.namespace, o.Claim)
+	o.Desired = DesiredOf(w.tenant, s)
 	return o
 }
 
@@ -79,7 +77,7 @@ func (w *world) act(o *Observed, a Action) error {
 	case ActionApplyNamespace:
 		write(o.Desired.WrittenTo(o.Namespace))
 	case ActionWriteContents:
-		if o.Contents = w.contents; w.contents.Refused == nil && w.contents.Err == nil {
+		if o.Contents = w.contents; w.contents.Refused == nil && w.contents.Err == nil && len(w.contents.Taken) == 0 {
 			write(true)
 		}
 	case ActionListJobs:
@@ -88,6 +86,8 @@ func (w *world) act(o *Observed, a Action) error {
 		o.Pods = w.pods
 	case ActionListTenantJobs:
 		o.TenantJobs = w.tenantJobs
+	case ActionListHeld:
+		o.Held = w.held
 	case ActionReadNamespace:
 		o.DeletedNamespace = w.left
 	}
@@ -126,7 +126,7 @@ func violations(o Observed, d Decision) (all []string) {
 	}
 	has := o.Claim != Conflict && o.Claim != Terminating
 	fenced := state != v1alpha1.StateActive && state != "" && o.Did(ActionLock)
-	stopped := fenced && len(o.Jobs) == 0 && o.Did(ActionListJobs) && o.Did(ActionListPods) && o.Did(ActionRevokeCredentials) &&
+	stopped := fenced && len(o.awaitedJobs()) == 0 && o.Did(ActionListJobs) && o.Did(ActionListPods) && o.Did(ActionRevokeCredentials) &&
 		!slices.ContainsFunc(o.Pods, func(p corev1.Pod) bool {
 			return p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
 		})
@@ -137,7 +137,12 @@ func violations(o Observed, d Decision) (all []string) {
 	never(o.Tenant.Suspended() && d.Suspended.Status == metav1.ConditionFalse, "a suspended tenant is reported active")
 	never(has && d.Suspended.Status == metav1.ConditionTrue && !stopped, "suspension is reported while something may run")
 	never(slices.Contains([]Action{ActionListJobs, ActionListPods, ActionRevokeCredentials}, d.Action) && !fenced, "counted before the fence")
-	never(ends && (!stopped || len(o.TenantJobs) > 0 || !o.Did(ActionListTenantJobs) || o.Claim != Owned), "the namespace goes before what is in it")
+	early := slices.ContainsFunc(o.TenantJobs, func(tj v1alpha1.TenantJob) bool { return !tj.CreationTimestamp.After(o.Tenant.DeletionTimestamp.Time) })
+	never(ends && (!stopped || early || !o.Did(ActionListTenantJobs) || o.Claim != Owned), "the namespace goes before what is in it")
+	never(d.Action == ActionReleaseNamespace && o.Tenant.Status.Namespace != nil, "the namespace is released while the status says that it is the tenant's")
+	never(o.Claim == Owned && o.isDeleting() && d.Suspended.Status != metav1.ConditionUnknown && !d.Gone, "the jobs of a Tenant that is being deleted are said to be active or suspended")
+	never(d.Action == ActionApplyNamespace && o.Claim == Adoptable && !o.Did(ActionListContents), "a namespace is adopted before what is in it is known")
+	never(ends && o.Contents.Rights != nil, "the namespace goes while members may have rights in it")
 	never(ends && !o.isDeleting(), "the namespace of a Tenant goes that stays")
 	never(d.Action == ActionDeleteNamespace && Retains(o.Tenant, o.Namespace), "a namespace is deleted that is to be retained")
 	never(d.Gone && o.Claim == Owned && !o.Did(ActionReleaseNamespace) && (!o.Did(ActionReadNamespace) || o.DeletedNamespace != nil), "gone too early")
@@ -189,6 +194,9 @@ func anyWorld(random *rand.Rand) *world {
 		func(t *v1alpha1.Tenant) {
 			t.Spec.Namespace = &v1alpha1.TenantNamespace{DeletionPolicy: v1alpha1.NamespaceRetain}
 		},
+		func(t *v1alpha1.Tenant) {
+			t.Status.Namespace = &v1alpha1.TenantNamespaceStatus{Name: "tenant-acme", UID: "namespace-uid", Adopted: maybe(2)}
+		},
 	} {
 		if maybe(3) {
 			change(w.tenant)
@@ -214,7 +222,7 @@ func anyWorld(random *rand.Rand) *world {
 		}
 	}
 	if maybe(3) {
-		w.jobs = []*batchv1.Job{{}}
+		w.jobs = []*batchv1.Job{{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.Unix(random.Int64N(3), 0)}}}
 	}
 	if maybe(3) {
 		w.cached = []*batchv1.Job{{}}
@@ -224,12 +232,15 @@ func anyWorld(random *rand.Rand) *world {
 		w.pods = []corev1.Pod{{Status: corev1.PodStatus{Phase: phases[random.IntN(len(phases))]}}}
 	}
 	if maybe(3) {
-		w.tenantJobs = []v1alpha1.TenantJob{{}}
+		w.tenantJobs = []v1alpha1.TenantJob{{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.Unix(random.Int64N(3), 0)}}}
 	}
 	if maybe(2) {
 		w.left = &corev1.Namespace{}
 	}
-	for _, problem := range []*error{&w.contents.Refused, &w.contents.Err} {
+	if maybe(8) {
+		w.contents.Taken = []string{"ResourceQuota tenant-quota"}
+	}
+	for _, problem := range []*error{&w.contents.Refused, &w.contents.Err, &w.contents.Rights} {
 		if maybe(8) {
 			*problem = errOops
 		}

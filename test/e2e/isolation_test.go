@@ -23,6 +23,8 @@ import (
 const (
 	// dns is the address of the cluster's DNS, by name, so that a connection to it also proves a DNS query.
 	dns = "kube-dns.kube-system.svc:53"
+	// udp before an address means a question by UDP in place of a connection by TCP.
+	udp = "udp/"
 	// metadata is the address at which clouds give credentials to every client.
 	metadata = "169.254.169.254:80"
 )
@@ -34,18 +36,19 @@ var _ = Describe("A tenant's pod", func() {
 		globex := givenTenant(ctx, "globex", v1alpha1.TenantSpec{})
 		neighbour := listening(ctx, dispatch(ctx, globex, listen, "listen", none))
 		outside, listener := givenListener(ctx)
-		addresses := strings.Join([]string{dns, metadata, neighbour, listener}, ",")
+		noDNS := listeningOnPort53(ctx, outside)
+		addresses := strings.Join([]string{dns, udp + dns, metadata, neighbour, listener, noDNS, udp + noDNS}, ",")
 
 		By("trying from outside of all tenants, where nothing is held back on the way out")
 		report := probeFrom(ctx, outside, addresses)
-		Expect(report.connected()).To(ContainElements(dns, listener), "the network has to work for the rest to mean anything")
+		Expect(report.connected()).To(ContainElements(dns, udp+dns, listener, noDNS, udp+noDNS), "the network has to work for the rest to mean anything")
 		Expect(report.connected()).NotTo(ContainElement(neighbour), "nobody reaches a tenant's pod")
 
 		By("trying from a tenant's pod")
 		report = probeAs(ctx, acme, probe, "probe", addresses)
 		Expect(report.Tenant).To(Equal(acme.Name))
 		Expect(report.TokenMounted).To(BeFalse())
-		Expect(report.connected()).To(ConsistOf(dns))
+		Expect(report.connected()).To(ConsistOf(dns, udp+dns), "port 53 is open to the DNS alone")
 		Expect(report.APIServer.Status).To(BeZero(), "the API server should not be reached")
 		Expect(report.APIServer.Error).NotTo(BeEmpty())
 
@@ -62,7 +65,7 @@ var _ = Describe("A tenant's pod", func() {
 			attempt++
 			report = probeAs(ctx, acme, probe, fmt.Sprintf("probe-%d", attempt), addresses)
 			return report.connected()
-		}).Should(ConsistOf(dns, listener))
+		}).Should(ConsistOf(dns, udp+dns, listener))
 		Expect(report.APIServer.Status).To(BeElementOf(401, 403), "the API server should answer, and refuse")
 	})
 
@@ -151,15 +154,32 @@ func givenListener(ctx context.Context) (namespace, address string) {
 	Expect(kube.Create(ctx, made)).To(Succeed())
 	DeferCleanup(func(ctx SpecContext) { Expect(kube.Delete(ctx, made)).To(Succeed()) })
 
+	return namespace, createListener(ctx, namespace, "listener", samplePod("listen")) + ":8080"
+}
+
+// listeningOnPort53 creates a pod that listens where a DNS does and is none. It runs as root, as a DNS does.
+func listeningOnPort53(ctx context.Context, namespace string) (address string) {
+	GinkgoHelper()
+	spec := samplePod("listen")
+	spec.SecurityContext.RunAsNonRoot, spec.SecurityContext.RunAsUser = nil, new(int64(0))
+	container := &spec.Containers[0]
+	container.SecurityContext.Capabilities.Add = []corev1.Capability{"NET_BIND_SERVICE"}
+	container.Env = []corev1.EnvVar{{Name: "LISTEN_ADDRESS", Value: ":53"}}
+	return createListener(ctx, namespace, "no-dns", spec) + ":53"
+}
+
+// createListener creates a pod and waits until it listens.
+func createListener(ctx context.Context, namespace, name string, spec corev1.PodSpec) (ip string) {
+	GinkgoHelper()
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "listener", Labels: map[string]string{"app": "listener"}},
-		Spec:       samplePod("listen"),
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"app": name}},
+		Spec:       spec,
 	}
 	// The namespace's default service account may not exist yet, and is not needed.
 	Eventually(ctx, func(ctx context.Context) error { return kube.Create(ctx, pod) }).Should(Succeed())
 	expectPhase(ctx, pod, corev1.PodRunning)
 	expectListening(ctx, pod)
-	return namespace, pod.Status.PodIP + ":8080"
+	return pod.Status.PodIP
 }
 
 func toListener(namespace string) networkingv1.NetworkPolicyEgressRule {

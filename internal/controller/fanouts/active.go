@@ -2,7 +2,6 @@ package fanouts
 
 import (
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/fanout"
+	"github.com/tenantry/tenantry/internal/kube"
 )
 
 // liveChildTTL is how long an answer of the API server about a child is used while the cache does not have the child.
@@ -33,7 +33,14 @@ type activeFanOut struct {
 	// liveTenants are the Tenants that this reconcile has read from the API server, by name.
 	liveTenants map[string]*v1alpha1.Tenant
 	// delayed are the tenants whose child the API server does not accept for now.
-	delayed map[string]delay
+	delayed map[string]*delay
+	// failing are the tenants whose creations have failed, for reasons that may concern others as well, since the last one
+	// that succeeded.
+	failing map[string]bool
+	// inFlight are the tenants whose child is being created. Some requests outlast the pass that has sent them.
+	inFlight map[string]bool
+	// slots limits how many requests are in flight.
+	slots chan struct{}
 }
 
 // liveChild is what the API server has answered about a child, and when.
@@ -42,16 +49,11 @@ type liveChild struct {
 	readAt time.Time
 }
 
-// delay says why a child can't be created for now, and when to try again.
-type delay struct {
-	message string
-	retryAt time.Time
-}
-
 func newActiveFanOut(plan *fanout.Plan, ledger *fanout.Ledger, ledgerVersion string) *activeFanOut {
 	a := &activeFanOut{
 		plan: plan, ledgerVersion: ledgerVersion, writes: newWriteLimiter(),
-		liveChildren: map[string]liveChild{}, liveTenants: map[string]*v1alpha1.Tenant{}, delayed: map[string]delay{},
+		liveChildren: map[string]liveChild{}, liveTenants: map[string]*v1alpha1.Tenant{}, delayed: map[string]*delay{},
+		failing: map[string]bool{}, inFlight: map[string]bool{}, slots: make(chan struct{}, maxParallel),
 	}
 	a.ledger.Store(ledger)
 	return a
@@ -108,32 +110,6 @@ func (a *activeFanOut) forgetTenants() {
 	clear(a.liveTenants)
 }
 
-func (a *activeFanOut) setDelayed(tenant, message string, retryAt time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.delayed[tenant] = delay{message, retryAt}
-}
-
-// delayMessages says of each delayed tenant why it has no child yet.
-func (a *activeFanOut) delayMessages() map[string]string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	messages := make(map[string]string, len(a.delayed))
-	for tenant, d := range a.delayed {
-		messages[tenant] = d.message
-	}
-	return messages
-}
-
-// withoutDelayed leaves out the entries of the plan whose tenant is to be tried again later.
-func (a *activeFanOut) withoutDelayed(indexes []int, now time.Time) []int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(indexes), func(i int) bool {
-		return now.Before(a.delayed[a.plan.Entries[i].Tenant].retryAt)
-	})
-}
-
 // requeueAt is when the first answer about a child gets too old, or the first delay ends. Zero means never.
 func (a *activeFanOut) requeueAt(now time.Time) time.Time {
 	a.mu.Lock()
@@ -146,6 +122,9 @@ func (a *activeFanOut) requeueAt(now time.Time) time.Time {
 		if d.retryAt.After(now) {
 			first = earlier(first, d.retryAt)
 		}
+	}
+	if len(a.inFlight) > 0 {
+		first = earlier(first, now.Add(lookAfter))
 	}
 	return first
 }
@@ -187,6 +166,19 @@ func (f *activeFanOuts) remove(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.byName, name)
+}
+
+// has says whether a TenantJob is a child of a fan-out: by its owner reference, or because the ledger knows it. Parent and child
+// have the same name.
+func (f *activeFanOuts) has(tj *v1alpha1.TenantJob) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := f.byName[tj.Name]
+	if a == nil {
+		return false
+	}
+	i, isPlanned := a.plan.Find(tj.Spec.TenantRef.Name)
+	return kube.ControllerUID(tj, "TenantFanOut") == a.plan.FanOut || isPlanned && a.ledger.Load().Knows(i, tj.UID)
 }
 
 // planned is how many tenants are planned in the fan-out with this name.

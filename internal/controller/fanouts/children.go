@@ -16,16 +16,12 @@ import (
 	"github.com/tenantry/tenantry/internal/kube"
 )
 
-const (
-	// retryRefusedAfter is how long a child waits that the API server does not accept for now.
-	retryRefusedAfter = 10 * time.Second
-	// retryTakenAfter is how long a child waits whose name still belongs to a TenantJob that is being deleted.
-	retryTakenAfter = time.Second
-)
+// retryTakenAfter is how long a child waits at most whose name still belongs to a TenantJob that is being deleted.
+const retryTakenAfter = time.Second
 
 // act creates and reads the children that the decision names. It says whether there were any: then the next pass knows more.
-// An error that concerns one tenant becomes that tenant's outcome. The error that act returns means that the API server is in
-// trouble, and ends the reconcile.
+// An error that concerns one tenant becomes that tenant's outcome, at once or after a while. The error that act returns means
+// that the API server is in trouble, and ends the reconcile.
 func (r *Reconciler) act(ctx context.Context, a *activeFanOut, o observed, p *progress, createUntil time.Time) (bool, error) {
 	now := r.Clock.Now()
 	create := a.withoutDelayed(p.decision.Create, now)
@@ -39,12 +35,15 @@ func (r *Reconciler) act(ctx context.Context, a *activeFanOut, o observed, p *pr
 		create = slices.Concat(create, a.withoutDelayed(p.decision.Announced, now))
 	}
 	check := a.withoutDelayed(p.decision.Check, now)
+	limited := a.limitDelays(slices.Concat(p.decision.Create, p.decision.Announced), now)
 	stop := func() bool { return r.Clock.Now().After(createUntil) }
-	err := a.requests.run(ctx, len(create), stop, func(i int) error { return r.createChild(ctx, a, create[i], o) })
+	err := a.requests.run(ctx, len(create), stop, func(i int) error {
+		return a.request(ctx, a.plan.Entries[create[i]].Tenant, func() error { return r.createChild(ctx, a, create[i], o) })
+	})
 	if err == nil {
 		err = a.requests.run(ctx, len(check), stop, func(i int) error { return r.checkChild(ctx, a, check[i], o) })
 	}
-	return len(create)+len(check) > 0, err
+	return limited || len(create)+len(check) > 0, err
 }
 
 // createChild creates the TenantJob of the tenant at an index of the plan.
@@ -52,15 +51,16 @@ func (r *Reconciler) createChild(ctx context.Context, a *activeFanOut, i int, o 
 	tenant := a.plan.Entries[i].Tenant
 	namespace := o.Tenants[tenant].Namespace
 	child := fanout.BuildChild(o.FanOut, a.plan, i, namespace)
-	err := r.Create(ctx, child, client.FieldOwner(kube.FieldManager))
+	err := r.create(ctx, child)
 	now, refusal := r.Clock.Now(), kube.RefusalOf(err)
 	switch {
 	case err == nil:
-		a.setChild(tenant, r.childOf(child, o.FanOut.UID), now)
+		a.succeeded()
+		a.setChild(tenant, r.childOf(o.FanOut, a.ledger.Load(), i, child), now)
 		return nil
 	case apierrors.IsAlreadyExists(err):
-		return r.readChild(ctx, o.FanOut, a, tenant, namespace)
-	case !concernsTenant(refusal):
+		return r.readChild(ctx, o.FanOut, a, i, namespace)
+	case isOverload(err):
 		return fmt.Errorf("creating TenantJob %s: %w", kube.KeyOf(child), err)
 	}
 	// The cache may not know yet that the tenant itself is the cause.
@@ -69,10 +69,35 @@ func (r *Reconciler) createChild(ctx context.Context, a *activeFanOut, i int, o 
 	case checkErr != nil:
 		return checkErr
 	case isCause:
-	case isTransient(refusal):
-		a.setDelayed(tenant, err.Error(), now.Add(retryRefusedAfter))
-	default:
+	case refusal == kube.RefusalInvalid, refusal == kube.RefusalForbidden:
 		a.setChild(tenant, fanout.Child{Presence: fanout.Refused, Message: err.Error()}, now)
+	default:
+		return r.delayChild(a, tenant, err, now)
+	}
+	return nil
+}
+
+// create creates a child. Without an answer in time it may have been created, or may be soon.
+func (r *Reconciler) create(ctx context.Context, child *v1alpha1.TenantJob) error {
+	limited, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	err := r.Create(limited, child, client.FieldOwner(kube.FieldManager))
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		return fmt.Errorf("no answer within %d seconds: %w", createTimeout/time.Second, err)
+	}
+	return err
+}
+
+// delayChild puts off the creation of a tenant's child after an error. When those of several tenants fail in a row, it returns
+// the error, since then the API server is in trouble, or the operator lacks rights.
+func (r *Reconciler) delayChild(a *activeFanOut, tenant string, err error, now time.Time) error {
+	cause := delayCause{message: err.Error(), reason: v1alpha1.ReasonPodsRefused, longestRetry: lastRefusedRetry}
+	if cause.unclear = !isOfTenant(kube.RefusalOf(err)); cause.unclear {
+		cause.longestRetry = lastFailedRetry
+	}
+	a.setDelayed(tenant, cause, now)
+	if cause.unclear && a.failed(tenant) {
+		return fmt.Errorf("creating the TenantJob of tenant %s, as of others before: %w", tenant, err)
 	}
 	return nil
 }
@@ -88,13 +113,12 @@ func (r *Reconciler) checkChild(ctx context.Context, a *activeFanOut, i int, o o
 		}
 		namespace = tenant.NamespaceName()
 	}
-	return r.readChild(ctx, o.FanOut, a, name, namespace)
+	return r.readChild(ctx, o.FanOut, a, i, namespace)
 }
 
-// readChild reads from the API server what has a child's name, and remembers it.
-func (r *Reconciler) readChild(
-	ctx context.Context, fanOut *v1alpha1.TenantFanOut, a *activeFanOut, tenant, namespace string,
-) error {
+// readChild reads from the API server what has the name of the child of the tenant at an index of the plan, and remembers it.
+func (r *Reconciler) readChild(ctx context.Context, fanOut *v1alpha1.TenantFanOut, a *activeFanOut, i int, namespace string) error {
+	tenant, ledger := a.plan.Entries[i].Tenant, a.ledger.Load()
 	tj, err := kube.Find(ctx, r.Live, types.NamespacedName{Namespace: namespace, Name: fanOut.Name}, &v1alpha1.TenantJob{})
 	now := r.Clock.Now()
 	switch {
@@ -102,11 +126,19 @@ func (r *Reconciler) readChild(
 		return err
 	case tj == nil:
 		a.setChild(tenant, fanout.Child{Presence: fanout.NotFound}, now)
-	case isOfEarlierFanOut(tj, fanOut):
-		message := fmt.Sprintf("that of an earlier fan-out %s is still being deleted", fanOut.Name)
-		a.setDelayed(tenant, message, now.Add(retryTakenAfter))
+	case isOfEarlierFanOut(tj, fanOut) && !ledger.HasChild(i):
+		cause := delayCause{
+			message: fmt.Sprintf("the TenantJob of an earlier fan-out %s is still being deleted", fanOut.Name),
+			reason:  v1alpha1.ReasonNameConflict, takesLong: true, longestRetry: retryTakenAfter,
+		}
+		if tj.DeletionTimestamp == nil { // The garbage collector may take long.
+			if err := r.DeleteExact(ctx, tj, metav1.DeletePropagationBackground); err != nil {
+				cause.message += ": " + kube.MessageOf(err)
+			}
+		}
+		a.setDelayed(tenant, cause, now)
 	default:
-		a.setChild(tenant, r.childOf(tj, fanOut.UID), now)
+		a.setChild(tenant, r.childOf(fanOut, ledger, i, tj), now)
 	}
 	return nil
 }
@@ -142,14 +174,14 @@ func isOfEarlierFanOut(tj *v1alpha1.TenantJob, fanOut *v1alpha1.TenantFanOut) bo
 	return owner != nil && owner.Kind == "TenantFanOut" && owner.Name == fanOut.Name && owner.UID != fanOut.UID
 }
 
-// concernsTenant says whether the API server has refused a child because of the child or its namespace. Otherwise the API
-// server is in trouble, or the operator lacks rights.
-func concernsTenant(r kube.Refusal) bool {
-	return isTransient(r) || r == kube.RefusalInvalid || r == kube.RefusalForbidden
+// isOfTenant says whether the API server has refused a child because of the tenant, and may accept it later: the namespace is
+// missing or terminating, or its quota is full.
+func isOfTenant(r kube.Refusal) bool {
+	return r == kube.RefusalNotFound || r == kube.RefusalTerminating || r == kube.RefusalQuota
 }
 
-// isTransient says whether the API server may accept the child later: the namespace is missing or terminating, or its quota
-// is full.
-func isTransient(r kube.Refusal) bool {
-	return r == kube.RefusalNotFound || r == kube.RefusalTerminating || r == kube.RefusalQuota
+// isOverload says whether the API server asks for fewer requests.
+func isOverload(err error) bool {
+	_, isSuggested := apierrors.SuggestsClientDelay(err)
+	return isSuggested && apierrors.IsTooManyRequests(err)
 }

@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/conditions"
@@ -121,6 +123,30 @@ func (r *Reconciler) readPlan(ctx context.Context, fanOut types.UID) (*fanout.Pl
 
 func (r *Reconciler) readConfigMap(ctx context.Context, name string) (*corev1.ConfigMap, error) {
 	return kube.Find(ctx, r.Live, types.NamespacedName{Namespace: r.OperatorNamespace, Name: name}, &corev1.ConfigMap{})
+}
+
+// removeOrphaned deletes the plan and the ledger of a fan-out that is being deleted without what it owns. Nobody needs them any
+// more, and nobody would find them.
+func (r *Reconciler) removeOrphaned(ctx context.Context, fanOut *v1alpha1.TenantFanOut) error {
+	if !controllerutil.ContainsFinalizer(fanOut, metav1.FinalizerOrphanDependents) {
+		return nil
+	}
+	head, err := r.readConfigMap(ctx, fanout.PlanName(fanOut.UID))
+	if err != nil {
+		return err
+	}
+	names := []string{fanout.LedgerName(fanOut.UID)}
+	if head != nil {
+		parts, _ := fanout.PartNames(head) // Those of a damaged plan are not known.
+		names = append(append(names, parts...), head.Name)
+	}
+	for _, name := range names {
+		cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: r.OperatorNamespace, Name: name}}
+		if err := r.Delete(ctx, cm); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("deleting ConfigMap %s: %w", kube.KeyOf(cm), err)
+		}
+	}
+	return nil
 }
 
 // isPlanned says whether the status of a fan-out says that its plan is sealed.

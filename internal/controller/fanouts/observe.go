@@ -10,6 +10,7 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/fanout"
+	"github.com/tenantry/tenantry/internal/job"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/schedule"
 )
@@ -19,7 +20,12 @@ type observed struct {
 	fanout.Observed
 	// endsAt is when a later tick will end the fan-out. Zero means that none will, or that one already has.
 	endsAt time.Time
+	// unrecordedAt is when the next outcome counts that a child's status does not have. Zero means that there is none.
+	unrecordedAt time.Time
 }
+
+// unrecordedAfter is when the outcome of a child counts that the API server refuses to write into the child's status.
+const unrecordedAfter = job.TroubleAfter
 
 // observe gathers everything that the decision about a fan-out needs.
 func (r *Reconciler) observe(ctx context.Context, fanOut *v1alpha1.TenantFanOut, a *activeFanOut, now time.Time) (observed, error) {
@@ -39,9 +45,11 @@ func (r *Reconciler) observe(ctx context.Context, fanOut *v1alpha1.TenantFanOut,
 			t, _ = r.tenants.Get(types.NamespacedName{Name: e.Tenant})
 		}
 		if !ledger.Untouched(i) {
-			if child, isCached := r.cachedChild(fanOut, e.Tenant, t); isCached {
+			if child, isCached := r.cachedChild(fanOut, ledger, i, t); isCached {
 				o.Children[e.Tenant] = child
-				continue
+				if !child.Deleting {
+					continue
+				}
 			}
 		}
 		if t != nil {
@@ -49,30 +57,51 @@ func (r *Reconciler) observe(ctx context.Context, fanOut *v1alpha1.TenantFanOut,
 		}
 	}
 	a.addLiveChildren(o.Children, now)
+	a.addEnded(o.Children)
+	r.addUnrecorded(&o, a.plan, now)
 	o.Delayed = a.delayMessages()
 	var err error
 	o.End, o.endsAt, err = r.end(ctx, fanOut, now)
 	return o, err
 }
 
-// cachedChild returns a tenant's child, if the cache has it. A TenantJob outside of the tenant's namespace is not the child,
-// even if its owner reference says so: who may create TenantJobs for one tenant must not affect another.
-func (r *Reconciler) cachedChild(fanOut *v1alpha1.TenantFanOut, tenant string, t *v1alpha1.Tenant) (fanout.Child, bool) {
+// addUnrecorded adds the outcomes that children have had for a while and that their statuses do not show, since the API server
+// refuses that. Otherwise later waves would wait for them for ever.
+func (r *Reconciler) addUnrecorded(o *observed, plan *fanout.Plan, now time.Time) {
+	outcomes, next := r.Dispatcher.Unrecorded(o.FanOut.Name, now.Add(-unrecordedAfter))
+	for i, outcome := range outcomes {
+		tenant := plan.Entries[i].Tenant
+		if c := o.Children[tenant]; c.Presence == fanout.Ours && c.Status == metav1.ConditionUnknown {
+			c.Status, c.Reason, c.Message = outcome.Status(), outcome.Reason, outcome.Message
+			o.Children[tenant] = c
+		}
+	}
+	if !next.IsZero() {
+		o.unrecordedAt = next.Add(unrecordedAfter)
+	}
+}
+
+// cachedChild returns the child of the tenant at an index of the plan, if the cache has it. A TenantJob outside of the tenant's
+// namespace is not the child, even if its owner reference says so: who may create TenantJobs for one tenant must not affect
+// another. If the cache has a TenantJob that is not the child, it may be behind.
+func (r *Reconciler) cachedChild(fanOut *v1alpha1.TenantFanOut, ledger *fanout.Ledger, i int, t *v1alpha1.Tenant) (fanout.Child, bool) {
 	if t == nil {
 		// Without the Tenant only the default name of its namespace is known. Everything in the namespace was deleted before
 		// the Tenant, so nothing is overlooked.
-		t = &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: tenant}}
+		t = &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: ledger.Plan().Entries[i].Tenant}}
 	}
 	tj, isCached := r.tenantJobs.Get(types.NamespacedName{Namespace: t.NamespaceName(), Name: fanOut.Name})
-	if !isCached || kube.ControllerUID(tj, "TenantFanOut") != fanOut.UID || tj.Spec.TenantRef.Name != tenant {
+	if !isCached {
 		return fanout.Child{}, false
 	}
-	return r.childOf(tj, fanOut.UID), true
+	child := r.childOf(fanOut, ledger, i, tj)
+	return child, child.Presence == fanout.Ours
 }
 
-// childOf returns what is known about a child. One that holds a slot has started, although its status may not say so yet.
-func (r *Reconciler) childOf(tj *v1alpha1.TenantJob, fanOut types.UID) fanout.Child {
-	child := fanout.ChildOf(tj, fanOut)
+// childOf returns what is known about a TenantJob with the name of a child. One that holds a slot has started, although its
+// status may not say so yet.
+func (r *Reconciler) childOf(fanOut *v1alpha1.TenantFanOut, ledger *fanout.Ledger, i int, tj *v1alpha1.TenantJob) fanout.Child {
+	child := ledger.ChildOf(fanOut, i, tj)
 	if child.Status == metav1.ConditionUnknown && !child.Started {
 		child.Started = r.Dispatcher.Holding(tj.UID)
 	}

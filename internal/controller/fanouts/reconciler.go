@@ -22,10 +22,10 @@ import (
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantfanouts/status,verbs=patch
 // Its children's and ConfigMaps' owner references block its deletion, which needs the right to change its finalizers.
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantfanouts/finalizers,verbs=update
-// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobs,verbs=create
+// +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobs,verbs=create;delete
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantschedules,verbs=get;list;watch
 // Plans and ledgers, in the operator's own namespace.
-// +kubebuilder:rbac:groups="",namespace=tenantry-system,resources=configmaps,verbs=get;create;update
+// +kubebuilder:rbac:groups="",namespace=tenantry-system,resources=configmaps,verbs=get;create;update;delete
 
 const (
 	// maxPasses is how many passes a reconcile makes at most: one announces children, one creates them, and one records that
@@ -62,6 +62,9 @@ type Dispatcher interface {
 	RemoveFanOut(name string)
 	// Holding says whether a TenantJob holds a slot.
 	Holding(tenantJob types.UID) bool
+	// Unrecorded returns the outcomes of children that were reported until a time, by the index in the plan, and when the next
+	// one was reported.
+	Unrecorded(name string, until time.Time) (outcomes map[int]fanout.Outcome, next time.Time)
 }
 
 // Reconcile brings one TenantFanOut as far as possible now.
@@ -70,9 +73,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	switch {
 	case err != nil:
 		return reconcile.Result{}, err
-	case fanOut == nil, fanOut.DeletionTimestamp != nil:
+	case fanOut == nil:
 		r.forget(req.Name)
 		return reconcile.Result{}, nil
+	case fanOut.DeletionTimestamp != nil:
+		r.forget(req.Name)
+		return reconcile.Result{}, r.removeOrphaned(ctx, fanOut)
 	case isFinished(fanOut):
 		r.forget(req.Name)
 		return r.expire(ctx, fanOut)
@@ -162,7 +168,7 @@ func (r *Reconciler) pass(
 	if err != nil {
 		return false, err
 	}
-	p.requeueAt = earlier(earlier(p.decision.RequeueAt, o.endsAt), a.requeueAt(now))
+	p.requeueAt = earlier(earlier(p.decision.RequeueAt, o.endsAt), earlier(o.unrecordedAt, a.requeueAt(now)))
 	if !p.stored {
 		p.requeueBy(a.writes.next(now))
 	}

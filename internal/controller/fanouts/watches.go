@@ -2,6 +2,7 @@ package fanouts
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -60,23 +61,25 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 // batched enqueues fan-outs after a delay, which is the longer the more tenants they have.
 func (r *Reconciler) batched(names func(client.Object) []string) handler.EventHandler {
 	type requestQueue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-	enqueue := func(queue requestQueue, obj client.Object) {
-		for _, name := range names(obj) {
+	enqueue := func(queue requestQueue, names []string) {
+		for _, name := range names {
 			after := time.Duration(r.active.planned(name)) * time.Second / tenantsPerBatchSecond
 			request := reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}
 			queue.AddAfter(request, min(max(minBatchDelay, after), maxBatchDelay))
 		}
 	}
 	return handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q requestQueue) { enqueue(q, e.Object) },
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q requestQueue) { enqueue(q, e.ObjectNew) },
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q requestQueue) { enqueue(q, e.Object) },
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q requestQueue) { enqueue(q, names(e.Object)) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q requestQueue) {
+			enqueue(q, slices.Compact(append(names(e.ObjectOld), names(e.ObjectNew)...)))
+		},
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q requestQueue) { enqueue(q, names(e.Object)) },
 	}
 }
 
-// parent names the fan-out that a TenantJob is a child of, unless it is complete. Parent and child have the same name.
+// parent names the fan-out that a TenantJob is a child of, unless it is complete.
 func (r *Reconciler) parent(tj client.Object) []string {
-	if uid := kube.ControllerUID(tj, "TenantFanOut"); uid == "" || r.active.get(tj.GetName(), uid) == nil {
+	if !r.active.has(tj.(*v1alpha1.TenantJob)) {
 		return nil
 	}
 	return []string{tj.GetName()}
@@ -136,7 +139,7 @@ func plannedChange(obj client.Object) any { return isPlanned(obj.(*v1alpha1.Tena
 func childChange(obj client.Object) any {
 	tj := obj.(*v1alpha1.TenantJob)
 	c := conditions.Get(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
-	return []any{c.Status, c.Reason, tj.Status.JobRef != nil}
+	return []any{c.Status, c.Reason, tj.Status.JobRef != nil, kube.ControllerUID(tj, "TenantFanOut"), tj.DeletionTimestamp != nil}
 }
 
 // tenantChange is what a fan-out depends on in a Tenant.

@@ -70,11 +70,22 @@ func (p *pass) isDeferred() bool {
 func (r *Reconciler) observeTemplate(ctx context.Context, p *pass) error {
 	tj := p.TenantJob
 	owner := job.FanOutOf(tj)
-	if owner == nil {
-		p.Template = r.template(tj)
+	p.FanOut, p.Template = p.standing.FanOut, p.standing.Template
+	if p.FanOut != nil && p.FanOut.Disowned {
+		// The garbage collector removes the owner reference, too, when the fan-out is deleted without its children.
+		fanOut, err := kube.Find(ctx, r.Live, types.NamespacedName{Name: p.FanOut.Name}, &v1alpha1.TenantFanOut{})
+		if err != nil {
+			return err
+		}
+		if fanOut == nil || fanOut.DeletionTimestamp != nil {
+			p.FanOut = nil
+		}
+	}
+	if p.FanOut != nil {
 		return nil
 	}
-	if p.FanOut, p.Template = p.standing.FanOut, p.standing.Template; p.FanOut != nil {
+	if owner == nil {
+		p.Template = r.template(tj)
 		return nil
 	}
 	p.FanOut = &job.FanOut{}

@@ -44,6 +44,7 @@ type Reconciler struct {
 	Dispatcher *dispatch.Dispatcher
 	Metrics    *metrics.Recorder
 	listers
+	troubles
 }
 
 // Reconcile brings one TenantJob a step further, and stops a Job of its name that has lost it.
@@ -77,7 +78,7 @@ func (r *Reconciler) reconcile(ctx context.Context, cached *v1alpha1.TenantJob) 
 		return reconcile.Result{}, err
 	}
 	decision, err := r.act(ctx, &p, job.Decide(p.Observed, now), now)
-	if err != nil {
+	if decision, err = r.limitTrouble(p.Observed, decision, err, now); err != nil {
 		return reconcile.Result{}, err
 	}
 	deferred := goesOn(decision) && p.isDeferred()
@@ -117,7 +118,7 @@ func (r *Reconciler) act(ctx context.Context, p *pass, d job.Decision, now time.
 	case job.ActionRemove:
 		return r.remove(ctx, p.TenantJob, p.TenantJob, metav1.DeletePropagationBackground, now), nil
 	}
-	ends := d.Status == metav1.ConditionTrue || d.Status == metav1.ConditionFalse || p.TenantJob.DeletionTimestamp != nil
+	ends := job.Ends(d) || p.TenantJob.DeletionTimestamp != nil
 	if p.Job == nil && !ends && !job.IsOver(p.TenantJob) {
 		r.Dispatcher.Wait(waitingFor(p.Observed, d))
 	}
@@ -153,22 +154,28 @@ func (r *Reconciler) reportOf(base *v1alpha1.TenantJob, o job.Observed, deferred
 		OverInCache: job.IsOver(base),
 	}
 	if report.Over {
-		report.Outcome = childOutcome(tj)
+		report.Outcome = childOutcome(tj, o.FanOut)
 	}
 	return report
 }
 
-// childOutcome is what came of a TenantJob that is over for the fan-out that it is the child of. Nil when it is nobody's.
-func childOutcome(tj *v1alpha1.TenantJob) *dispatch.ChildOutcome {
+// childOutcome is what came of a TenantJob that is over for the fan-out that it is the child of, also when its owner reference was
+// removed. Nil when it is nobody's.
+func childOutcome(tj *v1alpha1.TenantJob, fanOut *job.FanOut) *dispatch.ChildOutcome {
 	owner := job.FanOutOf(tj)
 	c := succeeded(tj)
-	// One in another tenant's namespace is nobody's child, whatever it says of its owner.
-	if owner == nil || c.Type == "" || c.Reason == v1alpha1.ReasonTenantMismatch {
+	outcome := &dispatch.ChildOutcome{TenantJob: tj.UID, Tenant: tj.Spec.TenantRef.Name, Outcome: fanout.OutcomeOf(c.Status, c.Reason, c.Message)}
+	switch {
+	case c.Type == "", c.Reason == v1alpha1.ReasonTenantMismatch:
+		return nil // One in another tenant's namespace is nobody's child, whatever it says of its owner.
+	case owner != nil:
+		outcome.FanOut, outcome.UID = owner.Name, owner.UID
+	case fanOut != nil:
+		outcome.FanOut, outcome.UID = fanOut.Name, fanOut.UID
+	default:
 		return nil
 	}
-	return &dispatch.ChildOutcome{
-		FanOut: owner.Name, UID: owner.UID, Tenant: tj.Spec.TenantRef.Name, Outcome: fanout.OutcomeOf(c.Status, c.Reason, c.Message),
-	}
+	return outcome
 }
 
 // announce counts a run that has ended, and emits an event when that was otherwise than well. Before is how the TenantJob

@@ -40,7 +40,9 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	if _, err := r.label(writing, p.TenantJob, job.Labels(run, d.Values)); err != nil {
 		// No Job was made. Without a back-off it would be admitted again at once, and refused again, for ever.
 		result, why = dispatch.Refused, job.RefusedLabels(p.TenantJob, kube.MessageOf(err))
-		return job.Queued(why), ignoreRefusal(err)
+		d := job.Queued(why)
+		d.Trouble = job.TenantsTrouble
+		return d, ignoreRefusal(err)
 	}
 	created, err := r.create(writing, p.TenantJob, job.Build(run, d.Values))
 	switch {
@@ -98,6 +100,13 @@ func (r *Reconciler) wait(ctx context.Context, a dispatch.Answer, tj *v1alpha1.T
 		return job.Decision{}, err // The watch brings it back, and then its status is written.
 	}
 	d := job.Queued(a.Hold.Message())
+	switch {
+	case a.Hold.Kind != queue.HeldByBackoff:
+	case a.ServerInTrouble:
+		d.Trouble = job.UnclearTrouble
+	default:
+		d.Trouble = job.TenantsTrouble // The API server refuses the tenant's starts.
+	}
 	d.Waited = &job.Waited{Before: a.Waited, Counts: a.Hold.CountsAsWait()}
 	return d, nil
 }
@@ -120,7 +129,11 @@ func refused(tj *v1alpha1.TenantJob, err error, why string) (job.Decision, error
 	case kube.RefusalInvalid:
 		return job.Refused(kube.MessageOf(err)), nil
 	case kube.RefusalQuota, kube.RefusalTerminating, kube.RefusalForbidden, kube.RefusalOperator: // a role binding may not be in effect yet
-		return job.Queued(why), nil
+		d := job.Queued(why)
+		if d.Trouble = job.TenantsTrouble; kube.RefusalOf(err) == kube.RefusalOperator {
+			d.Trouble = job.UnclearTrouble
+		}
+		return d, nil
 	default:
 		return job.Decision{}, fmt.Errorf("creating Job %s: %w", kube.KeyOf(tj), err)
 	}
@@ -181,7 +194,7 @@ func queueJob(o job.Observed) queue.Job {
 	tj := o.TenantJob
 	j := queue.Job{UID: tj.UID, Key: kube.KeyOf(tj), Tenant: tj.Spec.TenantRef.Name, Template: tj.Spec.TemplateRef.Name, Created: tj.CreationTimestamp.Time}
 	if o.FanOut != nil {
-		j.FanOut, j.Schedule = tj.Labels[v1alpha1.LabelFanOut], tj.Labels[v1alpha1.LabelSchedule]
+		j.FanOut, j.Schedule = tj.Name, tj.Labels[v1alpha1.LabelSchedule] // A child has the name of its fan-out.
 	}
 	if due := tj.Spec.NotBeforeTime; due != nil {
 		j.NotBefore = due.Time

@@ -189,3 +189,11 @@ func Counts(succeeded, failed, skipped int32) v1alpha1.FanOutCounts {
 
 // InAWhile is a time in whole seconds, as the API server keeps it.
 func InAWhile(d time.Duration) time.Time { return time.Now().Add(d).UTC().Truncate(time.Second) }
+
+// AwaitLedger waits until the stored ledger of a fan-out has this mark for a tenant.
+func AwaitLedger(t *testing.T, fanOut *v1alpha1.TenantFanOut, mark string) {
+	t.Helper()
+	Eventually(t, func(g gomega.Gomega) {
+		g.Expect(Get(t, g, LedgerOf(fanOut)).Data["outcomes"]).To(gomega.ContainSubstring(mark))
+	})
+}

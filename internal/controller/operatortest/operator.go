@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -66,7 +67,7 @@ func (o *RunningOperator) Start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	o.Cancel, o.done = cancel, make(chan error, 1)
 	go func() { o.done <- mgr.Start(ctx) }()
-	if !mgr.GetCache().WaitForCacheSync(ctx) {
+	if !mgr.GetCache().WaitForCacheSync(ctx) && ctx.Err() == nil { // It may have been killed.
 		return errors.New("the operator's cache did not sync")
 	}
 	return nil
@@ -154,6 +155,8 @@ type OtherOperator struct {
 	Through func(next http.RoundTripper, r *http.Request) (*http.Response, error)
 	// Leadership is what it knows of its lease. Nil means that it always leads.
 	Leadership dispatch.Leadership
+	// DNSEgress are the rules to the DNS. Nil means the default.
+	DNSEgress []networkingv1.NetworkPolicyEgressRule
 	// Lease is the name of the one that it has to win before it does anything. Empty means none.
 	Lease string
 
@@ -190,7 +193,7 @@ func (a *OtherOperator) Start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := controller.Options{OperatorNamespace: OperatorNamespace, Lease: a.Leadership}
+	opts := controller.Options{OperatorNamespace: OperatorNamespace, Lease: a.Leadership, DNSEgress: a.DNSEgress}
 	if a.Clock != nil {
 		opts.Clock = a.Clock
 	}
@@ -203,7 +206,7 @@ func (a *OtherOperator) Start(t *testing.T) {
 		defer close(a.done)
 		_ = mgr.Start(ctx) // it may have been killed
 	}()
-	if !mgr.GetCache().WaitForCacheSync(ctx) {
+	if !mgr.GetCache().WaitForCacheSync(ctx) && ctx.Err() == nil { // It may have been killed.
 		t.Fatal("the cache did not sync")
 	}
 }

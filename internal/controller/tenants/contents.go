@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -15,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/tenant"
 )
@@ -29,8 +29,8 @@ import (
 
 // writeContents writes everything in the namespace, and then the hash that says so. What fails becomes part of the result.
 func (r *Reconciler) writeContents(ctx context.Context, o *tenant.Observed) error {
-	o.Contents = r.writeObjects(ctx, o.Namespace.Name, o.Desired.Contents)
-	if o.Contents.Refused != nil || o.Contents.Err != nil || o.Desired.WrittenTo(o.Namespace) {
+	o.Contents = r.writeObjects(ctx, o.Namespace.Name, &o.Desired)
+	if o.Contents.Refused != nil || o.Contents.Err != nil || len(o.Contents.Taken) > 0 || o.Desired.WrittenTo(o.Namespace) {
 		return nil
 	}
 	applied, err := r.applyMetadata(ctx, o.Namespace, o.Desired, true)
@@ -43,14 +43,19 @@ func (r *Reconciler) writeContents(ctx context.Context, o *tenant.Observed) erro
 }
 
 // writeObjects creates and updates the objects in a namespace, and deletes those of the operator's that are no longer desired.
-// If one fails, the others are still written.
-func (r *Reconciler) writeObjects(ctx context.Context, namespace string, desired []tenant.Content) (result tenant.ContentsResult) {
+// If one fails, the others are still written. It leaves alone what is somebody else's.
+func (r *Reconciler) writeObjects(ctx context.Context, namespace string, desired *tenant.Desired) (result tenant.ContentsResult) {
 	existing, err := r.listObjects(ctx, namespace)
 	if err != nil {
-		return tenant.ContentsResult{Err: err}
+		return tenant.ContentsResult{Err: err, Rights: err}
 	}
-	for _, content := range desired {
-		key := objectKey(content.Object)
+	for _, content := range desired.Contents {
+		key := tenant.Key(content.Object)
+		if obj, exists := existing[key]; exists && desired.IsTaken(obj) {
+			result.Taken = append(result.Taken, key)
+			delete(existing, key)
+			continue
+		}
 		err := r.writeObject(ctx, existing[key], content.Object)
 		delete(existing, key)
 		refusal := kube.RefusalOf(err)
@@ -61,14 +66,37 @@ func (r *Reconciler) writeObjects(ctx context.Context, namespace string, desired
 				continue // To try again does not help until the Tenant is changed.
 			}
 		}
-		result.Err = errors.Join(result.Err, err)
+		add(&result, content.Object, err)
 	}
 	for _, obj := range existing {
-		if isManaged(obj) && metav1.GetControllerOf(obj) == nil {
-			result.Err = errors.Join(result.Err, r.DeleteExact(ctx, obj, metav1.DeletePropagationBackground))
+		if desired.Owns(obj) {
+			add(&result, obj, r.DeleteExact(ctx, obj, metav1.DeletePropagationBackground))
 		}
 	}
+	slices.Sort(result.Taken)
 	return result
+}
+
+// add adds the error of a write to the result.
+func add(result *tenant.ContentsResult, obj tenant.Object, err error) {
+	result.Err = errors.Join(result.Err, err)
+	if _, isBinding := obj.(*rbacv1.RoleBinding); isBinding {
+		result.Rights = errors.Join(result.Rights, err)
+	}
+}
+
+// listContents remembers which objects were in a namespace before it is adopted.
+func (r *Reconciler) listContents(ctx context.Context, o *tenant.Observed) error {
+	existing, err := r.listObjects(ctx, o.Namespace.Name)
+	if err != nil {
+		return err
+	}
+	objects := make([]tenant.Object, 0, len(existing))
+	for _, obj := range existing {
+		objects = append(objects, obj)
+	}
+	o.Desired.RememberObjects(o.Namespace, objects)
+	return nil
 }
 
 // listObjects reads all objects in a namespace of the kinds that the operator keeps there, whoever created them.
@@ -82,7 +110,7 @@ func (r *Reconciler) listObjects(ctx context.Context, namespace string) (map[str
 			return nil, fmt.Errorf("listing the contents of namespace %s: %w", namespace, err)
 		}
 		err := meta.EachListItem(list, func(obj runtime.Object) error {
-			all[objectKey(obj.(client.Object))] = obj.(client.Object)
+			all[tenant.Key(obj.(client.Object))] = obj.(client.Object)
 			return nil
 		})
 		if err != nil {
@@ -91,10 +119,6 @@ func (r *Reconciler) listObjects(ctx context.Context, namespace string) (map[str
 	}
 	return all, nil
 }
-
-func objectKey(obj tenant.Object) string { return kube.KindOf(obj) + " " + obj.GetName() }
-
-func isManaged(obj client.Object) bool { return obj.GetLabels()[v1alpha1.LabelManaged] == "true" }
 
 // writeObject creates or updates one object. It compares and updates, and does not apply, because an apply would keep what
 // others have added: a resource in a quota, for example.
@@ -107,7 +131,7 @@ func (r *Reconciler) writeObject(ctx context.Context, existing client.Object, de
 	}
 	if existing == nil {
 		if err := r.Create(ctx, desired, client.FieldOwner(kube.FieldManager)); err != nil {
-			return fmt.Errorf("creating %s: %w", objectKey(desired), err)
+			return fmt.Errorf("creating %s: %w", tenant.Key(desired), err)
 		}
 		return nil
 	}
@@ -117,7 +141,7 @@ func (r *Reconciler) writeObject(ctx context.Context, existing client.Object, de
 		return nil
 	}
 	if err := r.Update(ctx, changed, client.FieldOwner(kube.FieldManager)); err != nil {
-		return fmt.Errorf("updating %s: %w", objectKey(desired), err)
+		return fmt.Errorf("updating %s: %w", tenant.Key(desired), err)
 	}
 	return nil
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -87,20 +85,20 @@ func (r *Reconciler) releaseNamespace(ctx context.Context, o *tenant.Observed) e
 	if err != nil {
 		return err
 	}
-	if err := r.deleteContents(ctx, applied.Name); err != nil {
+	if err := r.deleteContents(ctx, applied.Name, &o.Desired); err != nil {
 		return err
 	}
-	// Applying nothing removes what was applied and nobody else owns. What the namespace was created with is removed by name.
-	if applied, err = r.applyMetadata(ctx, applied, tenant.Desired{}, false); err != nil {
+	// One patch removes all that says that the namespace is the tenant's and restores what was there, so nothing is left half done.
+	current, err := kube.Find(ctx, r.Live, kube.KeyOf(applied), kube.NamespaceMetadata(applied.Name))
+	if err != nil {
 		return err
 	}
-	released := applied.DeepCopy()
-	for _, keys := range []map[string]string{released.Labels, released.Annotations} {
-		maps.DeleteFunc(keys, func(key, _ string) bool {
-			return strings.HasPrefix(key, "tenantry.dev/") && key != v1alpha1.AnnotationAdoptBy
-		})
+	if current == nil || current.UID != applied.UID {
+		return nil
 	}
-	if err := r.Patch(ctx, released, client.MergeFrom(applied), client.FieldOwner(kube.FieldManager)); err != nil {
+	released := tenant.Released(current)
+	patch := client.MergeFromWithOptions(current, client.MergeFromWithOptimisticLock{})
+	if err := r.Patch(ctx, released, patch, client.FieldOwner(kube.FieldManager)); err != nil {
 		return fmt.Errorf("releasing namespace %s: %w", applied.Name, err)
 	}
 	log.FromContext(ctx).V(2).Info("Released the namespace", "namespace", klog.KObj(released))
@@ -109,10 +107,18 @@ func (r *Reconciler) releaseNamespace(ctx context.Context, o *tenant.Observed) e
 	return nil
 }
 
-// deleteJobs deletes the tenant's Jobs, all of which have ended.
+// deleteJobs deletes the tenant's Jobs, all of which have ended. It asks for them first, because the operator has no right to
+// delete Jobs where somebody else's RoleBinding has the name of its own, and there are none there.
 func (r *Reconciler) deleteJobs(ctx context.Context, o *tenant.Observed) error {
 	background := client.PropagationPolicy(metav1.DeletePropagationBackground)
 	ofTenant := client.MatchingLabels{v1alpha1.LabelTenant: o.Tenant.Name}
+	jobs := metadataList(batchv1.SchemeGroupVersion.WithKind("JobList"))
+	if err := r.Live.List(ctx, jobs, client.InNamespace(o.Namespace.Name), ofTenant); err != nil {
+		return fmt.Errorf("listing the Jobs of tenant %s: %w", o.Tenant.Name, err)
+	}
+	if len(jobs.Items) == 0 {
+		return nil
+	}
 	if err := r.DeleteAllOf(ctx, &batchv1.Job{}, client.InNamespace(o.Namespace.Name), ofTenant, background); err != nil {
 		return fmt.Errorf("deleting the Jobs of tenant %s: %w", o.Tenant.Name, err)
 	}
@@ -120,14 +126,14 @@ func (r *Reconciler) deleteJobs(ctx context.Context, o *tenant.Observed) error {
 }
 
 // deleteContents deletes everything in a namespace that the operator keeps there.
-func (r *Reconciler) deleteContents(ctx context.Context, namespace string) error {
+func (r *Reconciler) deleteContents(ctx context.Context, namespace string, desired *tenant.Desired) error {
 	existing, err := r.listObjects(ctx, namespace)
 	if err != nil {
 		return err
 	}
 	var failed error
 	for _, obj := range existing {
-		if isManaged(obj) {
+		if desired.Owns(obj) {
 			failed = errors.Join(failed, r.DeleteExact(ctx, obj, metav1.DeletePropagationBackground))
 		}
 	}

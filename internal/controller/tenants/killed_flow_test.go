@@ -3,6 +3,7 @@ package tenants_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -19,7 +20,7 @@ import (
 )
 
 // mostWrites is more than are made for a tenant until it is ready, or until it is gone.
-const mostWrites = 16
+const mostWrites = 20
 
 // dying is an operator that is killed for each tenant at another time: so many writes get through, the answer to the last
 // of them does not come back, and that was all.
@@ -71,6 +72,12 @@ func (d *dying) dead(tenant *v1alpha1.Tenant) bool {
 // dead or has done what it should; and then another, that goes on.
 func killedAtEachWrite(t *testing.T, tenants []*v1alpha1.Tenant, done func(*v1alpha1.Tenant) bool) *OtherOperator {
 	t.Helper()
+	return killedAtEachWriteBetween(t, tenants, done, func() {})
+}
+
+// killedAtEachWriteBetween is killedAtEachWrite, and does something after the death of the first operator.
+func killedAtEachWriteBetween(t *testing.T, tenants []*v1alpha1.Tenant, done func(*v1alpha1.Tenant) bool, between func()) *OtherOperator {
+	t.Helper()
 	d := &dying{left: map[string]int{}}
 	for i, tenant := range tenants {
 		d.left[tenant.Name] = i + 1
@@ -86,6 +93,7 @@ func killedAtEachWrite(t *testing.T, tenants []*v1alpha1.Tenant, done func(*v1al
 		t.Error("there are more writes than this test looks at")
 	}
 	first.Stop()
+	between()
 	second := &OtherOperator{}
 	second.Start(t)
 	return second
@@ -124,6 +132,58 @@ func TestTenantOperatorKilled(t *testing.T) {
 		namespace := Get(t, g, namespaces[i])
 		g.Expect(namespace.Labels).To(gomega.Equal(map[string]string{corev1.LabelMetadataName: namespace.Name}))
 		g.Expect(namespace.Annotations).To(gomega.BeEmpty())
+		g.Expect(childrenIn(t, g, namespace.Name)).To(gomega.BeEmpty())
+	}
+}
+
+// TestTenantOperatorKilledWithAdoptedNamespaces: the operator dies at each write of an adoption, and another at each write of the
+// release. Before a third goes on, the platform has taken its consent off. No namespace is lost, and each is as it was. It stops the
+// operator of all tests, and so is not parallel.
+func TestTenantOperatorKilledWithAdoptedNamespaces(t *testing.T) {
+	WithoutOperator(t)
+	g := gomega.NewWithT(t)
+	var tenants []*v1alpha1.Tenant
+	var namespaces []*corev1.Namespace
+	var was [][]any
+	for range mostWrites {
+		// A Tenant of this name adopts it.
+		name := fmt.Sprintf("t%d", Serial.Add(1))
+		namespace := Create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+			Name:   "tenant-" + name,
+			Labels: map[string]string{"team": "theirs", "pod-security.kubernetes.io/enforce": "baseline"}, Annotations: map[string]string{"theirs": "annotation"},
+		}})
+		was = append(was, metadataOf(Get(t, g, namespace)))
+		Consent(t, namespace, name)
+		tenants = append(tenants, Create(t, &v1alpha1.Tenant{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec: v1alpha1.TenantSpec{
+				Members:   []v1alpha1.TenantMember{dispatcher("ann")},
+				Namespace: &v1alpha1.TenantNamespace{Labels: map[string]v1alpha1.LabelValue{"team": "ours"}},
+			},
+		}))
+		namespaces = append(namespaces, namespace)
+	}
+	successor := killedAtEachWrite(t, tenants, func(tenant *v1alpha1.Tenant) bool {
+		return Read(t.Context(), tenant) == nil && meta.IsStatusConditionTrue(tenant.Status.Conditions, v1alpha1.ConditionReady)
+	})
+	for _, tenant := range tenants {
+		AwaitCondition(t, tenant, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+		g.Expect(Get(t, g, NamespaceOf(tenant)).Labels).To(gomega.HaveKeyWithValue("team", "ours"))
+	}
+	successor.Stop()
+	for _, tenant := range tenants {
+		Remove(t, tenant)
+	}
+	killedAtEachWriteBetween(t, tenants, func(tenant *v1alpha1.Tenant) bool { return Read(t.Context(), tenant) != nil }, func() {
+		for _, namespace := range namespaces {
+			Patch(t, namespace, func(o *corev1.Namespace) { delete(o.Annotations, v1alpha1.AnnotationAdoptBy) })
+		}
+	})
+	for i, tenant := range tenants {
+		AwaitGone(t, tenant)
+		namespace := Get(t, g, namespaces[i])
+		g.Expect(namespace.DeletionTimestamp).To(gomega.BeNil())
+		g.Expect(metadataOf(namespace)).To(gomega.Equal(was[i]))
 		g.Expect(childrenIn(t, g, namespace.Name)).To(gomega.BeEmpty())
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/kube"
+	tenantpkg "github.com/tenantry/tenantry/internal/tenant"
 )
 
 var childLists = []client.ObjectList{
@@ -397,4 +398,21 @@ func TestTenantExternalIDIsUnique(t *testing.T) {
 	AwaitGone(t, older)
 	AwaitCondition(t, younger, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
 	AwaitRunningPod(t, waits)
+}
+
+// TestTenantDNSEgress: a tenant's pods reach the DNS where the operator is told that it is, and every namespace learns of a change. It
+// stops the operator of all tests, and so is not parallel.
+func TestTenantDNSEgress(t *testing.T) {
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+	policy := &networkingv1.NetworkPolicy{ObjectMeta: Within(tenant, "tenant-egress")}
+	g := gomega.NewWithT(t)
+	g.Expect(cmp.Diff(tenantpkg.DefaultDNSEgress(), Get(t, g, policy).Spec.Egress)).To(gomega.BeEmpty())
+
+	WithoutOperator(t)
+	elsewhere, err := tenantpkg.ParseDNSEgress(`[{to: [{ipBlock: {cidr: 169.254.20.10/32}}], ports: [{protocol: UDP, port: 53}, {port: 53}]}]`)
+	g.Expect(err).NotTo(gomega.HaveOccurred())
+	(&OtherOperator{DNSEgress: elsewhere}).Start(t)
+	Eventually(t, func(g gomega.Gomega) {
+		g.Expect(cmp.Diff(elsewhere, Get(t, g, policy).Spec.Egress)).To(gomega.BeEmpty())
+	})
 }

@@ -40,7 +40,8 @@ func (r *Reconciler) observe(ctx context.Context, t *v1alpha1.Tenant) (tenant.Ob
 	o.Desired = tenant.DesiredOf(t, tenant.Settings{
 		OperatorNamespace:  r.OperatorNamespace,
 		DefaultEnforcement: r.DefaultEnforcement,
-		Adopted:            tenant.IsAdopted(t, o.Namespace),
+		DNSEgress:          r.DNSEgress,
+		Adoption:           tenant.AdoptionOf(t, o.Namespace, o.Claim),
 		MemberTemplates:    tenant.MemberTemplates(t, templates.Items),
 	})
 	o.Jobs = unfinishedJobs(r.jobs.In(t.NamespaceName()), t)

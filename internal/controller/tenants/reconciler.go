@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -31,6 +32,8 @@ type Reconciler struct {
 	OperatorNamespace string
 	// DefaultEnforcement is for Tenants that name none.
 	DefaultEnforcement v1alpha1.Enforcement
+	// DNSEgress are the egress rules by which the tenants' pods reach the cluster's DNS.
+	DNSEgress []networkingv1.NetworkPolicyEgressRule
 	// VerifyInterval is the time from the verification of one tenant's namespace to that of the next.
 	VerifyInterval time.Duration
 	Dispatcher     Dispatcher
@@ -115,6 +118,7 @@ func (r *Reconciler) decideAndAct(ctx context.Context, t *v1alpha1.Tenant) tenan
 // actions has the method that carries out each action. A method adds what it has found out to what is observed.
 var actions = map[tenant.Action]func(*Reconciler, context.Context, *tenant.Observed) error{
 	tenant.ActionCreateNamespace: (*Reconciler).createNamespace,
+	tenant.ActionListContents:    (*Reconciler).listContents,
 	tenant.ActionApplyNamespace:  (*Reconciler).applyNamespace,
 	tenant.ActionWriteContents:   (*Reconciler).writeContents,
 
@@ -124,6 +128,7 @@ var actions = map[tenant.Action]func(*Reconciler, context.Context, *tenant.Obser
 	tenant.ActionDeleteOrphans:     (*Reconciler).deleteOrphans,
 	tenant.ActionListPods:          (*Reconciler).listPods,
 	tenant.ActionDeletePods:        (*Reconciler).deletePods,
+	tenant.ActionListHeld:          (*Reconciler).listHeld,
 	tenant.ActionRevokeCredentials: (*Reconciler).revokeCredentials,
 
 	tenant.ActionListTenantJobs:   (*Reconciler).listTenantJobs,

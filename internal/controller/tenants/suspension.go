@@ -8,6 +8,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -92,6 +93,44 @@ func (r *Reconciler) listPods(ctx context.Context, o *tenant.Observed) error {
 	}
 	o.Pods = list.Items
 	return nil
+}
+
+// listHeld reads which pods, Jobs and TenantJobs of the tenant are being deleted and somebody's finalizer holds. Only their
+// metadata is read, because there may be thousands of pods that have ended.
+func (r *Reconciler) listHeld(ctx context.Context, o *tenant.Observed) error {
+	opts := []client.ListOption{client.InNamespace(o.Namespace.Name)}
+	if !o.Did(tenant.ActionReadNamespace) { // Everything holds a namespace that is being deleted.
+		opts = append(opts, client.MatchingLabels{v1alpha1.LabelTenant: o.Tenant.Name})
+	}
+	for kind, list := range map[string]*metav1.PartialObjectMetadataList{
+		"Pod": metadataList(corev1.SchemeGroupVersion.WithKind("PodList")),
+		"Job": metadataList(batchv1.SchemeGroupVersion.WithKind("JobList")),
+	} {
+		if err := r.Live.List(ctx, list, opts...); err != nil {
+			return fmt.Errorf("listing what is being deleted of tenant %s: %w", o.Tenant.Name, err)
+		}
+		for i := range list.Items {
+			if held, is := tenant.HeldOf(kind, &list.Items[i]); is {
+				o.Held = append(o.Held, held)
+			}
+		}
+	}
+	var tenantJobs v1alpha1.TenantJobList
+	if err := r.List(ctx, &tenantJobs, client.InNamespace(o.Namespace.Name), client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing the TenantJobs of tenant %s: %w", o.Tenant.Name, err)
+	}
+	for i := range tenantJobs.Items {
+		if held, is := tenant.HeldOf("TenantJob", &tenantJobs.Items[i]); is {
+			o.Held = append(o.Held, held)
+		}
+	}
+	return nil
+}
+
+func metadataList(kind schema.GroupVersionKind) *metav1.PartialObjectMetadataList {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(kind)
+	return list
 }
 
 // deletePods deletes the pods that do not end by themselves.

@@ -88,6 +88,12 @@ func TestRules(t *testing.T) {
 				{namespaceSelector: {matchLabels: {name: bank}}, podSelector: {matchLabels: {app: web}}}]}]}`,
 			wantIngress: []string{},
 		},
+		"the DNS alone": {
+			spec: `{podSelector: {}, policyTypes: [Egress], egress: [{
+				to: [{namespaceSelector: {matchLabels: {name: bank}}, podSelector: {matchLabels: {app: teller}}}],
+				ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]}]}`,
+			wantEgress: []string{"ip daddr { 10.0.0.3 } udp dport 53 return", "ip daddr { 10.0.0.3 } tcp dport 53 return"},
+		},
 		"peers times ports": {
 			spec: `{podSelector: {}, policyTypes: [Egress], egress: [{
 				to: [{podSelector: {matchLabels: {app: client}}}, {ipBlock: {cidr: 192.0.2.0/24}}],

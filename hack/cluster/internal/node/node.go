@@ -143,7 +143,7 @@ func (n *Node) importImages(ctx context.Context) error {
 	}
 	for _, img := range []image.Image{
 		{Binary: filepath.Join(n.Folders.Tools, "pause"), Path: "/pause", Tag: pauseImage, User: "65535:65535"},
-		// It runs as root, since it listens on port 53, the port that network policies allow.
+		// It runs as root, since it listens on port 53. Network policies allow that port of pods with its labels.
 		{Binary: filepath.Join(n.Folders.Node, "bin/coredns"), Path: "/coredns", Tag: corednsImage, User: "0:0"},
 	} {
 		reader, writer := io.Pipe()
