@@ -213,7 +213,10 @@ func (s *street) breakTenant(ctx context.Context) (repair func()) {
 			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: s.broken.NamespaceName()}},
 			Rules: []admissionregistrationv1.RuleWithOperations{{
 				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
-				Rule:       admissionregistrationv1.Rule{APIGroups: []string{"batch", "tenantry.dev"}, APIVersions: []string{"*"}, Resources: []string{"*"}},
+				Rule: admissionregistrationv1.Rule{
+					APIGroups: []string{"batch", "tenantry.dev"}, APIVersions: []string{"*"}, Resources: []string{"*"},
+					Scope: new(admissionregistrationv1.NamespacedScope), // The selector does not apply to what is in no namespace.
+				},
 			}},
 		}},
 	}
