@@ -152,7 +152,7 @@ func (p *simPass) isDeferred() bool {
 // start asks the dispatcher, and begins the start if it may.
 func (p *simPass) start(d job.Decision) {
 	w, key := p.w, kube.KeyOf(p.TenantJob)
-	run := job.Run{TenantJob: p.TenantJob, Tenant: p.Tenant, Template: p.Template}
+	run := job.Run{TenantJob: p.TenantJob, Tenant: p.Tenant, Template: p.Template, FanOut: p.FanOut}
 	candidate := queueJobOf(p.Observed)
 	candidate.MaxWait = job.MaxWait(p.TenantJob, p.Template)
 	candidate.Waited = waitedOf(&p.TenantJob.Status, p.now)
