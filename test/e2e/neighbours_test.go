@@ -159,7 +159,7 @@ func (s *street) pass(ctx context.Context, length time.Duration, measured *times
 		g.Expect(ended).To(And(Not(BeNil()), HaveField("Status", Not(Equal(metav1.ConditionUnknown)))))
 	}).WithTimeout(15*time.Minute).Should(Succeed(), "TenantFanOut %s should complete: %s", fanOut.Name, deferred(ctx, fanOut))
 	for _, failed := range fanOut.Status.UnsuccessfulTenants {
-		Expect(namesOf(s.honest)).NotTo(ContainElement(v1alpha1.TenantName(failed.Tenant)), failed.Message)
+		Expect(namesOf(s.honest)).NotTo(ContainElement(failed.Tenant), failed.Message)
 	}
 	total := fanOut.Status.Counts
 	Expect(total.Succeeded + total.Failed + total.Skipped).To(BeEquivalentTo(len(s.all())))
