@@ -163,7 +163,7 @@ func TestTenantLeavesTheirObjectsAlone(t *testing.T) {
 func TestTenantTheirObjectsInAudit(t *testing.T) {
 	t.Parallel()
 	namespace := NewNamespace(t, nil)
-	const before, later = "ResourceQuota tenant-quota", "LimitRange tenant-limits"
+	const before, later = "NetworkPolicy tenant-egress", "LimitRange tenant-limits"
 	Create(t, theirObjects(namespace.Name)[before])
 	spec := adoptable(namespace, nil)
 	spec.Enforcement = v1alpha1.EnforcementAudit
