@@ -133,7 +133,7 @@ func (s *scheduler) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel, s.done = cancel, make(chan struct{})
+	s.cancel, s.done, s.once = cancel, make(chan struct{}), sync.Once{}
 	go func() {
 		defer close(s.done)
 		_ = mgr.Start(ctx) // it may have been killed
