@@ -172,6 +172,22 @@ func hardOf(quota v1alpha1.TenantQuota, enforced bool) corev1.ResourceList {
 	return hard
 }
 
+// LacksUse says whether a quota limits TenantJobs and its status does not say how many there are. The API server refuses every
+// TenantJob then. Kubernetes counts kinds of custom resources only from half a minute after their installation.
+func LacksUse(quota *corev1.ResourceQuota) bool {
+	_, isLimited := quota.Spec.Hard[countTenantJobs]
+	_, isKnown := quota.Status.Used[countTenantJobs]
+	return isLimited && !isKnown
+}
+
+// SetUse puts into the status of a quota how many TenantJobs there are. Kubernetes keeps that until it counts them itself.
+func SetUse(quota *corev1.ResourceQuota, tenantJobs int) {
+	if quota.Status.Used == nil {
+		quota.Status.Used = corev1.ResourceList{}
+	}
+	quota.Status.Used[countTenantJobs] = *resource.NewQuantity(int64(tenantJobs), resource.DecimalSI)
+}
+
 // addQuota adds the quota and the limits of the Tenant's spec. The default limits are added only in the phase Enforce, because before
 // that they could break what works in the namespace.
 func (d *Desired) addQuota(t *v1alpha1.Tenant, enforced bool) {

@@ -16,12 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/tenant"
 )
 
 // The contents of the namespaces. They are not watched, but listed, compared and written.
 // +kubebuilder:rbac:groups="",resources=serviceaccounts;resourcequotas;limitranges,verbs=list;create;update;delete
+// +kubebuilder:rbac:groups="",resources=resourcequotas/status,verbs=patch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=list;create;update;delete
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=list;create;update;delete
 // The roles that it binds, by name: a right to bind any role would be a right to everything.
@@ -133,15 +135,34 @@ func (r *Reconciler) writeObject(ctx context.Context, existing client.Object, de
 		if err := r.Create(ctx, desired, client.FieldOwner(kube.FieldManager)); err != nil {
 			return fmt.Errorf("creating %s: %w", tenant.Key(desired), err)
 		}
-		return nil
+		return r.writeUse(ctx, desired)
 	}
 	changed := existing.DeepCopyObject().(client.Object)
 	setDesired(changed, desired)
 	if equality.Semantic.DeepEqual(existing, changed) {
-		return nil
+		return r.writeUse(ctx, changed)
 	}
 	if err := r.Update(ctx, changed, client.FieldOwner(kube.FieldManager)); err != nil {
 		return fmt.Errorf("updating %s: %w", tenant.Key(desired), err)
+	}
+	return r.writeUse(ctx, changed)
+}
+
+// writeUse writes into the status of a quota how many TenantJobs there are, if it does not say so. Other objects are left as they
+// are.
+func (r *Reconciler) writeUse(ctx context.Context, obj client.Object) error {
+	quota, isQuota := obj.(*corev1.ResourceQuota)
+	if !isQuota || !tenant.LacksUse(quota) {
+		return nil
+	}
+	var tenantJobs v1alpha1.TenantJobList
+	if err := r.List(ctx, &tenantJobs, client.InNamespace(quota.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing the TenantJobs of namespace %s: %w", quota.Namespace, err)
+	}
+	base := quota.DeepCopy()
+	tenant.SetUse(quota, len(tenantJobs.Items))
+	if err := r.Status().Patch(ctx, quota, client.MergeFrom(base), client.FieldOwner(kube.FieldManager)); err != nil {
+		return fmt.Errorf("writing the use of %s: %w", tenant.Key(quota), err)
 	}
 	return nil
 }

@@ -416,3 +416,26 @@ func TestTenantDNSEgress(t *testing.T) {
 		g.Expect(cmp.Diff(elsewhere, Get(t, g, policy).Spec.Egress)).To(gomega.BeEmpty())
 	})
 }
+
+// TestTenantQuotaKnowsItsUse: Kubernetes does not count TenantJobs in the first half minute after their kind was installed. A quota
+// whose use is unknown refuses them all, so the operator says how many there are.
+func TestTenantQuotaKnowsItsUse(t *testing.T) {
+	const count = "count/tenantjobs.tenantry.dev"
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+	tj := NewTenantJob(t, tenant, NewReadyTemplate(t, nil))
+	AwaitRunningPod(t, tj)
+	quota := &corev1.ResourceQuota{ObjectMeta: Within(tenant, "tenant-quota")}
+	Verifying(t)
+	for _, used := range []corev1.ResourceList{nil, {corev1.ResourceServicesNodePorts: resource.MustParse("0")}} {
+		Get(t, gomega.NewWithT(t), quota)
+		quota.Status.Used = used
+		if err := Admin.Status().Update(t.Context(), quota); err != nil {
+			t.Fatal(err)
+		}
+		Eventually(t, func(g gomega.Gomega) {
+			n, isKnown := Get(t, g, quota).Status.Used[count]
+			g.Expect(isKnown).To(gomega.BeTrue())
+			g.Expect(n.Value()).To(gomega.Equal(int64(1)))
+		})
+	}
+}
