@@ -23,7 +23,7 @@ const (
 func (d *Dispatcher) admit() {
 	d.admitNext()
 	for _, name := range d.state.Unreserved() {
-		d.requestQueue(name)
+		d.requests.queues.send(name)
 	}
 }
 
@@ -51,6 +51,11 @@ func (d *Dispatcher) admitNext() {
 				d.requestFirst(j.Key)
 			}
 		case queue.ActionOverlapped:
+			if d.allGiveWay(decision.Earlier, j) {
+				j.Overlap = v1alpha1.ConcurrencyReplace
+				d.state.Put(j)
+				continue
+			}
 			d.end(j, v1alpha1.ReasonOverlapped, d.overlapMessage(j, decision.Earlier))
 		case queue.ActionExpire:
 			d.end(j, v1alpha1.ReasonExpired, fmt.Sprintf("did not start within %d seconds: %s", j.MaxWait/time.Second, decision.Hold.Message()))

@@ -68,7 +68,6 @@ func New(log logr.Logger, c clock.Clock, live client.Reader, lease Leadership) *
 	}
 	d.tenantJob = func(types.NamespacedName) *v1alpha1.TenantJob { return nil }
 	d.state.ReserveStarts()
-	d.state.SetGivesWay(d.givesWay)
 	d.tenants = newTenants(&d.mu, c)
 	return d
 }

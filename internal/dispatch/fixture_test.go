@@ -218,7 +218,7 @@ func (d *fixture) recordStarts() bool {
 	requested := d.unreserved
 	d.unreserved = nil
 	for _, name := range requested {
-		if record, isDue := d.StartRecord(name); isDue {
+		if record := d.StartRecord(name); record != nil {
 			d.StartsRecorded(name, record)
 		}
 	}

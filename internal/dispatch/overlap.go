@@ -60,6 +60,14 @@ func (d *Dispatcher) startingMessage(run queue.Job) string {
 	return ""
 }
 
+// allGiveWay says whether all of some earlier runs of a schedule are stopped for a later one.
+func (d *Dispatcher) allGiveWay(earlier []types.UID, later queue.Job) bool {
+	return !slices.ContainsFunc(earlier, func(uid types.UID) bool {
+		run, known := d.state.Job(uid)
+		return !known || !d.givesWay(run, later)
+	})
+}
+
 // givesWay says whether an earlier run of a schedule is stopped for a later one: it has never begun, since its container can't be
 // started, and the later one runs a newer generation of the template, in which that may be mended. Nothing has run that would be
 // lost.

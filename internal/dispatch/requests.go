@@ -3,7 +3,7 @@ package dispatch
 import (
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/tenantry/tenantry/internal/queue"
+	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
 // Priorities of requests in the work queue of the TenantJob controller, where 0 is normal and higher comes first.
@@ -22,71 +22,69 @@ type Request struct {
 	Priority int
 }
 
-// requests are the TenantJobs that are to be reconciled.
+// requests are what is to be reconciled: TenantJobs, and the queues whose starts are to be written down.
 type requests struct {
-	// enqueue takes them. Before it is there, they are kept in early.
-	enqueue func(Request)
-	early   []Request
+	tenantJobs outbox[Request]
+	queues     outbox[string]
 	// asking is the TenantJob that asks just now. It is not requested: it gets its answer. Otherwise it would be reconciled again
 	// at once, and for ever while another Job has its name.
 	asking types.UID
-	// enqueueQueue takes the queues whose starts are to be written down. Before it is there, they are kept in earlyQueues.
-	enqueueQueue func(name string)
-	earlyQueues  []string
+}
+
+// outbox has requests go through enqueue. Before that is there, it keeps them.
+type outbox[T any] struct {
+	enqueue func(T)
+	early   []T
+}
+
+func (o *outbox[T]) send(request T) {
+	if o.enqueue == nil {
+		o.early = append(o.early, request)
+		return
+	}
+	o.enqueue(request)
+}
+
+// open sends all requests through enqueue, those that came before too.
+func (o *outbox[T]) open(enqueue func(T)) {
+	o.enqueue = enqueue
+	for _, request := range o.early {
+		enqueue(request)
+	}
+	o.early = nil
 }
 
 // requestFirst has a TenantJob reconciled before those that have just been made.
-func (r *requests) requestFirst(key types.NamespacedName) { r.request(Request{key, PriorityAdmitted}) }
+func (r *requests) requestFirst(key types.NamespacedName) {
+	r.tenantJobs.send(Request{key, PriorityAdmitted})
+}
 
 // requestStatus has a TenantJob reconciled when there is nothing better to do, because its status is out of date.
-func (r *requests) requestStatus(key types.NamespacedName) { r.request(Request{key, PriorityStatus}) }
-
-func (r *requests) request(req Request) {
-	if r.enqueue == nil {
-		r.early = append(r.early, req)
-		return
-	}
-	r.enqueue(req)
+func (r *requests) requestStatus(key types.NamespacedName) {
+	r.tenantJobs.send(Request{key, PriorityStatus})
 }
 
-// SendRequests has all requests go through enqueue, those that came before too.
+// SendRequests has all requests for TenantJobs go through enqueue, those that came before too.
 func (d *Dispatcher) SendRequests(enqueue func(Request)) {
 	defer d.lock()()
-	d.enqueue = enqueue
-	for _, req := range d.early {
-		enqueue(req)
-	}
-	d.early = nil
+	d.requests.tenantJobs.open(enqueue)
 }
 
-// requestQueue has a queue reconciled, because its starts are to be written down.
-func (r *requests) requestQueue(name string) {
-	if r.enqueueQueue == nil {
-		r.earlyQueues = append(r.earlyQueues, name)
-		return
-	}
-	r.enqueueQueue(name)
-}
-
-// SendQueueRequests has all queues whose starts are to be written down go through enqueue, those that came before too.
+// SendQueueRequests does so for the queues whose starts are to be written down.
 func (d *Dispatcher) SendQueueRequests(enqueue func(name string)) {
 	defer d.lock()()
-	d.enqueueQueue = enqueue
-	for _, name := range d.earlyQueues {
-		enqueue(name)
-	}
-	d.earlyQueues = nil
+	d.requests.queues.open(enqueue)
 }
 
-// StartRecord is what is to be written down of the starts in a queue before more are made. It is false when nothing is.
-func (d *Dispatcher) StartRecord(name string) (queue.StartRecord, bool) {
+// StartRecord is what is to be written down of the starts in a queue before more are made. It is nil when nothing is.
+func (d *Dispatcher) StartRecord(name string) *v1alpha1.RecordedStarts {
 	defer d.lock()()
 	return d.state.StartRecord(name)
 }
 
 // StartsRecorded says that what StartRecord returned last has been written down.
-func (d *Dispatcher) StartsRecorded(name string, record queue.StartRecord) {
+func (d *Dispatcher) StartsRecorded(name string, record *v1alpha1.RecordedStarts) {
 	defer d.lock()()
-	d.state.Reserve(name, record.Reserved)
+	d.state.Reserve(name, record)
 	d.admit()
 }

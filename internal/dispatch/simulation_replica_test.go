@@ -312,16 +312,12 @@ func (r *simReplica) writeStarts() bool {
 		return false
 	}
 	r.unreserved = false
-	record, isDue := r.StartRecord("q")
-	if !isDue {
+	record := r.StartRecord("q")
+	if record == nil {
 		return false
 	}
-	starts := &v1alpha1.RecordedStarts{Time: metav1.NewMicroTime(record.Time), Reserved: new(int32(record.Reserved))}
-	for _, recent := range record.Recent {
-		starts.Recent = append(starts.Recent, v1alpha1.RecordedStart{Time: metav1.NewTime(recent.Time.Truncate(time.Second)), Count: int32(recent.Count)})
-	}
 	r.w.queue = r.w.queue.DeepCopy()
-	r.w.queue.Status.Starts = starts
+	r.w.queue.Status.Starts = record
 	if r.w.chance(20) { // It is done, and no answer comes.
 		r.unreserved = true
 		return true

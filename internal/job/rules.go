@@ -63,15 +63,18 @@ func deleting(o Observed, _ time.Time) *Decision {
 	switch tj := o.TenantJob; {
 	case tj.DeletionTimestamp == nil:
 		return nil
-	case o.Job != nil && o.Job.DeletionTimestamp == nil && !Ended(o.Job) && slices.ContainsFunc(tj.Finalizers, isForeign):
+	case o.Job != nil && o.Job.DeletionTimestamp == nil && !Ended(o.Job) && len(ForeignFinalizers(tj)) > 0:
 		return &Decision{Action: ActionStop}
 	}
 	return &Decision{}
 }
 
-// isForeign says whether a finalizer is none of those with which the garbage collector deletes or keeps what an object owns.
-func isForeign(finalizer string) bool {
-	return finalizer != metav1.FinalizerDeleteDependents && finalizer != metav1.FinalizerOrphanDependents
+// ForeignFinalizers returns the finalizers of an object, sorted, with which somebody holds it when it is deleted. Those of the garbage
+// collector are left out, which removes them itself, and so are those that are given as Kubernetes' own on such an object.
+func ForeignFinalizers(obj metav1.Object, own ...string) []string {
+	return slices.DeleteFunc(slices.Sorted(slices.Values(obj.GetFinalizers())), func(finalizer string) bool {
+		return finalizer == metav1.FinalizerDeleteDependents || finalizer == metav1.FinalizerOrphanDependents || slices.Contains(own, finalizer)
+	})
 }
 
 // mismatched applies when the TenantJob is not in its tenant's namespace.

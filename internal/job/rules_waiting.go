@@ -136,9 +136,8 @@ func waitsForTemplate(message string) *Decision {
 
 // longName applies when the template is Ready and makes an Indexed Job for which the TenantJob's name is too long.
 func longName(o Observed, _ time.Time) *Decision {
-	ready := conditions.Ready(o.Template.Status.Conditions)
 	longest := MaxNameLength(o.Template)
-	if len(o.TenantJob.Name) <= longest || ready.Status != metav1.ConditionTrue || ready.ObservedGeneration != o.Template.Generation {
+	if len(o.TenantJob.Name) <= longest || !isReady(o.Template) {
 		return nil
 	}
 	return endsWith(v1alpha1.ReasonInvalidParameters, conditions.Stalled,

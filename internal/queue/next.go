@@ -79,27 +79,15 @@ func (s *State) start(e *entry) {
 // overlap decides about a job that is next while an earlier run of its schedule holds a slot of its tenant.
 func (s *State) overlap(e *entry) Decision {
 	d := Decision{Action: ActionOverlapped, Job: e.Job, Earlier: slices.Sorted(maps.Keys(e.schedule.running))}
-	if e.Overlap == v1alpha1.ConcurrencyReplace || s.allGiveWay(e) {
+	if e.Overlap == v1alpha1.ConcurrencyReplace {
 		d.Action = ActionReplace
 		e.replacing = true
 		s.updateReady(e)
 	} else {
+		d.Job.Waited = s.Waited(e.UID)
 		s.remove(e)
 	}
 	return d
-}
-
-// SetGivesWay sets what says whether an earlier run of a schedule gives way to a later one that would be skipped otherwise. It is
-// asked at the moment of that decision.
-func (s *State) SetGivesWay(givesWay func(earlier, later Job) bool) { s.givesWay = givesWay }
-
-func (s *State) allGiveWay(e *entry) bool {
-	for _, earlier := range e.schedule.running {
-		if s.givesWay == nil || !s.givesWay(earlier.Job, e.Job) {
-			return false
-		}
-	}
-	return true
 }
 
 func (s *State) expire(e *entry) Decision {

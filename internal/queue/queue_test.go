@@ -271,27 +271,27 @@ func TestCaughtUp(t *testing.T) {
 	}
 }
 
-// TestGivesWay: an earlier run is stopped for a later one that is not to overlap with it, if it gives way.
-func TestGivesWay(t *testing.T) {
-	for name, tc := range map[string]struct {
-		givesWay func(earlier, later Job) bool
-		want     []Action
-	}{
-		"it does":     {func(earlier, later Job) bool { return earlier.UID == "earlier" && later.UID == "job" }, []Action{ActionReplace, ActionStart}},
-		"it does not": {func(Job, Job) bool { return false }, []Action{ActionOverlapped, ActionNone}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := given()
-			s.SetGivesWay(tc.givesWay)
-			s.SetFanOut(FanOut{Name: "nightly-2"})
-			s.Run(givenJob(uid("earlier")), noon)
-			s.Put(givenJob(func(j *Job) { j.FanOut, j.Overlap = "nightly-2", v1alpha1.ConcurrencyForbid }))
-			got := []Action{s.Next(noon).Action}
-			s.Remove("earlier")
-			if diff := cmp.Diff(tc.want, append(got, s.Next(noon).Action)); diff != "" {
-				t.Error(diff)
-			}
-		})
+// TestOverlappedIsPutBack: one that is not to overlap with an earlier run takes its place, if the caller wants that. It keeps its
+// clock.
+func TestOverlappedIsPutBack(t *testing.T) {
+	s := given()
+	s.SetFanOut(FanOut{Name: "nightly-2"})
+	s.Run(givenJob(uid("earlier")), noon)
+	s.Put(givenJob(func(j *Job) { j.FanOut, j.Overlap, j.Waited = "nightly-2", v1alpha1.ConcurrencyForbid, time.Second }))
+	d := s.Next(noon)
+	back := d.Job
+	back.Overlap = v1alpha1.ConcurrencyReplace
+	s.Put(back)
+	got := []Action{d.Action, s.Next(noon).Action}
+	s.Put(d.Job) // What the caller says of it again does not bring the run back that is being stopped.
+	got = append(got, s.Next(noon).Action)
+	if waited := s.Waited("job"); waited != time.Second {
+		t.Errorf("it has waited for %v", waited)
+	}
+	s.Remove("earlier")
+	want := []Action{ActionOverlapped, ActionReplace, ActionNone, ActionStart}
+	if diff := cmp.Diff(want, append(got, s.Next(noon).Action)); diff != "" {
+		t.Error(diff)
 	}
 }
 

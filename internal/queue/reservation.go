@@ -1,6 +1,12 @@
 package queue
 
-import "time"
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+)
 
 // A limit on starts per minute must hold across a restart, and the Jobs of the starts before it may be gone. So a record of the
 // starts is stored before they are made: those of the last minute, and how many more there may be until the next record. A new
@@ -12,22 +18,6 @@ const (
 	// recordInterval is the time for which a record has one number of starts.
 	recordInterval = 5 * time.Second
 )
-
-// StartRecord is what is stored of the starts in a queue.
-type StartRecord struct {
-	// Time is when it was made.
-	Time time.Time
-	// Reserved is how many starts may have been made since.
-	Reserved int
-	// Recent are the starts of the minute before it, in intervals of five seconds.
-	Recent []StartCount
-}
-
-// StartCount is a number of starts, none of them later than a time.
-type StartCount struct {
-	Time  time.Time
-	Count int
-}
 
 // ReserveStarts lets no more start in queues with startsPerMinute than is reserved.
 func (s *State) ReserveStarts() { s.reservesStarts = true }
@@ -44,33 +34,34 @@ func (s *State) Unreserved() []string {
 	return names
 }
 
-// StartRecord is what is to be stored before Reserve. It is false for a queue in which nothing waits for that.
-func (s *State) StartRecord(name string) (StartRecord, bool) {
+// StartRecord is what is to be stored before Reserve: the starts of the last minute, in intervals of five seconds, and how many more
+// there may be. It is nil for a queue in which nothing waits for that.
+func (s *State) StartRecord(name string) *v1alpha1.RecordedStarts {
 	q := s.queues[name]
 	if q == nil || !q.unreserved {
-		return StartRecord{}, false
+		return nil
 	}
 	q.starts.prune(s.now)
-	record := StartRecord{Time: s.now}
+	record := &v1alpha1.RecordedStarts{Time: metav1.NewMicroTime(s.now)}
 	for _, at := range q.starts.times {
 		if rounded := at.Truncate(recordInterval); rounded.Before(at) {
 			at = rounded.Add(recordInterval)
 		}
-		if n := len(record.Recent); n > 0 && record.Recent[n-1].Time.Equal(at) {
+		if n := len(record.Recent); n > 0 && record.Recent[n-1].Time.Time.Equal(at) {
 			record.Recent[n-1].Count++
 		} else {
-			record.Recent = append(record.Recent, StartCount{at, 1})
+			record.Recent = append(record.Recent, v1alpha1.RecordedStart{Time: metav1.NewTime(at), Count: 1})
 		}
 	}
-	limit := int(q.StartsPerMinute)
-	record.Reserved = max(1, min((limit+reservations-1)/reservations, limit-len(q.starts.times)))
-	return record, true
+	limit := q.StartsPerMinute
+	record.Reserved = new(max(1, min((limit+reservations-1)/reservations, limit-int32(len(q.starts.times)))))
+	return record
 }
 
-// Reserve lets n jobs start in a queue whose record of starts has been stored.
-func (s *State) Reserve(name string, n int) {
+// Reserve lets as many jobs start in a queue as the record says that was stored of its starts.
+func (s *State) Reserve(name string, record *v1alpha1.RecordedStarts) {
 	if q := s.queues[name]; q != nil && q.unreserved {
-		q.reserved, q.unreserved = n, false
+		q.reserved, q.unreserved = int(*record.Reserved), false
 		s.updateQueue(q)
 	}
 }

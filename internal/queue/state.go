@@ -36,9 +36,6 @@ type State struct {
 	reservesStarts bool
 	unreserved     []string
 
-	// givesWay is what SetGivesWay sets.
-	givesWay func(earlier, later Job) bool
-
 	// lastSequence is the last sequence number that was given out.
 	lastSequence uint64
 	review       review

@@ -74,10 +74,10 @@ const (
 	ActionNone Action = ""
 	// ActionStart: create its Job. Its slots are taken until Requeue or Remove.
 	ActionStart Action = "Start"
-	// ActionOverlapped: end it, since an earlier run of its schedule still runs for this tenant. State has removed it.
+	// ActionOverlapped: end it, since an earlier run of its schedule still runs for this tenant. State has removed it. A caller
+	// that wants it to take the place of that run instead puts it back with an Overlap of Replace.
 	ActionOverlapped Action = "Overlapped"
-	// ActionReplace: stop the earlier runs of its schedule for this tenant, since its Overlap says so, or since all of them
-	// give way. It waits until they are removed.
+	// ActionReplace: stop the earlier runs of its schedule for this tenant. It waits until they are removed.
 	ActionReplace Action = "Replace"
 	// ActionExpire: end it, since limits have held it for its MaxWait. State has removed it.
 	ActionExpire Action = "Expire"

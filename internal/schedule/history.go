@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 )
 
 const (
@@ -51,8 +52,8 @@ func RunOf(ts *v1alpha1.TenantSchedule, fanOut *v1alpha1.TenantFanOut) (Run, boo
 	}
 	run := Run{
 		Name: fanOut.Name, UID: fanOut.UID, Tick: tick, CompletionTime: timeOf(fanOut.Status.CompletionTime),
-		Succeeded: conditionOf(fanOut, v1alpha1.ConditionSucceeded), CaughtUpTo: SupersededAfter(fanOut, tick),
-		Unplanned: conditionOf(fanOut, v1alpha1.ConditionPlanned).Status == metav1.ConditionFalse,
+		Succeeded: conditions.Get(fanOut.Status.Conditions, v1alpha1.ConditionSucceeded), CaughtUpTo: SupersededAfter(fanOut, tick),
+		Unplanned: conditions.Get(fanOut.Status.Conditions, v1alpha1.ConditionPlanned).Status == metav1.ConditionFalse,
 	}
 	if noneRan(&fanOut.Status) && run.Succeeded.Status == metav1.ConditionTrue {
 		run.Succeeded = withoutSuccess(&fanOut.Status, run.Succeeded)
@@ -72,16 +73,6 @@ func tickOf(ts *v1alpha1.TenantSchedule, fanOut *v1alpha1.TenantFanOut) (time.Ti
 		tick = annotated.UTC()
 	}
 	return tick, true
-}
-
-// conditionOf returns a condition of a fan-out, the zero value when there is none.
-func conditionOf(fanOut *v1alpha1.TenantFanOut, conditionType string) metav1.Condition {
-	for _, c := range fanOut.Status.Conditions {
-		if c.Type == conditionType {
-			return c
-		}
-	}
-	return metav1.Condition{}
 }
 
 // noneRan says whether all tenants of a complete fan-out were skipped.

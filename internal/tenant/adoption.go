@@ -176,7 +176,8 @@ func isManaged(obj metav1.Object) bool { return obj.GetLabels()[v1alpha1.LabelMa
 // nothing on it is the operator's.
 func Released(namespace *metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
 	released := namespace.DeepCopy()
-	var applied, others map[string]bool
+	var applied map[string]bool
+	others := map[string]bool{}
 	released.ManagedFields = nil
 	for _, entry := range namespace.ManagedFields {
 		if entry.Manager == fieldManager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" {
@@ -185,7 +186,7 @@ func Released(namespace *metav1.PartialObjectMetadata) *metav1.PartialObjectMeta
 		}
 		// Without the operator's entry a later adoption does not remove what is restored now.
 		released.ManagedFields = append(released.ManagedFields, entry)
-		others = union(others, labelsIn(entry))
+		maps.Copy(others, labelsIn(entry))
 	}
 	maps.DeleteFunc(released.Labels, func(key, _ string) bool {
 		return strings.HasPrefix(key, ownPrefix) || applied[key] && !others[key]
@@ -218,13 +219,4 @@ func labelsIn(entry metav1.ManagedFieldsEntry) map[string]bool {
 		}
 	}
 	return keys
-}
-
-func union(a, b map[string]bool) map[string]bool {
-	all := maps.Clone(a)
-	if all == nil {
-		all = map[string]bool{}
-	}
-	maps.Copy(all, b)
-	return all
 }

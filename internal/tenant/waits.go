@@ -156,17 +156,15 @@ func firstOf(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// kubernetesFinalizers are those that Kubernetes itself sets and removes while it deletes an object.
-var kubernetesFinalizers = []string{metav1.FinalizerDeleteDependents, metav1.FinalizerOrphanDependents, batchv1.JobTrackingFinalizer}
-
 // foreignFinalizers returns the finalizers that hold an object that is being deleted, sorted.
 func foreignFinalizers(obj metav1.Object) []string {
 	if obj.GetDeletionTimestamp() == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Sorted(slices.Values(obj.GetFinalizers())), func(finalizer string) bool {
-		return slices.Contains(kubernetesFinalizers, finalizer)
-	})
+	if _, isTenantJob := obj.(*v1alpha1.TenantJob); isTenantJob { // Its members could write the one that pods have.
+		return job.ForeignFinalizers(obj)
+	}
+	return job.ForeignFinalizers(obj, batchv1.JobTrackingFinalizer)
 }
 
 func anyDeleted[T metav1.Object](objects []T) bool {

@@ -85,6 +85,15 @@ func TestHeld(t *testing.T) {
 	}
 }
 
+// TestHeldByAPodsFinalizer: the finalizer that Kubernetes removes from pods itself holds a TenantJob for ever, if a member writes it
+// there.
+func TestHeldByAPodsFinalizer(t *testing.T) {
+	tj := &v1alpha1.TenantJob{ObjectMeta: called("a", "batch.kubernetes.io/job-tracking")}
+	if held, is := HeldOf("TenantJob", tj); !is || held.String() != "TenantJob a (held by finalizer batch.kubernetes.io/job-tracking)" {
+		t.Errorf("%v is held: %t", held, is)
+	}
+}
+
 func TestWaitForPods(t *testing.T) {
 	pod := func(name string, phase corev1.PodPhase) corev1.Pod {
 		return corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.PodStatus{Phase: phase}}

@@ -91,7 +91,7 @@ func (r *Reconciler) create(ctx context.Context, child *v1alpha1.TenantJob) erro
 // delayChild puts off the creation of a tenant's child after an error. When those of several tenants fail in a row, it returns
 // the error, since then the API server is in trouble, or the operator lacks rights.
 func (r *Reconciler) delayChild(a *activeFanOut, tenant string, err error, now time.Time) error {
-	cause := delayCause{message: err.Error(), reason: v1alpha1.ReasonPodsRefused, longestRetry: lastRefusedRetry}
+	cause := delayCause{message: kube.MessageOf(err), reason: v1alpha1.ReasonPodsRefused, longestRetry: lastRefusedRetry}
 	if cause.unclear = !isOfTenant(kube.RefusalOf(err)); cause.unclear {
 		cause.longestRetry = lastFailedRetry
 	}

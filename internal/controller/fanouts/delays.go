@@ -72,15 +72,18 @@ func (a *activeFanOut) failed(tenant string) (overload bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.failing[tenant] = true
-	return len(a.failing) >= overloadTenants
+	return a.manyFail()
 }
 
 // isOverloaded says whether the API server is in trouble.
 func (a *activeFanOut) isOverloaded() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.failing) >= overloadTenants
+	return a.manyFail()
 }
+
+// manyFail is isOverloaded for callers that hold the lock.
+func (a *activeFanOut) manyFail() bool { return len(a.failing) >= overloadTenants }
 
 // delayMessages says of each delayed tenant why it has no child yet.
 func (a *activeFanOut) delayMessages() map[string]string {
@@ -147,7 +150,7 @@ func (a *activeFanOut) troubleOf(d *delay, isWanted bool) job.Trouble {
 	switch {
 	case !isWanted:
 		return job.NoTrouble
-	case d.takesLong, d.unclear && len(a.failing) >= overloadTenants:
+	case d.takesLong, d.unclear && a.manyFail():
 		return job.UnclearTrouble
 	}
 	return job.TenantsTrouble

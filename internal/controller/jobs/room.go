@@ -26,6 +26,9 @@ func (r *Reconciler) makeRoom(ctx context.Context, tj *v1alpha1.TenantJob, now t
 		return room.Message(), nil
 	}
 	oldest := r.cachedJob(room.Oldest)
+	if err := r.DeleteExact(ctx, oldest, metav1.DeletePropagationBackground); err != nil {
+		return "", err
+	}
 	log.FromContext(ctx).Info("Deleted the Job of a run that has ended, since the quota is full", "job", klog.KObj(oldest))
-	return room.Message(), r.DeleteExact(ctx, oldest, metav1.DeletePropagationBackground)
+	return room.Message(), nil
 }

@@ -43,10 +43,10 @@ type Reconciler struct {
 type Starts interface {
 	// SendQueueRequests has the queues whose starts are to be written down go through enqueue.
 	SendQueueRequests(enqueue func(name string))
-	// StartRecord is what is to be written down of a queue's starts before more are made. It is false when nothing is.
-	StartRecord(name string) (queue.StartRecord, bool)
+	// StartRecord is what is to be written down of a queue's starts before more are made. It is nil when nothing is.
+	StartRecord(name string) *v1alpha1.RecordedStarts
 	// StartsRecorded says that it has been written down.
-	StartsRecorded(name string, record queue.StartRecord)
+	StartsRecorded(name string, record *v1alpha1.RecordedStarts)
 }
 
 // SetupWithManager adds the controller to a manager.
@@ -70,14 +70,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, q *v1alpha1.TenantQueue) (re
 	if counts, isKnown := r.countsOf(q.Name); isKnown {
 		setCounts(q, counts)
 	}
-	record, isDue := r.Starts.StartRecord(q.Name)
-	if isDue {
-		q.Status.Starts = recordedStarts(record)
+	record := r.Starts.StartRecord(q.Name)
+	if record != nil {
+		q.Status.Starts = record
 	} else if q.Spec.StartsPerMinute == nil {
 		q.Status.Starts = nil
 	}
 	err := r.PatchStatus(ctx, q, base)
-	if err == nil && isDue {
+	if err == nil && record != nil {
 		r.Starts.StartsRecorded(q.Name, record)
 	}
 	return kube.RetryConflict(err)

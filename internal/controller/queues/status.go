@@ -30,12 +30,3 @@ func setCounts(q *v1alpha1.TenantQueue, counts queue.Counts) {
 		q.Status.OldestWaitingTime = new(metav1.NewTime(counts.Oldest).Rfc3339Copy())
 	}
 }
-
-// recordedStarts is what the status says of the starts in a queue.
-func recordedStarts(record queue.StartRecord) *v1alpha1.RecordedStarts {
-	starts := &v1alpha1.RecordedStarts{Time: metav1.NewMicroTime(record.Time), Reserved: new(int32(record.Reserved))}
-	for _, recent := range record.Recent {
-		starts.Recent = append(starts.Recent, v1alpha1.RecordedStart{Time: metav1.NewTime(recent.Time), Count: int32(recent.Count)})
-	}
-	return starts
-}
