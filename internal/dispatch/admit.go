@@ -23,7 +23,7 @@ const (
 func (d *Dispatcher) admit() {
 	d.admitNext()
 	for _, name := range d.state.Unreserved() {
-		d.requests.queues.send(name)
+		d.queueRequests.send(name)
 	}
 }
 

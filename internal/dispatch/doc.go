@@ -14,11 +14,14 @@
 //	admit.go       whoever is next: admissions, and ends that are decided here
 //	slots.go       who holds a slot
 //	starts.go      starts under way, those of which the caches show too little yet, and rushes of them
-//	tenants.go     tenants that are locked, or whose starts are refused
+//	tenants.go     what Tenants allow, and tenants that are locked
+//	backoff.go     tenants whose starts fail
 //	fanouts.go     what fan-outs allow their children
 //	watches.go     what the watches bring
 //	restart.go     what has to be known before anything starts, and what no event tells
-//	requests.go    which TenantJobs are to be reconciled
+//	startrecords.go the starts that an earlier leader has written down
+//	overlap.go     which earlier run of a schedule a run overlaps with, and whether that gives way
+//	requests.go    which TenantJobs and queues are to be reconciled
 //	loop.go        the goroutine that runs on the leader
 //	lease.go       whether this process is the leader
 package dispatch

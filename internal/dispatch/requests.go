@@ -24,8 +24,8 @@ type Request struct {
 
 // requests are what is to be reconciled: TenantJobs, and the queues whose starts are to be written down.
 type requests struct {
-	tenantJobs outbox[Request]
-	queues     outbox[string]
+	jobRequests   outbox[Request]
+	queueRequests outbox[string]
 	// asking is the TenantJob that asks just now. It is not requested: it gets its answer. Otherwise it would be reconciled again
 	// at once, and for ever while another Job has its name.
 	asking types.UID
@@ -56,24 +56,24 @@ func (o *outbox[T]) open(enqueue func(T)) {
 
 // requestFirst has a TenantJob reconciled before those that have just been made.
 func (r *requests) requestFirst(key types.NamespacedName) {
-	r.tenantJobs.send(Request{key, PriorityAdmitted})
+	r.jobRequests.send(Request{key, PriorityAdmitted})
 }
 
 // requestStatus has a TenantJob reconciled when there is nothing better to do, because its status is out of date.
 func (r *requests) requestStatus(key types.NamespacedName) {
-	r.tenantJobs.send(Request{key, PriorityStatus})
+	r.jobRequests.send(Request{key, PriorityStatus})
 }
 
 // SendRequests has all requests for TenantJobs go through enqueue, those that came before too.
 func (d *Dispatcher) SendRequests(enqueue func(Request)) {
 	defer d.lock()()
-	d.requests.tenantJobs.open(enqueue)
+	d.jobRequests.open(enqueue)
 }
 
 // SendQueueRequests does so for the queues whose starts are to be written down.
 func (d *Dispatcher) SendQueueRequests(enqueue func(name string)) {
 	defer d.lock()()
-	d.requests.queues.open(enqueue)
+	d.queueRequests.open(enqueue)
 }
 
 // StartRecord is what is to be written down of the starts in a queue before more are made. It is nil when nothing is.

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/queue"
 )
 
 // TestDispatcherKeepsTheRate: no minute has more starts than startsPerMinute, however often the operator dies, and whether or not
@@ -135,4 +136,72 @@ func TestDispatcherRestartAssumesReservedStarts(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestDispatcherStartsPerMinute(t *testing.T) {
+	t.Parallel()
+	d := newSyncedFixture(t)
+	d.limitQueue(v1alpha1.TenantQueueSpec{StartsPerMinute: new(int32(2))})
+	d.jobChanged(ended(d.starts(d.run("acme/1")), batchv1.JobComplete))
+	d.starts(d.run("globex/1"))
+	d.waitsFor(d.run("acme/2"), "queue q starts at most 2 a minute (`spec.startsPerMinute`)")
+	d.requested = nil
+	if left := d.admitDue(); left <= 0 || left > time.Minute {
+		t.Errorf("it looks again after %s", left)
+	}
+	d.clock.Step(time.Minute + time.Second)
+	d.admitDue()
+	d.recordStarts()
+	d.expectRequests("acme/2")
+	d.starts(d.run("acme/2"))
+}
+
+// TestDispatcherCountsStartsWhenMade: a start counts for startsPerMinute from when its Job is made. It may have been admitted, and
+// its request may have been on its way, for a while.
+func TestDispatcherCountsStartsWhenMade(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ untilBegun, untilMade time.Duration }{
+		"begun late": {untilBegun: 20 * time.Second},
+		"made late":  {untilMade: WriteTimeout - time.Second},
+		"both":       {untilBegun: 20 * time.Second, untilMade: WriteTimeout - time.Second},
+	} {
+		for answer, finish := range map[string]func(*fixture, queue.Job, func(StartResult)){
+			"answered":            func(_ *fixture, _ queue.Job, end func(StartResult)) { end(Made) },
+			"seen by its event":   func(d *fixture, j queue.Job, end func(StartResult)) { d.jobChanged(d.jobOf(j)); end(Uncertain) },
+			"seen without answer": func(d *fixture, j queue.Job, end func(StartResult)) { end(Uncertain); d.jobChanged(d.jobOf(j)) },
+		} {
+			t.Run(name+", "+answer, func(t *testing.T) {
+				t.Parallel()
+				d := newSyncedFixture(t)
+				d.limitQueue(v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(1)), StartsPerMinute: new(int32(1))})
+				blocker := d.run("globex/1")
+				d.jobChanged(d.jobOf(blocker))
+				first, second := d.run("acme/1"), d.run("acme/2")
+				d.waits(first)
+				d.clock.Step(time.Minute + time.Second)
+				d.jobChanged(ended(d.jobOf(blocker), batchv1.JobComplete)) // first is admitted.
+				d.recordStarts()
+				d.clock.Step(tc.untilBegun)
+				end := d.begins(first)
+				d.clock.Step(tc.untilMade)
+				finish(d, first, end)
+				d.jobChanged(ended(d.jobOf(first), batchv1.JobComplete))
+				d.clock.Step(time.Minute - time.Millisecond)
+				d.waits(second)
+				d.clock.Step(time.Millisecond)
+				d.starts(second)
+			})
+		}
+	}
+}
+
+// TestDispatcherRestartKeepsTheRate: what was started in the last minute counts, also when it has ended.
+func TestDispatcherRestartKeepsTheRate(t *testing.T) {
+	t.Parallel()
+	d := newFixture(t)
+	d.limitQueue(v1alpha1.TenantQueueSpec{StartsPerMinute: new(int32(2))})
+	d.caches(ended(d.jobOf(d.run("acme/1")), batchv1.JobComplete))
+	d.caches(d.jobOf(d.run("globex/1")))
+	d.syncs()
+	d.waitsFor(d.run("acme/2"), "queue q starts at most 2 a minute (`spec.startsPerMinute`)")
 }
