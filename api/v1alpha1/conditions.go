@@ -73,6 +73,34 @@ const (
 	ReasonPodSecurity = "PodSecurity"
 )
 
+// Reasons of a CredentialProvider's Ready condition, beside ReasonReady and, while it is being tried, ReasonProgressing. The message
+// says what to change.
+const (
+	// ReasonSecretNotFound: a Secret that the spec names is not in the operator's namespace, or lacks a key.
+	ReasonSecretNotFound = "SecretNotFound"
+	// ReasonUnreachable: the server can't be reached: its name does not resolve, or nothing answers in time.
+	ReasonUnreachable = "Unreachable"
+	// ReasonTLSFailed: the server offers no TLS, or a certificate that is not accepted: its name, its CA, or it has expired.
+	ReasonTLSFailed = "TLSFailed"
+	// ReasonAuthenticationFailed: the server refuses the user name or the password.
+	ReasonAuthenticationFailed = "AuthenticationFailed"
+	// ReasonPermissionDenied: the operator's role at the server lacks a right.
+	ReasonPermissionDenied = "PermissionDenied"
+	// ReasonUnsupportedVersion: the server is too old.
+	ReasonUnsupportedVersion = "UnsupportedVersion"
+	// ReasonDatabaseNotFound: the database, or the tenant's schema, does not exist.
+	ReasonDatabaseNotFound = "DatabaseNotFound"
+	// ReasonSchemaNotInstalled: the database lacks the schema tenantry, or has an older one.
+	ReasonSchemaNotInstalled = "SchemaNotInstalled"
+	// ReasonNotIsolated: a credential of one tenant could reach more than that tenant's data; the message names each object with the
+	// statement that mends it.
+	ReasonNotIsolated = "NotIsolated"
+	// ReasonServerError: the server answers with an error that is none of the above.
+	ReasonServerError = "ServerError"
+	// ReasonRevokingCredentials: the CredentialProvider is being deleted and waits until its credentials are revoked.
+	ReasonRevokingCredentials = "RevokingCredentials"
+)
+
 // Reasons of the condition Succeeded of a TenantJob while it is Unknown: it waits.
 const (
 	// ReasonPending: the Job of an earlier TenantJob of the same name is still being deleted.

@@ -96,6 +96,11 @@ type PostgresProvider struct {
 	// +default="verify-full"
 	SSLMode SSLMode `json:"sslMode,omitempty"`
 
+	// caSecretRef names a Secret in the operator's namespace with the key ca.crt: the certificates, as PEM, of the authorities that
+	// may have signed the server's. Runs get them too. Unset means those that the operator's image trusts.
+	// +optional
+	CASecretRef *LocalReference `json:"caSecretRef,omitempty"`
+
 	// connectionLimit of a run's role. Unset means 5.
 	// +optional
 	// +default=5

@@ -301,6 +301,27 @@ type TenantCredential struct {
 	// secretRef names the Secret in the operator's namespace that a provider of kind secret copies.
 	// +optional
 	SecretRef *LocalReference `json:"secretRef,omitempty"`
+
+	// postgres says what is the tenant's own, for a provider of kind postgres whose tenants do not share their tables. Unset means
+	// that they share them, and row security separates them. No two Tenants may name the same.
+	// +optional
+	Postgres *TenantPostgres `json:"postgres,omitempty"`
+}
+
+// TenantPostgres names the database or the schema that is the tenant's own.
+// +kubebuilder:validation:XValidation:rule="has(self.database) || has(self.schema)",message="`postgres` must have database, schema or both"
+type TenantPostgres struct {
+	// database of the tenant. Unset means the provider's database.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Database string `json:"database,omitempty"`
+
+	// schema of the tenant. Unset means every schema of the tenant's database.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Schema string `json:"schema,omitempty"`
 }
 
 // Enforcement is a phase of moving an existing namespace over.
