@@ -123,7 +123,8 @@ const (
 	ReasonTemplateNotReady = "TemplateNotReady"
 	// ReasonPolicyNotEnforced: the admission policies are not in force. Not used yet.
 	ReasonPolicyNotEnforced = "PolicyNotEnforced"
-	// ReasonIssuingCredentials: the run's credentials are being created. Not used yet.
+	// ReasonIssuingCredentials: the run's credentials are being issued, or can't be issued now, or the tenant lacks one; the message
+	// says which.
 	ReasonIssuingCredentials = "IssuingCredentials"
 )
 
@@ -150,7 +151,8 @@ const (
 	// ReasonExpired: limits held it for maxWaitSeconds. Of a fan-out: the tenant's own time was longer ago than the
 	// schedule's startingDeadlineSeconds; or its tick was, and it had no plan by then.
 	ReasonExpired = "Expired"
-	// ReasonCredentialsFailed: its template needs credentials, and they can't be issued.
+	// ReasonCredentialsFailed: its tenant lacks a credential that its template names, or it could not be issued. Only a fan-out's
+	// child ends so; others wait.
 	ReasonCredentialsFailed = "CredentialsFailed"
 	// ReasonInvalidParameters: its parameters are not those that the template declares, and the template has not changed since
 	// it was created; or its name is too long for the template's Indexed Job.

@@ -4,7 +4,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// CredentialProvider issues credentials for tenants' jobs. Nothing uses it yet.
+// CredentialProvider issues credentials for tenants' jobs. It is Ready when a credential was issued, tried and revoked.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status

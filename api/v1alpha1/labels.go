@@ -73,7 +73,8 @@ const (
 const (
 	// FinalizerTenant stays on a Tenant until its jobs are gone and its namespace is deleted or released.
 	FinalizerTenant = "tenantry.dev/tenant"
-	// FinalizerCredentials is to be on a TenantJob from before a credential is issued until it is revoked. Not used yet.
+	// FinalizerCredentials is on a TenantJob from before a credential is issued for it until that is revoked, and on a
+	// CredentialProvider that has issued credentials until all are revoked.
 	FinalizerCredentials = "tenantry.dev/credentials"
 )
 

@@ -126,11 +126,16 @@ type CredentialStatus struct {
 	// +kubebuilder:validation:MaxLength=63
 	Name string `json:"name,omitempty"`
 
-	// expirationTime is when it expires.
+	// issueTime is when it was issued.
+	// +optional
+	IssueTime *metav1.Time `json:"issueTime,omitempty"`
+
+	// expirationTime is when it expires. Unset means that it does not expire by itself.
 	// +optional
 	ExpirationTime *metav1.Time `json:"expirationTime,omitempty"`
 
-	// revocationTime is when it was revoked. Unset until then.
+	// revocationTime is when it was revoked: nobody can log in with it any more. Unset until then, and for a credential that is the
+	// tenant's own and not the run's.
 	// +optional
 	RevocationTime *metav1.Time `json:"revocationTime,omitempty"`
 }

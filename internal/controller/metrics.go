@@ -4,16 +4,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/tenantry/tenantry/internal/dispatch"
+	"github.com/tenantry/tenantry/internal/issuer"
 	"github.com/tenantry/tenantry/internal/metrics"
 )
 
 // newRecorder returns what the controllers record their metrics with.
-func newRecorder(mgr manager.Manager, d *dispatch.Dispatcher, opts Options) *metrics.Recorder {
+func newRecorder(mgr manager.Manager, d *dispatch.Dispatcher, i *issuer.Issuer, opts Options) *metrics.Recorder {
 	return metrics.New(metrics.Options{
-		Queues:     onceElected(mgr.Elected(), d.Counts),
-		Running:    onceElected(mgr.Elected(), d.RunningByTenant),
-		MaxTenants: opts.MetricsTenants,
-		Clock:      opts.Clock,
+		Queues:      onceElected(mgr.Elected(), d.Counts),
+		Running:     onceElected(mgr.Elected(), d.RunningByTenant),
+		Credentials: onceElected(mgr.Elected(), i.Counts),
+		MaxTenants:  opts.MetricsTenants,
+		Clock:       opts.Clock,
 	})
 }
 

@@ -12,13 +12,16 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/controller/credentials"
 	"github.com/tenantry/tenantry/internal/controller/fanouts"
 	"github.com/tenantry/tenantry/internal/controller/jobs"
 	"github.com/tenantry/tenantry/internal/controller/queues"
 	"github.com/tenantry/tenantry/internal/controller/schedules"
 	"github.com/tenantry/tenantry/internal/controller/templates"
 	"github.com/tenantry/tenantry/internal/controller/tenants"
+	"github.com/tenantry/tenantry/internal/credential"
 	"github.com/tenantry/tenantry/internal/dispatch"
+	"github.com/tenantry/tenantry/internal/issuer"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/tenant"
 )
@@ -39,6 +42,8 @@ type Options struct {
 	MetricsTenants int
 	// Lease is what this process knows of its lease. Nil means that there is none, and that it always leads.
 	Lease dispatch.Leadership
+	// CredentialKinds are the kinds of CredentialProviders that there are.
+	CredentialKinds credential.Kinds
 	// Clock tells the time. Nil means the real one.
 	Clock clock.WithTicker
 }
@@ -73,7 +78,8 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 	opts = opts.withDefaults()
 	c := kube.NewClient(mgr)
 	dispatcher := dispatch.New(mgr.GetLogger().WithName("dispatcher"), opts.Clock, c.Live, opts.Lease)
-	recorder := newRecorder(mgr, dispatcher, opts)
+	credentialIssuer := issuer.New(mgr.GetLogger().WithName("issuer"), opts.Clock, c)
+	recorder := newRecorder(mgr, dispatcher, credentialIssuer, opts)
 	if err := recorder.Register(ctrlmetrics.Registry); err != nil {
 		return err
 	}
@@ -83,19 +89,25 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 	if err := dispatcher.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the dispatcher: %w", err)
 	}
+	if err := credentialIssuer.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("setting up the issuer: %w", err)
+	}
 	for kind, reconciler := range map[string]interface {
 		SetupWithManager(mgr manager.Manager, opts controller.Options) error
 	}{
 		"Tenant": &tenants.Reconciler{
 			Client: c, Clock: opts.Clock, OperatorNamespace: opts.OperatorNamespace, DefaultEnforcement: opts.DefaultEnforcement,
-			DNSEgress: opts.DNSEgress, VerifyInterval: opts.VerifyInterval, Dispatcher: dispatcher, Forget: recorder.ForgetTenant,
+			DNSEgress: opts.DNSEgress, VerifyInterval: opts.VerifyInterval, Dispatcher: dispatcher, Credentials: credentialIssuer, Forget: recorder.ForgetTenant,
 		},
 		"TenantJobTemplate": &templates.Reconciler{Client: c, OperatorNamespace: opts.OperatorNamespace},
-		"TenantJob":         &jobs.Reconciler{Client: c, Clock: opts.Clock, Dispatcher: dispatcher, Metrics: recorder},
+		"TenantJob":         &jobs.Reconciler{Client: c, Clock: opts.Clock, Dispatcher: dispatcher, Metrics: recorder, Credentials: credentialIssuer},
 		"TenantFanOut": &fanouts.Reconciler{
 			Client: c, Clock: opts.Clock, OperatorNamespace: opts.OperatorNamespace, Dispatcher: dispatcher,
 		},
-		"TenantQueue":    &queues.Reconciler{Client: c, Clock: opts.Clock, Counts: dispatcher.Counts, Starts: dispatcher, Forget: recorder.ForgetQueue},
+		"TenantQueue": &queues.Reconciler{Client: c, Clock: opts.Clock, Counts: dispatcher.Counts, Starts: dispatcher, Forget: recorder.ForgetQueue},
+		"CredentialProvider": &credentials.Reconciler{
+			Client: c, Clock: opts.Clock, OperatorNamespace: opts.OperatorNamespace, Kinds: opts.CredentialKinds, Issuer: credentialIssuer,
+		},
 		"TenantSchedule": &schedules.Reconciler{Client: c, Clock: opts.Clock},
 	} {
 		if err := reconciler.SetupWithManager(mgr, controller.Options{MaxConcurrentReconciles: opts.MaxConcurrentReconciles}); err != nil {

@@ -116,6 +116,9 @@ type Credential struct {
 	Type string
 	// Token asks the kubelet for a token of the run's service account.
 	Token *Token
+	// Version identifies the values of a credential that is the tenant's own: they change with it. It is empty for one that is issued
+	// for each run.
+	Version string
 	// ExpirationTime is when the source makes it unusable. Zero means never.
 	ExpirationTime time.Time
 }
@@ -130,8 +133,9 @@ type Token struct {
 // Issued is a credential that a source has.
 type Issued struct {
 	Handle Handle
-	// Run is what it was issued for. Only UID is set by every provider.
-	Run Run
+	// Run is what it was issued for, and Tenant whose run that is. Only their UIDs are set by every provider.
+	Run    Run
+	Tenant Tenant
 	// ExpirationTime is when the source makes it unusable. Zero means that it does not say.
 	ExpirationTime time.Time
 }

@@ -114,6 +114,8 @@ type Answer struct {
 	Finish func(result StartResult, why string)
 	// Doubtful means, of one whose start may begin, that its Job may have been made before, and deleted: find out whether it was.
 	Doubtful bool
+	// Admitted means, after Prepare, that the TenantJob is next and has its slot: prepare its start and call Ask.
+	Admitted bool
 	// End is the outcome with which it is to end instead. Nil means none.
 	End *End
 	// Hold is what its status has to say of what holds it. The zero value means nothing.
@@ -128,12 +130,20 @@ type Answer struct {
 
 // Ask asks whether a TenantJob may start now. Only limits may hold it: for one that waits for something else there is Wait.
 // Message is what its status says of the limit that holds it, empty if it says nothing of one.
-func (d *Dispatcher) Ask(j queue.Job, message string) Answer {
+func (d *Dispatcher) Ask(j queue.Job, message string) Answer { return d.ask(j, message, d.begin) }
+
+// Prepare asks the same for a TenantJob of which something has to be made before its Job can be, and begins no start. One that is
+// admitted keeps its slot until it asks, waits or ends.
+func (d *Dispatcher) Prepare(j queue.Job, message string) Answer {
+	return d.ask(j, message, func(*slot) Answer { return Answer{Admitted: true} })
+}
+
+func (d *Dispatcher) ask(j queue.Job, message string, begin func(*slot) Answer) Answer {
 	defer d.lock()()
 	d.reported(j.UID)
 	if s := d.slot(j.UID); s != nil && !s.admitted {
 		if d.mayRepeat(s) {
-			return d.begin(s)
+			return begin(s)
 		}
 		return Answer{Again: job.SettleAfter}
 	}
@@ -153,7 +163,7 @@ func (d *Dispatcher) Ask(j queue.Job, message string) Answer {
 	case ends:
 		return Answer{End: &end}
 	case s != nil && d.mayBegin(s):
-		return d.begin(s)
+		return begin(s)
 	case s != nil, !d.synced:
 		return Answer{Again: job.SettleAfter}
 	}
@@ -267,6 +277,12 @@ func (d *Dispatcher) Holding(uid types.UID) bool {
 	defer d.lock()()
 	s := d.slot(uid)
 	return s != nil && !s.admitted
+}
+
+// HasSlot says whether a TenantJob holds a slot or is admitted to one.
+func (d *Dispatcher) HasSlot(uid types.UID) bool {
+	defer d.lock()()
+	return d.slot(uid) != nil
 }
 
 // Waiting is how many TenantJobs of a tenant wait.

@@ -26,6 +26,8 @@ type Run struct {
 	// FanOut is the fan-out of which the TenantJob is a child, nil when it is no child of one. What the TenantJob says of itself
 	// does not count: whoever may create it writes its owner references, labels and annotations.
 	FanOut *FanOut
+	// Bindings are the credentials that the template names, in its order.
+	Bindings []Binding
 }
 
 // Labels returns the labels that the operator puts on a run's TenantJob, Job and pods: the tenant, the template, the queue,
@@ -100,7 +102,8 @@ func Build(r Run, values Values) *batchv1.Job {
 	if pod.Spec.EnableServiceLinks == nil {
 		pod.Spec.EnableServiceLinks = new(false)
 	}
-	vars := environment(r, values)
+	bind(pod, r.Bindings)
+	vars := append(environment(r, values), bindingVariables(r.Bindings)...)
 	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range containers {
 			containers[i].Env = withOwn(vars, containers[i].Env)

@@ -46,6 +46,8 @@ type Observed struct {
 	FanOut *FanOut
 	// Suspension says by whom the Job is suspended. It is empty when it is not, or when that was not read. See IsSuspended.
 	Suspension string
+	// Credentials is what is known about those that the run needs. Nil means that it needs none, or has them.
+	Credentials *Credentials
 	// Replaced is the message why the TenantJob is stopped for a later run of its schedule. It is empty when it is not.
 	Replaced string
 }

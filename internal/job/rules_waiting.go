@@ -155,7 +155,7 @@ func notYetDue(o Observed, now time.Time) *Decision {
 	return &d
 }
 
-// templateNotReady applies when the template is not Ready, or needs what this version can't provide.
+// templateNotReady applies when the template is not Ready.
 func templateNotReady(o Observed, _ time.Time) *Decision {
 	ready := meta.FindStatusCondition(o.Template.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
@@ -167,14 +167,8 @@ func templateNotReady(o Observed, _ time.Time) *Decision {
 		return &d
 	case ready.Status == metav1.ConditionFalse:
 		return waitsForTemplate(fmt.Sprintf("TenantJobTemplate %s can't run: %s", o.Template.Name, ready.Message))
-	case len(o.Template.Spec.Credentials) == 0:
-		return nil
 	}
-	message := fmt.Sprintf("TenantJobTemplate %s needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`", o.Template.Name)
-	if precedesTemplate(o) {
-		return waitsForTemplate(message)
-	}
-	return endsWith(v1alpha1.ReasonCredentialsFailed, conditions.Stalled, message)
+	return nil
 }
 
 // tenantSuspended applies when the tenant is suspended. It ends a fan-out's child, so that the fan-out can complete.

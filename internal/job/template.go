@@ -28,7 +28,7 @@ type Problem struct {
 // in the order of the fields. It is empty when nothing is.
 func Problems(t *v1alpha1.TenantJobTemplate) []Problem {
 	var all []Problem
-	for _, check := range []func(*v1alpha1.TenantJobTemplate) []Problem{parameterProblems, variableProblems, jobProblems} {
+	for _, check := range []func(*v1alpha1.TenantJobTemplate) []Problem{parameterProblems, variableProblems, jobProblems, bindingProblems} {
 		all = append(all, check(t)...)
 	}
 	return all
@@ -178,6 +178,10 @@ func Specimen(t *v1alpha1.TenantJobTemplate, namespace string) (Run, Values) {
 		}
 	}
 	uid := types.UID("00000000-0000-0000-0000-000000000000")
+	bindings := make([]Binding, 0, len(t.Spec.Credentials))
+	for _, c := range t.Spec.Credentials {
+		bindings = append(bindings, Binding{Name: c.Name, Secret: strings.Repeat("x", maxName), Env: c.Env})
+	}
 	name := "specimen-" + strings.Repeat("x", MaxNameLength(t)-len("specimen-"))
 	return Run{
 		TenantJob: &v1alpha1.TenantJob{ObjectMeta: metav1.ObjectMeta{
@@ -186,5 +190,6 @@ func Specimen(t *v1alpha1.TenantJobTemplate, namespace string) (Run, Values) {
 		FanOut:   &FanOut{Name: name, Schedule: strings.Repeat("x", 40), ScheduledTime: "2006-01-02T15:04:05Z"},
 		Tenant:   &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: strings.Repeat("x", 40), UID: uid}},
 		Template: t,
+		Bindings: bindings,
 	}, values
 }

@@ -95,6 +95,8 @@ func (c *TroubleClock) Limit(d Decision, trouble Trouble, now time.Time) Decisio
 	switch d.Reason {
 	case v1alpha1.ReasonPending:
 		reason = v1alpha1.ReasonNameConflict
+	case v1alpha1.ReasonIssuingCredentials:
+		reason = v1alpha1.ReasonCredentialsFailed
 	case v1alpha1.ReasonTenantNotReady, v1alpha1.ReasonTenantSuspended:
 		reason, progress = d.Reason, conditions.Current
 	}
@@ -104,7 +106,7 @@ func (c *TroubleClock) Limit(d Decision, trouble Trouble, now time.Time) Decisio
 // TroubleOf says whose fault it is that a TenantJob waits with a decision.
 func TroubleOf(o Observed, d Decision) Trouble {
 	switch d.Reason {
-	case v1alpha1.ReasonQueued:
+	case v1alpha1.ReasonQueued, v1alpha1.ReasonIssuingCredentials:
 		return d.Trouble
 	case v1alpha1.ReasonPending, v1alpha1.ReasonTenantSuspended:
 		return UnclearTrouble

@@ -53,8 +53,8 @@ const (
 	// maxHeld is how many bytes of a TenantJob's tags and parameters the cache holds. Who may create TenantJobs can make them as
 	// large as the API server accepts.
 	maxHeld = 4 << 10
-	// maxFinalizers is how many finalizers of a TenantJob the cache holds.
-	maxFinalizers = 16
+	// MaxFinalizers is how many finalizers of a TenantJob the cache holds, at most.
+	MaxFinalizers = 16
 	// maxOwner and maxTime are how long an owner reference, and a time in an annotation, are that the cache holds. The operator's own
 	// are shorter.
 	maxOwner, maxTime = 1 << 10, 64
@@ -85,7 +85,7 @@ func stripTenantJob(obj any) (any, error) {
 		tj.Spec.Parameters = nil
 		metav1.SetMetaDataAnnotation(&tj.ObjectMeta, annotationCut, "true")
 	}
-	tj.Finalizers = slices.Clone(tj.Finalizers[:min(len(tj.Finalizers), maxFinalizers)])
+	tj.Finalizers = slices.Clone(tj.Finalizers[:min(len(tj.Finalizers), MaxFinalizers)])
 	tj.OwnerReferences = slices.DeleteFunc(tj.OwnerReferences, func(o metav1.OwnerReference) bool {
 		return o.Controller == nil || !*o.Controller || len(o.APIVersion)+len(o.Kind)+len(o.Name)+len(o.UID) > maxOwner
 	})

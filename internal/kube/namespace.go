@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -29,4 +30,13 @@ func NamespaceMetadata(name string) *metav1.PartialObjectMetadata {
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	namespace.SetName(name)
 	return namespace
+}
+
+// ClusterUID returns what identifies the cluster: the UID of its namespace kube-system.
+func ClusterUID(ctx context.Context, reader client.Reader) (types.UID, error) {
+	var system corev1.Namespace
+	if err := reader.Get(ctx, types.NamespacedName{Name: metav1.NamespaceSystem}, &system); err != nil {
+		return "", fmt.Errorf("reading namespace %s: %w", metav1.NamespaceSystem, err)
+	}
+	return system.UID, nil
 }

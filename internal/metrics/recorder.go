@@ -26,6 +26,8 @@ type Options struct {
 	Queues func() map[string]queue.Counts
 	// Running returns how many TenantJobs of each tenant run, by name. Nil means none.
 	Running func() map[string]int
+	// Credentials returns what each CredentialProvider has to do with credentials of runs, by its name. Nil means none.
+	Credentials func() map[string]CredentialCounts
 	// MaxTenants is how many tenants have series of their own: the first that are seen. The others share those of OtherTenants.
 	MaxTenants int
 	// Clock tells the time.
@@ -41,6 +43,29 @@ var (
 		"How long ago the oldest TenantJob that waits in the queue was made. 0 when none waits.", []string{"queue"}, nil)
 	tenantRunning = prometheus.NewDesc("tenantry_tenant_running_tenantjobs",
 		"How many TenantJobs of the tenant run.", []string{"tenant"}, nil)
+)
+
+// CredentialCounts are those of one CredentialProvider.
+type CredentialCounts struct {
+	// Live is how many credentials are issued, or being issued, and Revoking how many are to be revoked and are not yet.
+	Live, Revoking int
+	// Oldest is since when the oldest of the latter is to be. Zero means that there is none.
+	Oldest time.Time
+	// What was done since this process leads.
+	Issued, IssueFailures, Revoked, RevokeFailures uint64
+}
+
+var (
+	credentialsLive = prometheus.NewDesc("tenantry_credentials_live",
+		"How many credentials of runs the provider has issued or is issuing.", []string{"provider"}, nil)
+	credentialsRevoking = prometheus.NewDesc("tenantry_credentials_revoking",
+		"How many credentials are to be revoked and are not yet.", []string{"provider"}, nil)
+	credentialsOldest = prometheus.NewDesc("tenantry_credentials_oldest_revocation_seconds",
+		"For how long the oldest credential that is to be revoked lives on. 0 when there is none.", []string{"provider"}, nil)
+	credentialsIssues = prometheus.NewDesc("tenantry_credentials_issues_total",
+		"How many attempts to issue a credential there were, by outcome: succeeded or failed.", []string{"provider", "outcome"}, nil)
+	credentialsRevocations = prometheus.NewDesc("tenantry_credentials_revocations_total",
+		"How many attempts to revoke a credential there were, by outcome: succeeded or failed.", []string{"provider", "outcome"}, nil)
 )
 
 // waitBuckets reach from waits that a person does not notice to a whole night.
@@ -105,7 +130,10 @@ func (r *Recorder) ForgetQueue(name string) {
 
 // Describe implements prometheus.Collector.
 func (r *Recorder) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueWaiting, queueRunning, queueOldest, tenantRunning} {
+	for _, d := range []*prometheus.Desc{
+		queueWaiting, queueRunning, queueOldest, tenantRunning,
+		credentialsLive, credentialsRevoking, credentialsOldest, credentialsIssues, credentialsRevocations,
+	} {
 		descs <- d
 	}
 	r.waits.Describe(descs)
@@ -131,6 +159,25 @@ func (r *Recorder) Collect(series chan<- prometheus.Metric) {
 		for name, n := range r.tenants.byLabel(r.opts.Running()) {
 			gauge(tenantRunning, float64(n), name)
 		}
+	}
+	if r.opts.Credentials != nil {
+		r.collectCredentials(series, gauge)
+	}
+}
+
+func (r *Recorder) collectCredentials(series chan<- prometheus.Metric, gauge func(*prometheus.Desc, float64, string)) {
+	counter := func(desc *prometheus.Desc, value uint64, labels ...string) {
+		series <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+	}
+	now := r.opts.Clock.Now()
+	for name, c := range r.opts.Credentials() {
+		gauge(credentialsLive, float64(c.Live), name)
+		gauge(credentialsRevoking, float64(c.Revoking), name)
+		gauge(credentialsOldest, age(c.Oldest, now).Seconds(), name)
+		counter(credentialsIssues, c.Issued, name, OutcomeSucceeded)
+		counter(credentialsIssues, c.IssueFailures, name, OutcomeFailed)
+		counter(credentialsRevocations, c.Revoked, name, OutcomeSucceeded)
+		counter(credentialsRevocations, c.RevokeFailures, name, OutcomeFailed)
 	}
 }
 

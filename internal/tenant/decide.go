@@ -38,6 +38,8 @@ type Observed struct {
 	Contents ContentsResult
 	// Pods are the tenant's pods that have not ended, after ActionListPods.
 	Pods []corev1.Pod
+	// Credentials are the names of the TenantJobs of which credentials are not revoked yet, sorted, after ActionRevokeCredentials.
+	Credentials []string
 	// TenantJobs are those in the namespace, after ActionListTenantJobs.
 	TenantJobs []v1alpha1.TenantJob
 	// Held are the objects that are being deleted and that somebody's finalizer keeps, after ActionListHeld.

@@ -231,6 +231,9 @@ func revokeCredentials(o Observed) (Decision, bool) {
 	if !o.Did(ActionRevokeCredentials) {
 		return reading(o, ActionRevokeCredentials), false
 	}
+	if wait := WaitForCredentials(o.Credentials); !wait.Done() {
+		return waiting(o, wait, PollInterval), false
+	}
 	return Decision{}, true
 }
 

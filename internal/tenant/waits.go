@@ -83,6 +83,14 @@ func WaitForTenantJobs(tenantJobs []v1alpha1.TenantJob, deleted time.Time) (wait
 	return Wait{}, toDelete
 }
 
+// WaitForCredentials waits until the credentials of some runs are revoked.
+func WaitForCredentials(tenantJobs []string) Wait {
+	if len(tenantJobs) == 0 {
+		return Wait{}
+	}
+	return Wait{v1alpha1.ReasonRevokingCredentials, "waiting until the credentials of TenantJobs are revoked: " + firstOf(tenantJobs)}
+}
+
 // WaitForNamespace waits until a namespace is gone. The message quotes what the namespace controller says about it.
 func WaitForNamespace(namespace *corev1.Namespace) Wait {
 	var causes []string
@@ -162,7 +170,7 @@ func foreignFinalizers(obj metav1.Object) []string {
 		return nil
 	}
 	if _, isTenantJob := obj.(*v1alpha1.TenantJob); isTenantJob { // Its members could write the one that pods have.
-		return job.ForeignFinalizers(obj)
+		return job.ForeignFinalizers(obj, v1alpha1.FinalizerCredentials)
 	}
 	return job.ForeignFinalizers(obj, batchv1.JobTrackingFinalizer)
 }

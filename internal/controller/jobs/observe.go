@@ -44,6 +44,9 @@ func (r *Reconciler) observe(ctx context.Context, tj *v1alpha1.TenantJob, standi
 			return p, err
 		}
 	}
+	if p.Job == nil && !job.IsOver(tj) && !r.Credentials.Standing(tj).Issued {
+		p.Credentials = r.Credentials.Check(p.Tenant, p.Template)
+	}
 	if job.NeedsPods(p.Observed, now) && !p.isDeferred() {
 		p.Pods, err = r.pods(ctx, p.Job, now)
 	}

@@ -45,6 +45,8 @@ type Reconciler struct {
 	Clock      clock.PassiveClock
 	Dispatcher *dispatch.Dispatcher
 	Metrics    *metrics.Recorder
+	// Credentials issues and revokes those of runs.
+	Credentials Credentials
 	listers
 	troubles
 	// shares keep one tenant's namespace in which writes hang from taking all workers.
@@ -59,9 +61,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{RequeueAfter: wait}, orphanErr
 	}
 	result, err := r.reconcile(ctx, cached)
-	if wait > 0 && (result.RequeueAfter == 0 || wait < result.RequeueAfter) {
-		result.RequeueAfter = wait
-	}
+	result.RequeueAfter = sooner(result.RequeueAfter, wait)
 	if orphanErr != nil { // It does not keep the TenantJob from being reconciled.
 		return reconcile.Result{}, errors.Join(orphanErr, err)
 	}
@@ -89,7 +89,7 @@ func (r *Reconciler) reconcile(ctx context.Context, cached *v1alpha1.TenantJob) 
 		return reconcile.Result{}, err
 	}
 	deferred := goesOn(decision) && p.isDeferred()
-	base.Labels, base.ResourceVersion = tj.Labels, tj.ResourceVersion // It may have been labelled.
+	base.Labels, base.Finalizers, base.ResourceVersion = tj.Labels, tj.Finalizers, tj.ResourceVersion // It may have been labelled.
 	if !deferred {
 		record(p.Observed, decision, r.absence(), now)
 	}
@@ -97,6 +97,7 @@ func (r *Reconciler) reconcile(ctx context.Context, cached *v1alpha1.TenantJob) 
 	if deferred {
 		return reconcile.Result{}, nil
 	}
+	revoked, again := r.releaseCredentials(&p)
 	wait, err := r.writeStatus(ctx, tj, &base)
 	switch {
 	case err != nil:
@@ -105,7 +106,20 @@ func (r *Reconciler) reconcile(ctx context.Context, cached *v1alpha1.TenantJob) 
 		return reconcile.Result{RequeueAfter: wait, Priority: new(dispatch.PriorityStarted)}, nil
 	}
 	r.announce(ctx, &base, p.Observed, decision)
-	return reconcile.Result{RequeueAfter: decision.RequeueAfter, Priority: new(dispatch.PriorityStarted)}, nil
+	if revoked {
+		if again, err = r.forgetCredentials(ctx, tj); err != nil {
+			return kube.RetryConflict(err)
+		}
+	}
+	return reconcile.Result{RequeueAfter: sooner(decision.RequeueAfter, again), Priority: new(dispatch.PriorityStarted)}, nil
+}
+
+// sooner returns the shorter of two times, of which zero means never.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // writeStatus writes the status of a TenantJob if it differs from that of base. Wait is after how long to try again when it is not the

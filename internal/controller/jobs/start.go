@@ -16,6 +16,7 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/dispatch"
+	"github.com/tenantry/tenantry/internal/issuer"
 	"github.com/tenantry/tenantry/internal/job"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/queue"
@@ -29,9 +30,21 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	if err != nil {
 		return d, err
 	}
-	answer := r.Dispatcher.Ask(candidate, limitMessage(p.TenantJob))
+	labels := job.Labels(run, d.Values)
+	ask := r.Dispatcher.Ask
+	var credentials issuer.Standing
+	if needsCredentials(p.Observed) {
+		if credentials = r.Credentials.Standing(p.TenantJob); !credentials.Issued {
+			ask = r.Dispatcher.Prepare
+		}
+		run.Bindings = credentials.Bindings
+	}
+	answer := ask(candidate, limitMessage(p.TenantJob))
+	if answer.Admitted {
+		return r.issue(ctx, p, labels, credentials.IssuingFor, now)
+	}
 	if answer.Finish == nil {
-		return r.wait(ctx, answer, p.TenantJob, job.Labels(run, d.Values))
+		return r.wait(ctx, answer, p.TenantJob, labels)
 	}
 	result, why := dispatch.NotMade, ""
 	defer func() { answer.Finish(result, why) }()
@@ -49,7 +62,7 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 			return job.Decide(p.Observed, now), nil
 		}
 	}
-	if _, err := r.label(writing, p.TenantJob, job.Labels(run, d.Values)); err != nil {
+	if _, err := r.label(writing, p.TenantJob, labels); err != nil {
 		// No Job was made. Without a back-off it would be admitted again at once, and refused again, for ever.
 		result, why = dispatch.Refused, job.RefusedLabels(p.TenantJob, kube.MessageOf(err))
 		d := job.Queued(why)

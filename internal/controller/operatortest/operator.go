@@ -61,7 +61,7 @@ func (o *RunningOperator) Start() error {
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
-	if err := controller.SetupWithManager(mgr, controller.Options{OperatorNamespace: OperatorNamespace, Clock: manualClock{}}); err != nil {
+	if err := controller.SetupWithManager(mgr, controller.Options{OperatorNamespace: OperatorNamespace, Clock: manualClock{}, CredentialKinds: Kinds()}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -238,7 +238,7 @@ func (a *OtherOperator) Start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := controller.Options{OperatorNamespace: OperatorNamespace, Lease: a.Leadership, DNSEgress: a.DNSEgress}
+	opts := controller.Options{OperatorNamespace: OperatorNamespace, Lease: a.Leadership, DNSEgress: a.DNSEgress, CredentialKinds: Kinds()}
 	if a.Clock != nil {
 		opts.Clock = a.Clock
 	}

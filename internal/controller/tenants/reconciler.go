@@ -37,6 +37,7 @@ type Reconciler struct {
 	// VerifyInterval is the time from the verification of one tenant's namespace to that of the next.
 	VerifyInterval time.Duration
 	Dispatcher     Dispatcher
+	Credentials    Credentials
 	// Forget is called with the name of each Tenant that is deleted.
 	Forget func(name string)
 
@@ -48,6 +49,12 @@ type Reconciler struct {
 	counts countQueue
 	// requests are for Tenants to be reconciled though nothing has changed that is watched.
 	requests chan event.GenericEvent
+}
+
+// Credentials revokes those of the tenants' runs.
+type Credentials interface {
+	// RevokeTenant returns the names of the TenantJobs of which credentials are not revoked yet.
+	RevokeTenant(ctx context.Context, tenant *v1alpha1.Tenant) (left []string, err error)
 }
 
 // Dispatcher starts the tenants' TenantJobs.

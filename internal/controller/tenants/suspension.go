@@ -142,5 +142,8 @@ func (r *Reconciler) deletePods(ctx context.Context, o *tenant.Observed) error {
 	return failed
 }
 
-// revokeCredentials does nothing yet, because no provider issues credentials yet.
-func (*Reconciler) revokeCredentials(context.Context, *tenant.Observed) error { return nil }
+// revokeCredentials has the credentials revoked that live for the tenant's runs, and finds out of which there are some left.
+func (r *Reconciler) revokeCredentials(ctx context.Context, o *tenant.Observed) (err error) {
+	o.Credentials, err = r.Credentials.RevokeTenant(ctx, o.Tenant)
+	return err
+}

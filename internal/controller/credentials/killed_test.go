@@ -1,0 +1,143 @@
+package credentials_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
+	"github.com/tenantry/tenantry/internal/credential"
+)
+
+// These tests stop the operator of all tests, so none of them is parallel.
+
+// killer kills an operator at the first step of a name.
+type killer struct {
+	at     string
+	killed chan struct{}
+	once   sync.Once
+	cancel func()
+	dead   atomic.Bool
+}
+
+func newKiller(at string) *killer { return &killer{at: at, killed: make(chan struct{})} }
+
+// step kills the operator if this is the step. What the operator does after that has no effect.
+func (k *killer) step(step string) error {
+	if step == k.at {
+		k.once.Do(func() {
+			k.dead.Store(true)
+			k.cancel()
+			close(k.killed)
+		})
+	}
+	if k.dead.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// through calls step before and after each write of Secrets and of finalizers.
+func (k *killer) through(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	step := ""
+	switch {
+	case r.Method == http.MethodGet:
+	case strings.Contains(r.URL.Path, "/secrets"):
+		step = r.Method + " Secret"
+	case strings.Contains(r.URL.Path, "/jobs") && r.Method == http.MethodPost:
+		step = "POST Job"
+	case strings.Contains(r.URL.Path, "/tenantjobs/") && !strings.HasSuffix(r.URL.Path, "/status"):
+		step = "PATCH TenantJob"
+	}
+	if step == "" {
+		if k.dead.Load() {
+			return nil, context.Canceled
+		}
+		return next.RoundTrip(r)
+	}
+	if err := k.step("before " + step); err != nil {
+		return nil, err
+	}
+	answer, err := next.RoundTrip(r)
+	if stepErr := k.step("after " + step); stepErr != nil {
+		return nil, stepErr
+	}
+	return answer, err
+}
+
+// TestOperatorKilledWhileIssuing: wherever the operator dies while it issues or revokes, the run has one Job whose password the source
+// accepts, and no credential is left when it is over.
+func TestOperatorKilledWhileIssuing(t *testing.T) {
+	template := NewReadyTemplate(t, NeedsDatabase)
+	steps := []string{
+		"before PATCH TenantJob", "after PATCH TenantJob", "before issue", "issued", "before POST Secret", "after POST Secret", "before POST Job", "after POST Job",
+		"before revoke", "revoked", "before DELETE Secret", "after DELETE Secret",
+	}
+	sources, tenants := map[string]*Source{}, map[string]*v1alpha1.Tenant{}
+	for _, step := range steps {
+		sources[step] = NewSource(t)
+		tenants[step] = NewReadyTenant(t, sources[step].WithCredential())
+	}
+	WithoutOperator(t)
+	for _, step := range steps {
+		t.Run(step, func(t *testing.T) {
+			source, tenant := sources[step], tenants[step]
+			k := newKiller(step)
+			a := &OtherOperator{Through: k.through}
+			k.cancel = func() { a.Cancel() }
+			source.OnStep(func(step string, _ credential.Handle) error { return k.step(step) })
+			a.Start(t)
+			tj := NewRun(t, tenant, template, func(*v1alpha1.TenantJob) {})
+			ends := strings.Contains(step, "revoke") || strings.Contains(step, "DELETE")
+			if ends {
+				AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+				Finish(t, tj, corev1.PodSucceeded)
+			}
+			AwaitSignal(t, k.killed, "the operator should have come to "+step)
+			a.Stop()
+			source.OnStep(nil)
+
+			b := &OtherOperator{}
+			b.Start(t)
+			defer b.Stop()
+			if !ends {
+				AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+				Eventually(t, func(g gomega.Gomega) {
+					secrets := secretsOf(t, g, tenant)
+					g.Expect(secrets).To(gomega.HaveLen(1))
+					g.Expect(source.Accepts(string(secrets[0].Data["password"]))).To(gomega.BeTrue())
+					g.Expect(source.Live()).To(gomega.HaveLen(1))
+				})
+				Finish(t, tj, corev1.PodSucceeded)
+			}
+			AwaitStatus(t, tj, metav1.ConditionTrue, v1alpha1.ReasonCompleted, "")
+			awaitNothingLeft(t, source, tenant, tj)
+		})
+	}
+}
+
+// TestFinalizerIsRemovedByOthers: a credential dies although somebody has removed the finalizer and deleted the TenantJob while no
+// operator was there.
+func TestFinalizerIsRemovedByOthers(t *testing.T) {
+	source := NewSource(t)
+	tenant := NewReadyTenant(t, source.WithCredential())
+	tj := NewRun(t, tenant, NewReadyTemplate(t, NeedsDatabase), func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+	WithoutOperator(t)
+	Patch(t, tj, func(o *v1alpha1.TenantJob) { o.Finalizers = nil })
+	if err := Admin.Delete(t.Context(), tj); err != nil {
+		t.Fatal(err)
+	}
+	b := &OtherOperator{}
+	b.Start(t)
+	defer b.Stop()
+	awaitNothingLeft(t, source, tenant, nil)
+}

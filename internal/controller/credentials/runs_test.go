@@ -1,0 +1,179 @@
+package credentials_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	. "github.com/tenantry/tenantry/internal/controller/operatortest"
+)
+
+// secretsOf returns the Secrets in a tenant's namespace.
+func secretsOf(t *testing.T, g gomega.Gomega, tenant *v1alpha1.Tenant) []corev1.Secret {
+	t.Helper()
+	var list corev1.SecretList
+	g.Expect(Admin.List(t.Context(), &list, client.InNamespace(tenant.NamespaceName()))).To(gomega.Succeed())
+	return list.Items
+}
+
+// awaitNothingLeft waits until a Source has no live credential, a tenant's namespace no Secret, and a TenantJob no finalizer of ours.
+func awaitNothingLeft(t *testing.T, source *Source, tenant *v1alpha1.Tenant, tj *v1alpha1.TenantJob) {
+	t.Helper()
+	Eventually(t, func(g gomega.Gomega) {
+		g.Expect(source.Live()).To(gomega.BeEmpty())
+		g.Expect(secretsOf(t, g, tenant)).To(gomega.BeEmpty())
+		if tj != nil {
+			g.Expect(Get(t, g, tj).Finalizers).To(gomega.BeEmpty())
+		}
+	})
+}
+
+// TestRunHasItsCredentials: a run gets exactly the credentials that its template names, issued for it and revoked when it is over.
+func TestRunHasItsCredentials(t *testing.T) {
+	t.Parallel()
+	source := NewSource(t)
+	spec := source.WithCredential()
+	spec.Credentials = append(spec.Credentials, v1alpha1.TenantCredential{Name: "other", ProviderRef: spec.Credentials[0].ProviderRef})
+	tenant := NewReadyTenant(t, spec)
+	template := NewReadyTemplate(t, NeedsDatabase)
+	tj := NewRun(t, tenant, template, func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+
+	if got := source.Live(); !slices.Equal(got, []types.UID{tj.UID}) {
+		t.Errorf("live are the credentials of %v, want one, of %s", got, tj.UID)
+	}
+	var job batchv1.Job
+	if err := Admin.Get(t.Context(), client.ObjectKeyFromObject(tj), &job); err != nil {
+		t.Fatal(err)
+	}
+	pod := job.Spec.Template.Spec
+	secrets := secretsOf(t, gomega.NewWithT(t), tenant)
+	if len(secrets) != 1 || len(pod.Volumes) != 1 || pod.Volumes[0].Secret == nil || pod.Volumes[0].Secret.SecretName != secrets[0].Name {
+		t.Fatalf("the pod has volumes %v, want one with the one Secret of %v", pod.Volumes, secrets)
+	}
+	if !*secrets[0].Immutable || string(secrets[0].Data["type"]) != "postgresql" || string(secrets[0].Data["provider"]) != source.Provider.Name {
+		t.Errorf("the Secret is %v", secrets[0])
+	}
+	if !source.Accepts(string(secrets[0].Data["password"])) {
+		t.Error("the source does not accept the password in the Secret")
+	}
+	container := pod.Containers[0]
+	want := []corev1.VolumeMount{{Name: pod.Volumes[0].Name, MountPath: "/bindings/database", ReadOnly: true}}
+	if diff := cmp.Diff(want, container.VolumeMounts); diff != "" {
+		t.Errorf("mounts (-want +got):\n%s", diff)
+	}
+	vars := map[string]corev1.EnvVar{}
+	for _, v := range container.Env {
+		vars[v.Name] = v
+	}
+	if vars["SERVICE_BINDING_ROOT"].Value != "/bindings" || vars["DB_PASSWORD"].ValueFrom.SecretKeyRef.Name != secrets[0].Name {
+		t.Errorf("variables: %v", container.Env)
+	}
+	if c := tj.Status.Credentials; len(c) != 1 || c[0].Name != "database" || c[0].IssueTime == nil || c[0].ExpirationTime == nil || c[0].RevocationTime != nil {
+		t.Errorf("status.credentials: %v", c)
+	}
+
+	Finish(t, tj, corev1.PodSucceeded)
+	AwaitStatus(t, tj, metav1.ConditionTrue, v1alpha1.ReasonCompleted, "")
+	awaitNothingLeft(t, source, tenant, tj)
+	if c := tj.Status.Credentials; len(c) != 1 || c[0].RevocationTime == nil {
+		t.Errorf("status.credentials: %v", c)
+	}
+}
+
+// TestCredentialsAreRevoked: whatever ends a run, its credentials are dead afterwards.
+func TestCredentialsAreRevoked(t *testing.T) {
+	t.Parallel()
+	cancel := func(t *testing.T, tj *v1alpha1.TenantJob, _ *v1alpha1.Tenant) {
+		Patch(t, tj, func(o *v1alpha1.TenantJob) { o.Spec.Cancel = new(true) })
+	}
+	for name, tc := range map[string]struct {
+		end  func(*testing.T, *v1alpha1.TenantJob, *v1alpha1.Tenant)
+		gone bool
+	}{
+		"failed":    {func(t *testing.T, tj *v1alpha1.TenantJob, _ *v1alpha1.Tenant) { Finish(t, tj, corev1.PodFailed) }, false},
+		"cancelled": {cancel, false},
+		"suspended": {func(t *testing.T, _ *v1alpha1.TenantJob, tenant *v1alpha1.Tenant) { Patch(t, tenant, Suspend) }, false},
+		"deleted": {func(t *testing.T, tj *v1alpha1.TenantJob, _ *v1alpha1.Tenant) {
+			if err := Admin.Delete(t.Context(), tj); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+		"Job deleted": {func(t *testing.T, tj *v1alpha1.TenantJob, _ *v1alpha1.Tenant) {
+			if err := Admin.Delete(t.Context(), JobOf(tj), client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
+		"Tenant deleted": {func(t *testing.T, _ *v1alpha1.TenantJob, tenant *v1alpha1.Tenant) {
+			if err := Admin.Delete(t.Context(), tenant); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			source := NewSource(t)
+			tenant := NewReadyTenant(t, source.WithCredential())
+			tj := NewRun(t, tenant, NewReadyTemplate(t, NeedsDatabase), func(*v1alpha1.TenantJob) {})
+			AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+			tc.end(t, tj, tenant)
+			if tc.gone {
+				awaitNothingLeft(t, source, tenant, nil)
+				Eventually(t, func(g gomega.Gomega) {
+					g.Expect(client.IgnoreNotFound(Read(t.Context(), tj))).To(gomega.Succeed())
+					g.Expect(tj.UID).To(gomega.BeEmpty())
+				})
+				return
+			}
+			awaitNothingLeft(t, source, tenant, tj)
+		})
+	}
+}
+
+// TestTenantLacksCredential: a run waits for a credential that its tenant lacks, and says which.
+func TestTenantLacksCredential(t *testing.T) {
+	t.Parallel()
+	source := NewSource(t)
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{})
+	tj := NewRun(t, tenant, NewReadyTemplate(t, NeedsDatabase), func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonIssuingCredentials, "has no credential database")
+	Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Credentials = []v1alpha1.TenantCredential{source.Credential()} })
+	AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+	Finish(t, tj, corev1.PodSucceeded)
+	awaitNothingLeft(t, source, tenant, tj)
+}
+
+// TestSourceIsDown: a run waits while its source can't be reached, others do not, and what has to be revoked is when it is back.
+func TestSourceIsDown(t *testing.T) {
+	t.Parallel()
+	source := NewSource(t)
+	tenant := NewReadyTenant(t, source.WithCredential())
+	template := NewReadyTemplate(t, NeedsDatabase)
+	running := NewRun(t, tenant, template, func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, running, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+
+	source.SetDown(true)
+	waiting := NewRun(t, tenant, template, func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, waiting, metav1.ConditionUnknown, v1alpha1.ReasonIssuingCredentials, "can't be reached")
+	without := NewRun(t, tenant, NewReadyTemplate(t, nil), func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, without, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+	Finish(t, running, corev1.PodSucceeded)
+	AwaitStatus(t, running, metav1.ConditionTrue, v1alpha1.ReasonCompleted, "")
+	if got := source.Live(); !slices.Equal(got, []types.UID{running.UID}) {
+		t.Errorf("live are the credentials of %v", got)
+	}
+
+	source.SetDown(false)
+	AwaitStatus(t, waiting, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+	Finish(t, waiting, corev1.PodSucceeded)
+	awaitNothingLeft(t, source, tenant, waiting)
+	Eventually(t, func(g gomega.Gomega) { g.Expect(Get(t, g, running).Finalizers).To(gomega.BeEmpty()) })
+}

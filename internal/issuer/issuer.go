@@ -1,0 +1,308 @@
+package issuer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/credential"
+	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/kube"
+	"github.com/tenantry/tenantry/internal/metrics"
+)
+
+// Issuer issues and revokes the credentials of runs. Its methods return at once, but for those with a context.
+type Issuer struct {
+	kube.Client
+	log   logr.Logger
+	clock clock.WithTicker
+	// tenantJob finds a TenantJob in the cache by its UID. Nil means that there is none.
+	tenantJob func(types.UID) *v1alpha1.TenantJob
+
+	mu sync.Mutex
+	// cluster is the UID of the cluster. It is empty before Start.
+	cluster types.UID
+	// work ends the workers when it does. It is nil before Start.
+	work    context.Context
+	sources map[string]*source
+	runs    map[types.UID]*run
+	// request has a TenantJob reconciled.
+	request func(types.NamespacedName)
+	// refresh has a CredentialProvider reconciled.
+	refresh func(name string)
+	// sweepSoon wakes the sweep.
+	sweepSoon chan struct{}
+}
+
+// New returns an Issuer that knows no source and no run.
+func New(log logr.Logger, c clock.WithTicker, api kube.Client) *Issuer {
+	return &Issuer{
+		Client: api, log: log, clock: c, tenantJob: func(types.UID) *v1alpha1.TenantJob { return nil },
+		sources: map[string]*source{}, runs: map[types.UID]*run{}, sweepSoon: make(chan struct{}, 1),
+		request: func(types.NamespacedName) {}, refresh: func(string) {},
+	}
+}
+
+// SendRequests has the requests for TenantJobs go through enqueue.
+func (i *Issuer) SendRequests(enqueue func(types.NamespacedName)) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.request = enqueue
+}
+
+// SendProviderRequests has the requests for CredentialProviders go through enqueue.
+func (i *Issuer) SendProviderRequests(enqueue func(name string)) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.refresh = enqueue
+}
+
+// Check says what is in the way of the credentials that a run of a template needs. Nil means nothing.
+func (i *Issuer) Check(tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate) *job.Credentials {
+	if tenant == nil || template == nil || len(template.Spec.Credentials) == 0 {
+		return nil
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	now := i.clock.Now()
+	for _, wanted := range template.Spec.Credentials {
+		has := credentialOf(tenant, wanted.Name)
+		if has == nil {
+			return &job.Credentials{Missing: fmt.Sprintf("tenant %s has no credential %s, which TenantJobTemplate %s names: add it to `spec.credentials` of the Tenant",
+				tenant.Name, wanted.Name, template.Name)}
+		}
+		s := i.sources[has.ProviderRef.Name]
+		switch {
+		case s == nil:
+			return &job.Credentials{Trouble: job.UnclearTrouble, Blocked: fmt.Sprintf("credential %s of tenant %s is from CredentialProvider %s, which does not exist or was not tried yet",
+				wanted.Name, tenant.Name, has.ProviderRef.Name)}
+		case s.refuses != nil:
+			if problem := s.refuses(credential.TenantsEntry{Tenant: *has, Template: wanted}); problem != "" {
+				return &job.Credentials{Missing: fmt.Sprintf("credential %s of tenant %s: %s", wanted.Name, tenant.Name, problem)}
+			}
+		}
+		if blocked := s.blocks(tenant.UID, now); blocked != nil {
+			return blocked
+		}
+	}
+	return nil
+}
+
+// credentialOf is the entry of a tenant's credentials with a name. Nil means that there is none.
+func credentialOf(tenant *v1alpha1.Tenant, name string) *v1alpha1.TenantCredential {
+	for n := range tenant.Spec.Credentials {
+		if tenant.Spec.Credentials[n].Name == name {
+			return &tenant.Spec.Credentials[n]
+		}
+	}
+	return nil
+}
+
+// NeedsFinalizer says whether something is issued for the run alone, so that it has to be revoked.
+func (i *Issuer) NeedsFinalizer(tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, wanted := range template.Spec.Credentials {
+		if has := credentialOf(tenant, wanted.Name); has != nil && i.sources[has.ProviderRef.Name].perRun() {
+			return true
+		}
+	}
+	return false
+}
+
+// Issue has the credentials of a run issued, unless they are. Its TenantJob is requested when they are, or can't be. It has the
+// finalizer tenantry.dev/credentials, if NeedsFinalizer says so.
+func (i *Issuer) Issue(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	r := i.runs[tj.UID]
+	if r == nil || r.unknown {
+		r = newRun(kube.KeyOf(tj), tj.UID)
+		i.runs[tj.UID] = r
+	}
+	r.tenant, r.tenantName = tenant.UID, tenant.Name
+	for _, wanted := range template.Spec.Credentials {
+		has := credentialOf(tenant, wanted.Name)
+		s := i.source(has)
+		if s == nil {
+			continue // Check says so.
+		}
+		c := r.credentials[wanted.Name]
+		if c == nil || c.source != s.name {
+			c = &runCredential{name: wanted.Name, source: s.name}
+			r.credentials[wanted.Name] = c
+		}
+		if c.wanted && c.state != failed {
+			continue
+		}
+		c.env = wanted.Env
+		c.request = i.requestFor(r, tj, tenant, *has, template, s)
+		c.wanted, c.state, c.failure = true, pending, ""
+		if r.issuingSince.IsZero() {
+			r.issuingSince = i.clock.Now()
+		}
+		s.add(item{tj.UID, wanted.Name})
+	}
+	r.order = namesOf(template)
+}
+
+func (i *Issuer) source(c *v1alpha1.TenantCredential) *source {
+	if c == nil {
+		return nil
+	}
+	return i.sources[c.ProviderRef.Name]
+}
+
+func (i *Issuer) requestFor(
+	r *run, tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, c v1alpha1.TenantCredential, template *v1alpha1.TenantJobTemplate, s *source,
+) credential.Request {
+	return credential.Request{
+		Handle:     credential.NewHandle(i.cluster, s.uid, tenant.UID, tj.UID, c.Name),
+		Run:        credential.Run{Namespace: r.key.Namespace, Name: r.key.Name, UID: tj.UID},
+		Tenant:     credential.Tenant{Name: tenant.Name, UID: tenant.UID, ExternalID: tenant.ExternalID()},
+		Credential: c,
+		Lifetime:   s.lifetime(template),
+	}
+}
+
+// Revoke has the credentials of a run revoked: it is over, or does not start now. Its TenantJob is requested when they are.
+func (i *Issuer) Revoke(tj *v1alpha1.TenantJob) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	r := i.runs[tj.UID]
+	if r == nil {
+		r = newRun(kube.KeyOf(tj), tj.UID)
+		r.unknown = true
+		i.runs[tj.UID] = r
+		i.wakeSweep()
+		return
+	}
+	i.revoke(r)
+}
+
+// Forget forgets a run whose credentials are revoked.
+func (i *Issuer) Forget(tj *v1alpha1.TenantJob) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.runs, tj.UID)
+}
+
+// Standing is what is known of the credentials of a run.
+type Standing struct {
+	// Known means that the Issuer has anything of the run.
+	Known bool
+	// Issued means that the run has all of its credentials, and Bindings are they.
+	Issued   bool
+	Bindings []job.Binding
+	// IssuingFor is for how long some have been being issued. Zero means that none is.
+	IssuingFor time.Duration
+	// Revoked means that all are revoked.
+	Revoked bool
+	// Failure is why they could not be revoked so far. Empty means that nothing is known of that.
+	Failure string
+	// Statuses are what the status of the TenantJob has to say of them.
+	Statuses []v1alpha1.CredentialStatus
+}
+
+// Standing returns what is known of the credentials of a run.
+func (i *Issuer) Standing(tj *v1alpha1.TenantJob) Standing {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	r := i.runs[tj.UID]
+	if r == nil {
+		return Standing{}
+	}
+	s := r.standing(i.sources)
+	if s.IssuingFor = 0; !r.issuingSince.IsZero() {
+		s.IssuingFor = max(1, i.clock.Since(r.issuingSince))
+	}
+	return s
+}
+
+// RevokeTenant has all credentials revoked that live for runs of a tenant, and says of which runs there are some left, sorted. An
+// error means that nobody knows.
+func (i *Issuer) RevokeTenant(ctx context.Context, tenant *v1alpha1.Tenant) (left []string, err error) {
+	remembered := i.revokeRemembered(tenant.UID)
+	left, err = i.revokeIssued(ctx, func(s *source) bool { return s.isOf(tenant) }, func(found credential.Issued) bool { return found.Tenant.UID == tenant.UID })
+	left = append(left, remembered...)
+	slices.Sort(left)
+	return slices.Compact(left), err
+}
+
+// revokeRemembered has the credentials revoked that this process has issued for a tenant, or is issuing.
+func (i *Issuer) revokeRemembered(tenant types.UID) (left []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, r := range i.runs {
+		if r.tenant == tenant && !r.standing(i.sources).Revoked {
+			i.revoke(r)
+			left = append(left, r.key.Name)
+		}
+	}
+	return left
+}
+
+// RevokeSource has the credentials of a source revoked of which the runs are over, and says of which runs there are some left.
+func (i *Issuer) RevokeSource(ctx context.Context, name string) (left []string, err error) {
+	return i.revokeIssued(ctx, func(s *source) bool { return s.name == name }, func(found credential.Issued) bool { return !i.mayLive(ctx, found) })
+}
+
+// writeTimeout bounds one step of a worker at the source or the API server.
+const writeTimeout = 15 * time.Second
+
+// findTenant reads a Tenant as it is now, from the API server: the cache may be behind a suspension.
+func (i *Issuer) findTenant(ctx context.Context, name string, uid types.UID) error {
+	tenant, err := kube.Find(ctx, i.Live, types.NamespacedName{Name: name}, &v1alpha1.Tenant{})
+	switch {
+	case err != nil:
+		return err
+	case tenant == nil || tenant.UID != uid || tenant.DeletionTimestamp != nil || tenant.Suspended():
+		return fmt.Errorf("tenant %s is suspended, or is being deleted", name)
+	}
+	return nil
+}
+
+// metaTime returns a time for the API, nil for none.
+func metaTime(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &metav1.Time{Time: t}
+}
+
+// Counts returns what each source that issues credentials for runs has to do, by its name.
+func (i *Issuer) Counts() map[string]metrics.CredentialCounts {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	all := map[string]metrics.CredentialCounts{}
+	for name, s := range i.sources {
+		if s.perRun() {
+			all[name] = metrics.CredentialCounts{Issued: s.issues, IssueFailures: s.issueFailures, Revoked: s.revocations, RevokeFailures: s.revocationFailures}
+		}
+	}
+	for _, r := range i.runs {
+		for _, c := range r.credentials {
+			of, known := all[c.source]
+			switch {
+			case !known || c.state == revoked:
+				continue
+			case c.wanted:
+				of.Live++
+			default:
+				if of.Revoking++; of.Oldest.IsZero() || c.unwanted.Before(of.Oldest) {
+					of.Oldest = c.unwanted
+				}
+			}
+			all[c.source] = of
+		}
+	}
+	return all
+}

@@ -1,0 +1,132 @@
+package issuer
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/credential"
+	"github.com/tenantry/tenantry/internal/job"
+)
+
+// run is what is known of the credentials of one TenantJob.
+type run struct {
+	key         types.NamespacedName
+	uid         types.UID
+	tenant      types.UID
+	tenantName  string
+	credentials map[string]*runCredential
+	// order are the names of the credentials as the template has them.
+	order []string
+	// issuingSince is since when its credentials are being issued. Zero means that none is.
+	issuingSince time.Time
+	// unknown means that an earlier process may have issued credentials. The sweep finds out which.
+	unknown bool
+	// gone means that there is no TenantJob that has to be told.
+	gone bool
+}
+
+// runCredential is one credential of a run.
+type runCredential struct {
+	name, source string
+	request      credential.Request
+	env          []v1alpha1.CredentialEnv
+	// wanted means that it is to be issued, or stay so. Otherwise it is to be revoked.
+	wanted bool
+	state  state
+	// failure is why the last attempt failed.
+	failure string
+	// secret is the Secret with its values. It is empty for a token.
+	secret            string
+	kind              string
+	token             *credential.Token
+	issued, expiresAt time.Time
+	revoked           time.Time
+	// unwanted is since when it is to be revoked. Zero means that it is not.
+	unwanted time.Time
+}
+
+// state is how far a credential has come.
+type state int
+
+const (
+	// pending means that nobody knows whether it exists: it is being issued or revoked, or will be.
+	pending state = iota
+	// issued means that the run can have it.
+	issued
+	// failed means that it could not be issued. It may exist all the same.
+	failed
+	// revoked means that it does not exist.
+	revoked
+)
+
+func newRun(key types.NamespacedName, uid types.UID) *run {
+	return &run{key: key, uid: uid, credentials: map[string]*runCredential{}}
+}
+
+func namesOf(template *v1alpha1.TenantJobTemplate) []string {
+	names := make([]string, 0, len(template.Spec.Credentials))
+	for _, c := range template.Spec.Credentials {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+func (r *run) standing(sources map[string]*source) Standing {
+	s := Standing{Known: true, Issued: !r.unknown, Revoked: !r.unknown}
+	names := r.order
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(r.credentials))
+	}
+	for _, name := range names {
+		c := r.credentials[name]
+		if c == nil {
+			s.Issued = false
+			continue
+		}
+		s.Issued = s.Issued && c.wanted && c.state == issued
+		s.Revoked = s.Revoked && !c.wanted && c.state == revoked
+		if !c.wanted && c.state != revoked && c.failure != "" {
+			s.Failure = c.failure
+		}
+		s.Bindings = append(s.Bindings, c.binding())
+		if !c.issued.IsZero() {
+			status := v1alpha1.CredentialStatus{Name: c.name, IssueTime: metaTime(c.issued), ExpirationTime: metaTime(c.expiresAt)}
+			if sources[c.source].perRun() {
+				status.RevocationTime = metaTime(c.revoked)
+			}
+			s.Statuses = append(s.Statuses, status)
+		}
+	}
+	return s
+}
+
+func (c *runCredential) binding() job.Binding {
+	b := job.Binding{Name: c.name, Secret: c.secret, Env: c.env}
+	if c.token != nil {
+		b.Token = &job.TokenBinding{
+			Audience: c.token.Audience, ExpirationSeconds: int64(c.token.Lifetime / time.Second), Type: c.kind, Provider: c.source,
+		}
+	}
+	return b
+}
+
+// revoke has all credentials of a run revoked.
+func (i *Issuer) revoke(r *run) {
+	for name, c := range r.credentials {
+		if !c.wanted {
+			continue
+		}
+		c.wanted, c.state, c.unwanted = false, pending, i.clock.Now()
+		switch s := i.sources[c.source]; {
+		case s == nil: // SetSource goes on with it.
+		case !s.perRun():
+			c.state = revoked // It is the tenant's own.
+		default:
+			s.add(item{r.uid, name})
+		}
+	}
+}

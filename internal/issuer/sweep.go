@@ -1,0 +1,326 @@
+package issuer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/credential"
+	"github.com/tenantry/tenantry/internal/job"
+	"github.com/tenantry/tenantry/internal/kube"
+)
+
+const (
+	// sweepEvery is how often credentials are looked for whose run is over and that nobody remembers.
+	sweepEvery = time.Minute
+	// sweepAfter is how long the sweep waits after it was woken, so that it serves many runs at once.
+	sweepAfter = 200 * time.Millisecond
+	// sweepRetry is after which time it is tried again for runs of an earlier process.
+	sweepRetry = 5 * time.Second
+)
+
+// indexUID finds TenantJobs by their UIDs.
+const indexUID = "uid"
+
+// SetupWithManager has the manager run the Issuer on the leader.
+func (i *Issuer) SetupWithManager(mgr manager.Manager) error {
+	tenantJobs, err := kube.NewLister[*v1alpha1.TenantJob](mgr.GetCache(), &v1alpha1.TenantJob{}, toolscache.Indexers{indexUID: func(obj any) ([]string, error) {
+		tj, ok := obj.(*v1alpha1.TenantJob)
+		if !ok {
+			return nil, nil
+		}
+		return []string{string(tj.UID)}, nil
+	}})
+	if err != nil {
+		return err
+	}
+	i.tenantJob = func(uid types.UID) *v1alpha1.TenantJob {
+		for _, tj := range tenantJobs.By(indexUID, string(uid)) {
+			return tj
+		}
+		return nil
+	}
+	return mgr.Add(i)
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable: only the leader issues anything.
+func (*Issuer) NeedLeaderElection() bool { return true }
+
+// Start runs until ctx ends.
+func (i *Issuer) Start(ctx context.Context) error {
+	if err := i.start(ctx); err != nil {
+		return nil
+	}
+	defer i.stop()
+	timer := time.NewTimer(sweepAfter)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-i.sweepSoon:
+			timer.Reset(sweepAfter)
+		case <-timer.C:
+			after := sweepEvery
+			if err := i.sweep(ctx); err != nil && ctx.Err() == nil {
+				i.log.Error(err, "Looking for credentials that nobody remembers")
+				after = sweepRetry
+			}
+			timer.Reset(after)
+		}
+	}
+}
+
+// start finds out which cluster this is, and starts the workers.
+func (i *Issuer) start(ctx context.Context) error {
+	var cluster types.UID
+	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (_ bool, err error) {
+		if cluster, err = kube.ClusterUID(ctx, i.Live); err != nil {
+			i.log.Error(err, "Reading the UID of the cluster")
+		}
+		return err == nil, nil
+	})
+	if err != nil {
+		return err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.cluster, i.work = cluster, ctx
+	for _, s := range i.sources {
+		i.startWorkers(s)
+	}
+	return nil
+}
+
+func (i *Issuer) stop() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, s := range i.sources {
+		s.stop()
+	}
+}
+
+// wakeSweep has the sweep begin soon.
+func (i *Issuer) wakeSweep() {
+	select {
+	case i.sweepSoon <- struct{}{}:
+	default:
+	}
+}
+
+// sweep revokes what lives at the sources and belongs to no run, and finds out what earlier processes have issued for the runs of which
+// this one knows nothing.
+func (i *Issuer) sweep(ctx context.Context) error {
+	i.abandon()
+	unknown := i.unknownRuns()
+	complete := true
+	living := map[types.UID]bool{}
+	var failure error
+	for _, s := range i.perRunSources(func(*source) bool { return true }) {
+		found, err := i.list(ctx, s)
+		if err != nil {
+			complete, failure = false, errors.Join(failure, err)
+			continue
+		}
+		for _, f := range found {
+			if i.mayLive(ctx, f) {
+				living[f.Run.UID] = true
+			} else {
+				i.revokeFound(s, f)
+			}
+		}
+	}
+	missing, err := i.missingSources(ctx)
+	if err != nil || missing != "" {
+		complete, failure = false, errors.Join(failure, err)
+	}
+	if complete {
+		i.identified(unknown, living)
+	} else if len(unknown) > 0 && failure == nil {
+		failure = fmt.Errorf("CredentialProvider %s was not tried yet", missing)
+	}
+	return failure
+}
+
+// abandon has the credentials revoked of runs whose TenantJob is gone, although it had the finalizer: somebody has removed that.
+func (i *Issuer) abandon() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for uid, r := range i.runs {
+		if r.gone || i.tenantJob(uid) != nil {
+			continue
+		}
+		if r.gone = true; !r.unknown && r.standing(i.sources).Revoked {
+			delete(i.runs, uid)
+			continue
+		}
+		i.revoke(r)
+	}
+}
+
+// unknownRuns are those of which only an earlier process knew.
+func (i *Issuer) unknownRuns() []types.UID {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var all []types.UID
+	for uid, r := range i.runs {
+		if r.unknown {
+			all = append(all, uid)
+		}
+	}
+	return all
+}
+
+// identified takes in that all credentials of some runs are known by now. It forgets those of which some live on, so that they are looked
+// for again when the run is over.
+func (i *Issuer) identified(runs []types.UID, living map[types.UID]bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, uid := range runs {
+		r := i.runs[uid]
+		switch {
+		case r == nil || !r.unknown:
+		case living[uid]:
+			delete(i.runs, uid)
+		default:
+			if r.unknown = false; r.gone && len(r.credentials) == 0 {
+				delete(i.runs, uid)
+			}
+			i.request(r.key)
+		}
+	}
+}
+
+// perRunSources returns some of the sources that issue credentials for each run, by name.
+func (i *Issuer) perRunSources(which func(*source) bool) []*source {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var all []*source
+	for _, s := range i.sources {
+		if s.perRun() && which(s) {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, func(a, b *source) int { return cmp.Compare(a.name, b.name) })
+	return all
+}
+
+// missingSources names a CredentialProvider of which nothing is known yet. It is empty when there is none.
+func (i *Issuer) missingSources(ctx context.Context) (string, error) {
+	var providers v1alpha1.CredentialProviderList
+	if err := i.List(ctx, &providers); err != nil {
+		return "", fmt.Errorf("listing CredentialProviders: %w", err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, p := range providers.Items {
+		if s := i.sources[p.Name]; s == nil || s.uid != p.UID {
+			return p.Name, nil
+		}
+	}
+	return "", nil
+}
+
+// list returns what lives at a source, no older than listingLasts.
+func (i *Issuer) list(ctx context.Context, s *source) ([]credential.Issued, error) {
+	began := i.clock.Now()
+	i.mu.Lock()
+	provider, listed, at, blocked := s.provider, s.listed, s.listedAt, s.blocked
+	i.mu.Unlock()
+	switch {
+	case provider == nil:
+		return nil, fmt.Errorf("CredentialProvider %s is not ready: %s", s.name, blocked)
+	case began.Sub(at) < listingLasts && !began.Before(at):
+		return listed, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	found, err := provider.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing the credentials of CredentialProvider %s: %w", s.name, err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	s.listed, s.listedAt = found, began
+	return found, nil
+}
+
+// mayLive says whether the run of a credential goes on, or its start does. What this process remembers is revoked by who asked for it.
+func (i *Issuer) mayLive(ctx context.Context, found credential.Issued) bool {
+	i.mu.Lock()
+	r := i.runs[found.Run.UID]
+	known := r != nil && !r.unknown
+	i.mu.Unlock()
+	if known {
+		return true
+	}
+	tj := i.tenantJob(found.Run.UID)
+	if tj == nil {
+		return false
+	}
+	existing, err := kube.Find(ctx, i.Live, kube.KeyOf(tj), &batchv1.Job{})
+	if err != nil {
+		return true
+	}
+	return existing != nil && kube.ControllerUID(existing, "TenantJob") == tj.UID && !job.Ended(existing)
+}
+
+// revokeFound has a credential revoked that was found at a source.
+func (i *Issuer) revokeFound(s *source, found credential.Issued) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	r := i.runs[found.Run.UID]
+	if r == nil {
+		r = newRun(types.NamespacedName{Namespace: found.Run.Namespace, Name: found.Run.Name}, found.Run.UID)
+		r.gone = true
+		i.runs[r.uid] = r
+	}
+	r.tenant = found.Tenant.UID
+	name := string(found.Handle) // The name of the credential is not known.
+	if r.credentials[name] == nil {
+		r.credentials[name] = &runCredential{name: name, source: s.name, request: credential.Request{Handle: found.Handle, Run: found.Run}, unwanted: i.clock.Now()}
+		s.add(item{r.uid, name})
+	}
+}
+
+// revokeIssued has credentials revoked that live at some sources, and says of which runs there are some left, sorted.
+func (i *Issuer) revokeIssued(ctx context.Context, from func(*source) bool, which func(credential.Issued) bool) (left []string, err error) {
+	for _, s := range i.perRunSources(from) {
+		found, err := i.list(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			if !which(f) {
+				continue
+			}
+			left = append(left, cmp.Or(f.Run.Name, string(f.Run.UID)))
+			i.revokeNow(s, f)
+		}
+	}
+	slices.Sort(left)
+	return slices.Compact(left), nil
+}
+
+// revokeNow has a credential revoked, whatever else is known of its run.
+func (i *Issuer) revokeNow(s *source, found credential.Issued) {
+	i.mu.Lock()
+	r := i.runs[found.Run.UID]
+	if r != nil && !r.unknown {
+		i.revoke(r)
+		i.mu.Unlock()
+		return
+	}
+	i.mu.Unlock()
+	i.revokeFound(s, found)
+}
