@@ -24,6 +24,10 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/controller"
+	"github.com/tenantry/tenantry/internal/credential"
+	"github.com/tenantry/tenantry/internal/credential/postgres"
+	"github.com/tenantry/tenantry/internal/credential/secret"
+	"github.com/tenantry/tenantry/internal/credential/serviceaccounttoken"
 	"github.com/tenantry/tenantry/internal/dispatch"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/tenant"
@@ -128,6 +132,7 @@ func run(ctx context.Context, f flags) error {
 		DefaultEnforcement:      enforcement,
 		DNSEgress:               dnsEgress,
 		MaxConcurrentReconciles: f.concurrentReconciles,
+		CredentialKinds:         credential.Kinds{secret.Kind(), serviceaccounttoken.Kind(), postgres.Kind()},
 		Lease:                   leadership,
 		MetricsTenants:          cmp.Or(f.metricsTenants, -1),
 	}); err != nil {

@@ -133,9 +133,8 @@ type Token struct {
 // Issued is a credential that a source has.
 type Issued struct {
 	Handle Handle
-	// Run is what it was issued for, and Tenant whose run that is. Only their UIDs are set by every provider.
-	Run    Run
-	Tenant Tenant
+	// Run is what it was issued for. Its namespace and name are empty when the source has lost them, its UID never is.
+	Run Run
 	// ExpirationTime is when the source makes it unusable. Zero means that it does not say.
 	ExpirationTime time.Time
 }

@@ -51,7 +51,7 @@ func New(log logr.Logger, c clock.WithTicker, api kube.Client) *Issuer {
 	}
 }
 
-// SendRequests has the requests for TenantJobs go through enqueue.
+// SendRequests has the requests for TenantJobs go through enqueue: their credentials are issued or revoked, or can't be.
 func (i *Issuer) SendRequests(enqueue func(types.NamespacedName)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -231,7 +231,7 @@ func (i *Issuer) Standing(tj *v1alpha1.TenantJob) Standing {
 // error means that nobody knows.
 func (i *Issuer) RevokeTenant(ctx context.Context, tenant *v1alpha1.Tenant) (left []string, err error) {
 	remembered := i.revokeRemembered(tenant.UID)
-	left, err = i.revokeIssued(ctx, func(s *source) bool { return s.isOf(tenant) }, func(found credential.Issued) bool { return found.Tenant.UID == tenant.UID })
+	left, err = i.revokeIssued(ctx, func(s *source) bool { return s.isOf(tenant) }, func(found credential.Issued) bool { return found.Run.Namespace == tenant.NamespaceName() })
 	left = append(left, remembered...)
 	slices.Sort(left)
 	return slices.Compact(left), err

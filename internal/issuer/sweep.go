@@ -285,7 +285,6 @@ func (i *Issuer) revokeFound(s *source, found credential.Issued) {
 		r.gone = true
 		i.runs[r.uid] = r
 	}
-	r.tenant = found.Tenant.UID
 	name := string(found.Handle) // The name of the credential is not known.
 	if r.credentials[name] == nil {
 		r.credentials[name] = &runCredential{name: name, source: s.name, request: credential.Request{Handle: found.Handle, Run: found.Run}, unwanted: i.clock.Now()}

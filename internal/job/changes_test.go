@@ -195,8 +195,12 @@ func firstGeneration(d time.Duration) change {
 	}
 }
 
-func needsCredentials(o *Observed) {
-	o.Template.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}}
+// credentials is a run that needs one, of which this is known.
+func credentials(c Credentials) change {
+	return func(o *Observed) {
+		o.Template.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}}
+		o.Credentials = &c
+	}
 }
 
 func notBefore(d time.Duration) change {

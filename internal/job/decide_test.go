@@ -20,9 +20,8 @@ const (
 )
 
 const (
-	invalidMessage     = "`parameters.payment` must be left out: the template declares no parameters"
-	noLongerAccepted   = "TenantJobTemplate report, as it is now, does not accept this TenantJob: " + invalidMessage + "; correct the template, or delete this TenantJob and create another"
-	credentialsMessage = "TenantJobTemplate report needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`"
+	invalidMessage   = "`parameters.payment` must be left out: the template declares no parameters"
+	noLongerAccepted = "TenantJobTemplate report, as it is now, does not accept this TenantJob: " + invalidMessage + "; correct the template, or delete this TenantJob and create another"
 )
 
 func TestDecide(t *testing.T) {
@@ -92,8 +91,21 @@ func TestDecide(t *testing.T) {
 			all(wrongParameters, templateReady(isTrue, 3, "")),
 			waits(v1alpha1.ReasonTemplateNotReady, "TenantJobTemplate report is being checked"),
 		},
-		"CredentialsFailed: none are issued yet":         {needsCredentials, stalls(v1alpha1.ReasonCredentialsFailed, credentialsMessage)},
-		"TemplateNotReady: credentials were added to it": {all(needsCredentials, accepted), needs(v1alpha1.ReasonTemplateNotReady, credentialsMessage)},
+
+		// Its credentials.
+		"starts: they can be issued":         {credentials(Credentials{}), start},
+		"IssuingCredentials: one is missing": {credentials(Credentials{Missing: "acme has none"}), needs(v1alpha1.ReasonIssuingCredentials, "acme has none")},
+		"CredentialsFailed: one is missing to a fan-out's child": {
+			all(fanOutChild, credentials(Credentials{Missing: "acme has none"})), stalls(v1alpha1.ReasonCredentialsFailed, "acme has none"),
+		},
+		"IssuingCredentials: the provider is down": {
+			credentials(Credentials{Blocked: "it is down", Trouble: UnclearTrouble, RetryAfter: time.Second}),
+			Decision{Status: unknown, Reason: v1alpha1.ReasonIssuingCredentials, Message: "it is down", Progress: conditions.Reconciling, Trouble: UnclearTrouble, RequeueAfter: time.Second},
+		},
+		"TenantSuspended goes before credentials": {
+			all(suspend(v1alpha1.SuspendPolicyStop), credentials(Credentials{Missing: "acme has none"})),
+			waits(v1alpha1.ReasonTenantSuspended, "tenant acme is suspended; it starts when the tenant is resumed"),
+		},
 
 		// Its own spec.
 		"InvalidParameters": {wrongParameters, stalls(v1alpha1.ReasonInvalidParameters, invalidMessage)},

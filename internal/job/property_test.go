@@ -46,7 +46,8 @@ func FuzzDecide(f *testing.F) {
 // statuses has the statuses that the condition Succeeded may have with each reason, as in the table of the design.
 var statuses = map[string][]metav1.ConditionStatus{
 	v1alpha1.ReasonPending: {unknown}, v1alpha1.ReasonNotYetDue: {unknown}, v1alpha1.ReasonQueued: {unknown},
-	v1alpha1.ReasonTenantSuspended: {unknown, isFalse}, v1alpha1.ReasonTenantNotReady: {unknown},
+	v1alpha1.ReasonIssuingCredentials: {unknown},
+	v1alpha1.ReasonTenantSuspended:    {unknown, isFalse}, v1alpha1.ReasonTenantNotReady: {unknown},
 	v1alpha1.ReasonTemplateNotFound: {unknown}, v1alpha1.ReasonTemplateNotReady: {unknown},
 	v1alpha1.ReasonStarting: {unknown}, v1alpha1.ReasonRunning: {unknown}, v1alpha1.ReasonCompleted: {isTrue},
 	v1alpha1.ReasonJobFailed: {isFalse}, v1alpha1.ReasonDeadlineExceeded: {isFalse}, v1alpha1.ReasonPodsRefused: {isFalse},
@@ -86,7 +87,7 @@ func brokenRules(o Observed, d Decision) []string {
 	never(o.TenantJob.Spec.Cancel != nil && *o.TenantJob.Spec.Cancel, "started though cancelled")
 	never(o.TenantJob.Spec.NotBeforeTime != nil && o.TenantJob.Spec.NotBeforeTime.After(now), "started before its time")
 	never(o.Template == nil, "started without a template")
-	never(o.Template != nil && len(o.Template.Spec.Credentials) > 0, "started without its credentials")
+	never(o.Credentials != nil && *o.Credentials != Credentials{}, "started without its credentials")
 	if o.Tenant == nil || o.Namespace == nil {
 		return append(all, "started without a tenant or its namespace")
 	}
@@ -147,7 +148,7 @@ func observeAnything(random *rand.Rand) Observed {
 	maybe(5, noNamespace)
 	maybe(30, accepted, checkedAgo(0), firstGeneration(0), firstGeneration(time.Hour))
 	maybe(10, templateReady(anyStatus(), int64(3+random.IntN(2)), "x"), func(o *Observed) { o.Template.Status.Conditions = nil })
-	maybe(5, needsCredentials)
+	maybe(5, credentials(Credentials{Missing: "x"}), credentials(Credentials{Blocked: "x"}))
 	maybe(20, ttl(int32(random.IntN(200))))
 	maybe(20, wrongParameters, func(o *Observed) {
 		o.Template.Spec.Parameters = []v1alpha1.Parameter{{Name: "payment", Pattern: []string{"", "[", "^[0-9]+$"}[random.IntN(3)]}}

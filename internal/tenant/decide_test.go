@@ -286,6 +286,14 @@ func TestDecideSuspended(t *testing.T) {
 			tenant: acme(suspended, isSuspended, func(t *v1alpha1.Tenant) { t.Generation++ }), change: func(w *world) { w.namespace = owned(w.tenant) },
 			want: []Action{lock, listJobs, listPods, revoke}, ready: "True Ready", suspended: "True Suspended", progress: "Current Ready",
 		},
+		"credentials live": {
+			tenant: acme(suspended), change: func(w *world) { w.namespace, w.credentials = owned(w.tenant), []string{"report"} },
+			want: []Action{lock, listJobs, listPods, revoke}, ready: "True Ready", suspended: "Unknown RevokingCredentials", progress: "Reconciling RevokingCredentials", after: PollInterval,
+		},
+		"being deleted, credentials live": {
+			tenant: acme(deleted), change: func(w *world) { w.namespace, w.credentials = owned(w.tenant), []string{"report"} },
+			want: []Action{lock, apply, listJobs, listPods, revoke}, ready: "False RevokingCredentials", suspended: "Unknown RevokingCredentials", progress: "Reconciling RevokingCredentials", after: PollInterval,
+		},
 		"suspended before, a Job runs": {
 			tenant: acme(suspended, isSuspended), change: func(w *world) { w.namespace, w.cached = owned(w.tenant), aJob },
 			want: []Action{lock, orphans}, ready: "True Ready", suspended: "Unknown StoppingJobs", progress: "Reconciling StoppingJobs", after: HeldInterval,

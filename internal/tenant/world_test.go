@@ -41,7 +41,9 @@ type world struct {
 	cached, jobs []*batchv1.Job
 	pods         []corev1.Pod
 	tenantJobs   []v1alpha1.TenantJob
-	held         []HeldObject
+	// credentials are the TenantJobs of which some are not revoked.
+	credentials []string
+	held        []HeldObject
 	// left is the terminating namespace. Nil means that it is gone at once.
 	left *corev1.Namespace
 	// fails is an action that fails with err.
@@ -84,6 +86,8 @@ func (w *world) act(o *Observed, a Action) error {
 		o.Jobs = w.jobs
 	case ActionListPods:
 		o.Pods = w.pods
+	case ActionRevokeCredentials:
+		o.Credentials = w.credentials
 	case ActionListTenantJobs:
 		o.TenantJobs = w.tenantJobs
 	case ActionListHeld:
@@ -126,7 +130,7 @@ func violations(o Observed, d Decision) (all []string) {
 	}
 	has := o.Claim != Conflict && o.Claim != Terminating
 	fenced := state != v1alpha1.StateActive && state != "" && o.Did(ActionLock)
-	stopped := fenced && len(o.awaitedJobs()) == 0 && o.Did(ActionListJobs) && o.Did(ActionListPods) && o.Did(ActionRevokeCredentials) &&
+	stopped := fenced && len(o.awaitedJobs()) == 0 && o.Did(ActionListJobs) && o.Did(ActionListPods) && o.Did(ActionRevokeCredentials) && len(o.Credentials) == 0 &&
 		!slices.ContainsFunc(o.Pods, func(p corev1.Pod) bool {
 			return p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
 		})

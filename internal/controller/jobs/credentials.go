@@ -7,6 +7,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -28,6 +29,7 @@ type Credentials interface {
 	Standing(tj *v1alpha1.TenantJob) issuer.Standing
 	Revoke(tj *v1alpha1.TenantJob)
 	Forget(tj *v1alpha1.TenantJob)
+	SendRequests(enqueue func(types.NamespacedName))
 }
 
 // needsCredentials says whether the run of a TenantJob needs credentials.

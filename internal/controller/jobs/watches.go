@@ -32,6 +32,9 @@ import (
 // indexTemplate finds, by its template, the TenantJobs that have not started.
 const indexTemplate = "unstarted-template"
 
+// indexAwaiting finds the TenantJobs that wait for credentials.
+const indexAwaiting = "awaiting-credentials"
+
 // listers read what is in the cache.
 type listers struct {
 	jobs       kube.JobLister
@@ -45,7 +48,7 @@ func newListers(c cache.Cache) (l listers, err error) {
 	if l.jobs, err = kube.NewJobLister(c); err != nil {
 		return l, err
 	}
-	if l.tenantJobs, err = kube.NewLister[*v1alpha1.TenantJob](c, &v1alpha1.TenantJob{}, toolscache.Indexers{indexTemplate: unstartedOf}); err != nil {
+	if l.tenantJobs, err = kube.NewLister[*v1alpha1.TenantJob](c, &v1alpha1.TenantJob{}, toolscache.Indexers{indexTemplate: unstartedOf, indexAwaiting: awaiting}); err != nil {
 		return l, err
 	}
 	if l.tenants, err = kube.NewLister[*v1alpha1.Tenant](c, &v1alpha1.Tenant{}, nil); err != nil {
@@ -75,6 +78,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		WatchesRawSource(source.Func(r.requested)).
 		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.ofTenant), builder.WithPredicates(kube.Changed(tenantChange))).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.ofTemplate), builder.WithPredicates(kube.Changed(kube.TemplateChange))).
+		Watches(&v1alpha1.CredentialProvider{}, handler.EnqueueRequestsFromMapFunc(r.awaitingCredentials), builder.WithPredicates(kube.Changed(providerChange))).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.inNamespace), builder.WithPredicates(kube.Changed(namespaceChange))).
 		WithOptions(opts).
 		Complete(kube.BackOff(r))
@@ -96,6 +100,19 @@ func unstartedOf(obj any) ([]string, error) {
 	return []string{tj.Spec.TemplateRef.Name}, nil
 }
 
+// awaiting says whether a TenantJob waits for credentials.
+func awaiting(obj any) ([]string, error) {
+	tj, ok := obj.(*v1alpha1.TenantJob)
+	if !ok || succeeded(tj).Reason != v1alpha1.ReasonIssuingCredentials {
+		return nil, nil
+	}
+	return []string{""}, nil
+}
+
+func (r *Reconciler) awaitingCredentials(context.Context, client.Object) []reconcile.Request {
+	return requests(r.tenantJobs.By(indexAwaiting, ""))
+}
+
 func (r *Reconciler) ofTemplate(_ context.Context, template client.Object) []reconcile.Request {
 	return requests(r.tenantJobs.By(indexTemplate, template.GetName()))
 }
@@ -108,9 +125,10 @@ func (r *Reconciler) inNamespace(_ context.Context, namespace client.Object) []r
 	return requests(r.tenantJobs.In(namespace.GetName()))
 }
 
-// requested enqueues the TenantJobs that the dispatcher requests.
+// requested enqueues the TenantJobs that the dispatcher requests, and those whose credentials are issued or revoked.
 func (r *Reconciler) requested(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	r.Dispatcher.SendRequests(func(req dispatch.Request) { enqueue(queue, req.NamespacedName, req.Priority) })
+	r.Credentials.SendRequests(func(key types.NamespacedName) { enqueue(queue, key, dispatch.PriorityAdmitted) })
 	return nil
 }
 
@@ -156,6 +174,11 @@ func requests(tenantJobs []*v1alpha1.TenantJob) []reconcile.Request {
 func tenantChange(obj client.Object) any {
 	tenant := obj.(*v1alpha1.Tenant)
 	return []any{tenant.Generation, tenant.DeletionTimestamp, tenant.Status.Namespace, conditions.Ready(tenant.Status.Conditions)}
+}
+
+// providerChange is what TenantJobs look at in a CredentialProvider.
+func providerChange(obj client.Object) any {
+	return conditions.Ready(obj.(*v1alpha1.CredentialProvider).Status.Conditions)
 }
 
 func namespaceChange(obj client.Object) any {

@@ -165,7 +165,7 @@ func (s *Source) List(context.Context) ([]credential.Issued, error) {
 	defer s.mu.Unlock()
 	var all []credential.Issued
 	for h, l := range s.live {
-		all = append(all, credential.Issued{Handle: h, Run: credential.Run{UID: l.Run.UID}, Tenant: credential.Tenant{UID: l.Tenant.UID}, ExpirationTime: l.expires})
+		all = append(all, credential.Issued{Handle: h, Run: l.Run, ExpirationTime: l.expires})
 	}
 	return all, nil
 }
