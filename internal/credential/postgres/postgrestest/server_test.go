@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -73,7 +74,7 @@ func TestServerOfKilledProcess(t *testing.T) {
 		t.Fatalf("reading %q: %v", line, err)
 	}
 	// The server holds this session. When the session ends, the server has seen its own end.
-	session, err := net.Dial("tcp", fmt.Sprintf("%s:%d", Host, port))
+	session, err := net.Dial("tcp", net.JoinHostPort(Host, strconv.Itoa(port)))
 	if err != nil {
 		t.Fatal(err)
 	}
