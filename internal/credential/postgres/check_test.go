@@ -203,17 +203,17 @@ func TestFindings(t *testing.T) {
 			object: "setting lo_compat_privileges", problem: "open to everybody",
 		},
 	}
+	database := newApplication(t)
+	p := open(t, settings(database))
+	admin := server.Config(database, "postgres", server.Password)
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			database := newApplication(t)
-			server.Exec(t, database, test.hole)
-			if test.undo != "" {
-				t.Cleanup(func() {
-					admin := server.Config(database, "postgres", server.Password)
-					exec(t, admin, test.undo)
-				})
-			}
-			p := open(t, settings(database))
+			t.Cleanup(func() {
+				exec(t, admin, "DROP SCHEMA app CASCADE; DROP FOREIGN DATA WRAPPER IF EXISTS w CASCADE; DELETE FROM tenantry.exceptions; "+
+					application+test.undo)
+			})
+			exec(t, admin, test.hole)
+			p.pool.Reset() // some settings are read when a session starts
 			findings := check(t, p)
 			i := slices.IndexFunc(findings, func(f credential.Finding) bool {
 				return f.Object == test.object && strings.Contains(f.Problem, test.problem)
@@ -224,9 +224,9 @@ func TestFindings(t *testing.T) {
 			for len(findings) > 0 {
 				before := fmt.Sprint(findings)
 				for _, f := range findings {
-					server.Exec(t, database, f.Remedy)
+					exec(t, admin, f.Remedy)
 				}
-				p.pool.Reset() // some settings are read when a session starts
+				p.pool.Reset()
 				if findings = check(t, p); fmt.Sprint(findings) == before {
 					t.Fatalf("the remedies change nothing: %s", before)
 				}

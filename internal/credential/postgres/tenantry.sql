@@ -298,7 +298,7 @@ AS $$
       coalesce(n.name, ''), coalesce(c.rolvaliduntil, n.expiration_time)
     FROM commented c FULL JOIN noted n ON n.role = c.rolname
     -- The role of a check that is going on is none that somebody has forgotten.
-    WHERE NOT (n.run = '' AND n.expiration_time > statement_timestamp())
+    WHERE (n.run = '' AND n.expiration_time > statement_timestamp()) IS NOT TRUE
     ORDER BY 1
 $$;
 
