@@ -107,7 +107,7 @@ func issueAgain(ctx context.Context, s *suite) error {
 	if err != nil {
 		return err
 	}
-	again, err := s.New()
+	again, err := s.open(s.New)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (s *suite) concurrently(call func(p credential.Provider) error) error {
 		errs  [concurrent]error
 	)
 	for n := range concurrent {
-		p, err := s.New()
+		p, err := s.open(s.New)
 		if err != nil {
 			return err
 		}
@@ -241,7 +241,7 @@ func revokeAgain(ctx context.Context, s *suite) error {
 	if err := revokeOnce(ctx, s); err != nil {
 		return err
 	}
-	again, err := s.New()
+	again, err := s.open(s.New)
 	if err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func listLiving(ctx context.Context, s *suite) error {
 }
 
 func listOfStranger(ctx context.Context, s *suite) error {
-	stranger, err := s.Stranger()
+	stranger, err := s.open(s.Stranger)
 	if err != nil {
 		return err
 	}

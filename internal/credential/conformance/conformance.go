@@ -23,7 +23,8 @@ type Options struct {
 	Cluster, Provider types.UID
 	// Request is what the suite's requests are like. It sets Handle and Run.
 	Request credential.Request
-	// New returns a provider as another process of the operator would have it, with the same settings. It is called often.
+	// New returns a provider as another process of the operator would have it, with the same settings. It is called often. What it and
+	// the other functions return is closed if it has a method Close.
 	New func() (credential.Provider, error)
 	// Stranger returns the provider that another cluster has for the same source. Without it, the suite does not test that they leave
 	// each other's credentials alone.
@@ -114,11 +115,12 @@ func (o Options) verify(ctx context.Context, c check) (err error) {
 		err = errors.Join(err, s.cleanUp(context.WithoutCancel(ctx)))
 		after, leftErr := s.left(context.WithoutCancel(ctx))
 		err = errors.Join(err, leftErr)
+		s.close(0)
 		if err == nil && revokesAtOnce(o) && after != before {
 			err = fmt.Errorf("%d things were at the source before the test, and %d are after everything was revoked", before, after)
 		}
 	}()
-	if s.provider, err = o.New(); err != nil {
+	if s.provider, err = s.open(o.New); err != nil {
 		return err
 	}
 	return c.run(ctx, s)
@@ -131,6 +133,27 @@ type suite struct {
 	provider credential.Provider
 	requests []credential.Request
 	sessions []Session
+	// opened are all providers.
+	opened []credential.Provider
+}
+
+// open returns a provider that is closed in the end.
+func (s *suite) open(open func() (credential.Provider, error)) (credential.Provider, error) {
+	p, err := open()
+	if err == nil {
+		s.opened = append(s.opened, p)
+	}
+	return p, err
+}
+
+// close closes all providers but the first ones.
+func (s *suite) close(except int) {
+	for _, p := range s.opened[except:] {
+		if closer, ok := p.(interface{ Close() }); ok {
+			closer.Close()
+		}
+	}
+	s.opened = s.opened[:except]
 }
 
 // left returns how many things there are at the source.
@@ -200,7 +223,7 @@ func ended(ctx context.Context, session Session, what string) error {
 
 // listed returns the run of a handle, as another process of the operator sees it.
 func (s *suite) listed(ctx context.Context, h credential.Handle) (run types.UID, found bool, err error) {
-	other, err := s.New()
+	other, err := s.open(s.New)
 	if err != nil {
 		return "", false, err
 	}

@@ -8,16 +8,27 @@ import (
 	"github.com/tenantry/tenantry/internal/credential"
 )
 
+// dying returns a provider that dies at a step.
+func (s *suite) dying(step int) (p credential.Provider, died func() bool, err error) {
+	p, err = s.open(func() (p credential.Provider, err error) {
+		p, died, err = s.Dying(step)
+		return p, err
+	})
+	return p, died, err
+}
+
 // eachStep has a provider die at each of its steps, until it dies no more.
 func (s *suite) eachStep(die func(step int, p credential.Provider) error) error {
 	for step := 1; step <= maxSteps; step++ {
-		p, died, err := s.Dying(step)
+		opened := len(s.opened)
+		p, died, err := s.dying(step)
 		if err != nil {
 			return err
 		}
 		if err := die(step, p); err != nil {
 			return fmt.Errorf("step %d: %w", step, err)
 		}
+		s.close(opened)
 		if !died() {
 			if step == 1 {
 				return errors.New("it has died at no step, so nothing was tested")
@@ -57,7 +68,7 @@ func dieIssuing(ctx context.Context, s *suite) error {
 		if err != nil {
 			return err
 		}
-		if p, _, err = s.Dying(step); err != nil {
+		if p, _, err = s.dying(step); err != nil {
 			return err
 		}
 		_, _ = p.Issue(ctx, swept)
