@@ -10,6 +10,7 @@ SHELL = /usr/bin/env bash -o pipefail
 # Tools are built once, on first use, outside of the clone. Their versions are pinned under hack/.
 once = $(eval $(1) := $(shell $(2)))$(or $($(1)),$(error $(2) failed, see above))
 CONTROLPLANE = $(call once,CONTROLPLANE,hack/controlplane.sh | tail -1)
+POSTGRES = $(call once,POSTGRES,hack/postgres.sh)
 TOOLS = $(call once,TOOLS,hack/tools/build.sh)
 CONTROLLER_GEN ?= $(TOOLS)/controller-gen
 KUSTOMIZE ?= $(TOOLS)/kustomize
@@ -88,8 +89,13 @@ lint-fix: ## Run golangci-lint and apply its fixes.
 controlplane: ## Build etcd, the control plane, kubectl and kwok into the cache; the last line is their folder.
 	@hack/controlplane.sh
 
+.PHONY: postgres
+postgres: ## Find a PostgreSQL for the tests, or unpack one into the cache, and print the folder of its programs.
+	@hack/postgres.sh
+
 .PHONY: test
 test: export KUBEBUILDER_ASSETS ?= $(CONTROLPLANE)
+test: export POSTGRES_BIN ?= $(POSTGRES)
 test: ## Run the unit and envtest suites.
 	@for module in $(MODULES); do \
 		if find $$module -name '*_test.go' | grep -q .; then (cd $$module && go test ./...); fi; \

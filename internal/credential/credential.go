@@ -30,9 +30,11 @@ type Provider interface {
 // Checker is what a Provider also is that can try whether it works. The CredentialProvider is Ready when Check succeeds.
 type Checker interface {
 	// Check issues a credential for a tenant that does not exist, logs in with it, sees that nothing of a tenant can be read, and
-	// revokes it. The findings are what a person has to change, sorted; with findings the provider must not be used. The error, of
-	// type *Error, is why the check could not be done.
-	Check(ctx context.Context) ([]Finding, error)
+	// revokes it. The credentials are the entries of all Tenants that name this provider: what is a tenant's own must not be another
+	// one's. The findings are what a person has to change, sorted; with findings the provider must not be used. The error, of type
+	// *Error, is why the check could not be done. A tenant's own database or schema that does not exist is neither: it is that
+	// tenant's problem, which Issue returns.
+	Check(ctx context.Context, credentials []v1alpha1.TenantCredential) ([]Finding, error)
 }
 
 // Finding is one thing at the source that lets a tenant's credential do more than it should.
