@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -34,8 +35,9 @@ type Issuer struct {
 	work    context.Context
 	sources map[string]*source
 	runs    map[types.UID]*run
-	// request has a TenantJob reconciled.
-	request func(types.NamespacedName)
+	// request has a TenantJob reconciled, and requestWaiting all that wait for credentials.
+	request        func(types.NamespacedName)
+	requestWaiting func()
 	// refresh has a CredentialProvider reconciled.
 	refresh func(name string)
 	// sweepSoon wakes the sweep.
@@ -47,15 +49,16 @@ func New(log logr.Logger, c clock.WithTicker, api kube.Client) *Issuer {
 	return &Issuer{
 		Client: api, log: log, clock: c, tenantJob: func(types.UID) *v1alpha1.TenantJob { return nil },
 		sources: map[string]*source{}, runs: map[types.UID]*run{}, sweepSoon: make(chan struct{}, 1),
-		request: func(types.NamespacedName) {}, refresh: func(string) {},
+		request: func(types.NamespacedName) {}, requestWaiting: func() {}, refresh: func(string) {},
 	}
 }
 
-// SendRequests has the requests for TenantJobs go through enqueue: their credentials are issued or revoked, or can't be.
-func (i *Issuer) SendRequests(enqueue func(types.NamespacedName)) {
+// SendRequests has the requests for TenantJobs go through enqueue: their credentials are issued or revoked, or can't be. It calls
+// enqueueWaiting when those may go on that wait for credentials.
+func (i *Issuer) SendRequests(enqueue func(types.NamespacedName), enqueueWaiting func()) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.request = enqueue
+	i.request, i.requestWaiting = enqueue, enqueueWaiting
 }
 
 // SendProviderRequests has the requests for CredentialProviders go through enqueue.
@@ -82,7 +85,7 @@ func (i *Issuer) Check(tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemp
 		s := i.sources[has.ProviderRef.Name]
 		switch {
 		case s == nil:
-			return &job.Credentials{Trouble: job.UnclearTrouble, Blocked: fmt.Sprintf("credential %s of tenant %s is from CredentialProvider %s, which does not exist or was not tried yet",
+			return &job.Credentials{Trouble: job.UnclearTrouble, RetryAfter: lookAgain, Blocked: fmt.Sprintf("credential %s of tenant %s is from CredentialProvider %s, which does not exist or was not tried yet",
 				wanted.Name, tenant.Name, has.ProviderRef.Name)}
 		case s.refuses != nil:
 			if problem := s.refuses(credential.TenantsEntry{Tenant: *has, Template: wanted}); problem != "" {
@@ -129,6 +132,10 @@ func (i *Issuer) Issue(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template
 		i.runs[tj.UID] = r
 	}
 	r.tenant, r.tenantName = tenant.UID, tenant.Name
+	now := i.clock.Now()
+	if r.standing(i.sources, now).IssuingFor == 0 {
+		r.issuingSince = now
+	}
 	for _, wanted := range template.Spec.Credentials {
 		has := credentialOf(tenant, wanted.Name)
 		s := i.source(has)
@@ -146,9 +153,6 @@ func (i *Issuer) Issue(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template
 		c.env = wanted.Env
 		c.request = i.requestFor(r, tj, tenant, *has, template, s)
 		c.wanted, c.state, c.failure = true, pending, ""
-		if r.issuingSince.IsZero() {
-			r.issuingSince = i.clock.Now()
-		}
 		s.add(item{tj.UID, wanted.Name})
 	}
 	r.order = namesOf(template)
@@ -220,11 +224,7 @@ func (i *Issuer) Standing(tj *v1alpha1.TenantJob) Standing {
 	if r == nil {
 		return Standing{}
 	}
-	s := r.standing(i.sources)
-	if s.IssuingFor = 0; !r.issuingSince.IsZero() {
-		s.IssuingFor = max(1, i.clock.Since(r.issuingSince))
-	}
-	return s
+	return r.standing(i.sources, i.clock.Now())
 }
 
 // RevokeTenant has all credentials revoked that live for runs of a tenant, and says of which runs there are some left, sorted. An
@@ -242,7 +242,7 @@ func (i *Issuer) revokeRemembered(tenant types.UID) (left []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, r := range i.runs {
-		if r.tenant == tenant && !r.standing(i.sources).Revoked {
+		if r.tenant == tenant && !r.standing(i.sources, i.clock.Now()).Revoked {
 			i.revoke(r)
 			left = append(left, r.key.Name)
 		}
@@ -250,9 +250,38 @@ func (i *Issuer) revokeRemembered(tenant types.UID) (left []string) {
 	return left
 }
 
-// RevokeSource has the credentials of a source revoked of which the runs are over, and says of which runs there are some left.
+// RevokeSource has the credentials of a source revoked of which the runs are over, and says of which runs there are some left, sorted:
+// also of those that go on.
 func (i *Issuer) RevokeSource(ctx context.Context, name string) (left []string, err error) {
-	return i.revokeIssued(ctx, func(s *source) bool { return s.name == name }, func(found credential.Issued) bool { return !i.mayLive(ctx, found) })
+	for _, s := range i.perRunSources(func(s *source) bool { return s.name == name }) {
+		found, err := i.list(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			left = append(left, cmp.Or(f.Run.Name, string(f.Run.UID)))
+			if !i.mayLive(ctx, f) {
+				i.revokeFound(s, f)
+			}
+		}
+	}
+	left = append(left, i.remembered(name)...)
+	slices.Sort(left)
+	return slices.Compact(left), nil
+}
+
+// remembered are the names of the runs of which this process has issued a credential of a source, or is issuing one.
+func (i *Issuer) remembered(source string) (left []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, r := range i.runs {
+		for _, c := range r.credentials {
+			if c.source == source && c.state != revoked {
+				left = append(left, cmp.Or(r.key.Name, string(r.uid)))
+			}
+		}
+	}
+	return left
 }
 
 // writeTimeout bounds one step of a worker at the source or the API server.

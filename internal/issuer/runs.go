@@ -21,7 +21,7 @@ type run struct {
 	credentials map[string]*runCredential
 	// order are the names of the credentials as the template has them.
 	order []string
-	// issuingSince is since when its credentials are being issued. Zero means that none is.
+	// issuingSince is when Issue was called that made the first of its credentials pending.
 	issuingSince time.Time
 	// unknown means that an earlier process may have issued credentials. The sweep finds out which.
 	unknown bool
@@ -75,8 +75,10 @@ func namesOf(template *v1alpha1.TenantJobTemplate) []string {
 	return names
 }
 
-func (r *run) standing(sources map[string]*source) Standing {
+// standing returns what is known at a time.
+func (r *run) standing(sources map[string]*source, now time.Time) Standing {
 	s := Standing{Known: true, Issued: !r.unknown, Revoked: !r.unknown}
+	issuing := false
 	names := r.order
 	if len(names) == 0 {
 		names = slices.Sorted(maps.Keys(r.credentials))
@@ -88,6 +90,7 @@ func (r *run) standing(sources map[string]*source) Standing {
 			continue
 		}
 		s.Issued = s.Issued && c.wanted && c.state == issued
+		issuing = issuing || c.wanted && c.state == pending
 		s.Revoked = s.Revoked && !c.wanted && c.state == revoked
 		if !c.wanted && c.state != revoked && c.failure != "" {
 			s.Failure = c.failure
@@ -100,6 +103,9 @@ func (r *run) standing(sources map[string]*source) Standing {
 			}
 			s.Statuses = append(s.Statuses, status)
 		}
+	}
+	if issuing {
+		s.IssuingFor = max(1, now.Sub(r.issuingSince))
 	}
 	return s
 }

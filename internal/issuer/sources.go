@@ -23,6 +23,8 @@ const (
 	firstRetry, lastRetry = time.Second, time.Minute
 	// lifetimeMargin is for how long a credential lives after the deadline of its run, at most.
 	lifetimeMargin = 10 * time.Minute
+	// lookAgain is after which time a TenantJob that waits for a source is looked at again, should nobody request it.
+	lookAgain = 30 * time.Second
 	// listingLasts is for how long a list of what lives at a source is used again.
 	listingLasts = time.Second
 )
@@ -89,7 +91,7 @@ func (s *source) isOf(tenant *v1alpha1.Tenant) bool {
 func (s *source) blocks(tenant types.UID, now time.Time) *job.Credentials {
 	switch of := s.holds[tenant]; {
 	case s.blocked != "" || s.provider == nil:
-		return &job.Credentials{Trouble: job.UnclearTrouble, Blocked: fmt.Sprintf("CredentialProvider %s is not ready: %s", s.name, s.blocked)}
+		return &job.Credentials{Trouble: job.UnclearTrouble, RetryAfter: lookAgain, Blocked: fmt.Sprintf("CredentialProvider %s is not ready: %s", s.name, s.blocked)}
 	case now.Before(s.hold.until):
 		return &job.Credentials{Trouble: job.UnclearTrouble, RetryAfter: s.hold.until.Sub(now), Blocked: fmt.Sprintf("CredentialProvider %s: %s", s.name, s.hold.why)}
 	case now.Before(of.until):
@@ -145,6 +147,7 @@ func (i *Issuer) sourceRecovered(s *source) {
 		}
 	}
 	i.wakeSweep()
+	i.requestWaiting()
 }
 
 // RemoveSource tells the Issuer that a CredentialProvider is gone.

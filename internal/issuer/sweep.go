@@ -160,7 +160,7 @@ func (i *Issuer) abandon() {
 		if r.gone || i.tenantJob(uid) != nil {
 			continue
 		}
-		if r.gone = true; !r.unknown && r.standing(i.sources).Revoked {
+		if r.gone = true; !r.unknown && r.standing(i.sources, i.clock.Now()).Revoked {
 			delete(i.runs, uid)
 			continue
 		}

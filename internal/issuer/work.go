@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
@@ -102,14 +101,19 @@ func (i *Issuer) issueOne(ctx context.Context, t task) (delivered, error) {
 	return d, i.findTenant(ctx, t.run.tenantName, t.run.tenant)
 }
 
-// revokeOne revokes a credential and deletes its Secret.
+// revokeOne deletes the Secret with a credential and revokes it. In this order nothing is left that nobody remembers: a source lists what
+// is not revoked.
 func (i *Issuer) revokeOne(ctx context.Context, t task) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	if err := t.provider.Revoke(ctx, t.credential.request.Handle); err != nil {
-		return fmt.Errorf("revoking credential %s of TenantJob %s: %w", t.credential.name, t.run.key, err)
+	var deletion error
+	if t.run.key.Namespace != "" { // The source may have lost it.
+		deletion = i.deleteSecret(ctx, t.run.key.Namespace, secretOfRun(t.credential.request.Handle))
 	}
-	return i.deleteSecret(ctx, t.run.key.Namespace, secretOfRun(t.credential.request.Handle))
+	if err := t.provider.Revoke(ctx, t.credential.request.Handle); err != nil {
+		return errors.Join(deletion, fmt.Errorf("revoking credential %s of TenantJob %s: %w", t.credential.name, t.run.key, err))
+	}
+	return deletion
 }
 
 // issued takes in what came of issuing a credential.
@@ -121,7 +125,6 @@ func (i *Issuer) issued(s *source, it item, d delivered, err error) {
 		return
 	}
 	now := i.clock.Now()
-	r.issuingSince = time.Time{}
 	count(err, &s.issues, &s.issueFailures)
 	if err == nil {
 		c.kind, c.token, c.secret, c.expiresAt, c.issued = d.Type, d.Token, d.secret, d.ExpirationTime, now
@@ -166,7 +169,7 @@ func (i *Issuer) revoked(it item, err error) {
 	}
 	c.state, c.revoked = revoked, i.clock.Now()
 	i.log.V(2).Info("Revoked a credential", "tenantJob", klog.KRef(r.key.Namespace, r.key.Name), "credentialProvider", c.source)
-	if r.gone && r.standing(i.sources).Revoked {
+	if r.gone && r.standing(i.sources, i.clock.Now()).Revoked {
 		delete(i.runs, r.uid)
 		return
 	}

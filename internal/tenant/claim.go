@@ -79,6 +79,42 @@ func Retains(t *v1alpha1.Tenant, namespace *metav1.PartialObjectMetadata) bool {
 	return IsAdopted(t, namespace) || t.Spec.Namespace != nil && t.Spec.Namespace.DeletionPolicy == v1alpha1.NamespaceRetain
 }
 
+// SharedDatabase returns which of the Tenant's own databases or schemas an older Tenant names as its own, too, and what a person can do.
+// Whoever has a database has all of its schemas. It is empty when there is none.
+func SharedDatabase(t *v1alpha1.Tenant, all []*v1alpha1.Tenant) string {
+	for i := range t.Spec.Credentials {
+		own := &t.Spec.Credentials[i]
+		if own.Postgres == nil {
+			continue
+		}
+		for _, other := range all {
+			if other.Name == t.Name || !precedes(other, t) {
+				continue
+			}
+			for _, theirs := range other.Spec.Credentials {
+				if DatabaseKey(*own) == DatabaseKey(theirs) && (own.Postgres.Schema == "" || theirs.Postgres.Schema == "" || own.Postgres.Schema == theirs.Postgres.Schema) {
+					return fmt.Sprintf("`spec.credentials[%s].postgres` must be the tenant's own, and Tenant %s names it already: name another database or schema", own.Name, other.Name)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// DatabaseKey identifies the database of a tenant's own that a credential is for. It is empty when the tenants share it.
+func DatabaseKey(c v1alpha1.TenantCredential) string {
+	if c.Postgres == nil {
+		return ""
+	}
+	return c.ProviderRef.Name + "/" + c.Postgres.Database
+}
+
+// precedes says whether a Tenant is older than another one, of two as old whether its name comes first.
+func precedes(a, b *v1alpha1.Tenant) bool {
+	age := a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
+	return age < 0 || age == 0 && a.Name < b.Name
+}
+
 // SameExternalID returns the name of the Tenant that has the external id of t and is the oldest of those that have it, of two as
 // old the one whose name comes first. It is empty when that is t itself: the others are not ready.
 func SameExternalID(t *v1alpha1.Tenant, all []*v1alpha1.Tenant) string {
@@ -87,7 +123,7 @@ func SameExternalID(t *v1alpha1.Tenant, all []*v1alpha1.Tenant) string {
 		if other.ExternalID() != t.ExternalID() {
 			continue
 		}
-		if age := other.CreationTimestamp.Compare(oldest.CreationTimestamp.Time); age < 0 || age == 0 && other.Name < oldest.Name {
+		if precedes(other, oldest) {
 			oldest = other
 		}
 	}

@@ -139,3 +139,45 @@ func TestSameExternalID(t *testing.T) {
 		})
 	}
 }
+
+// TestSharedDatabase: no two tenants have a database, or a schema, in common that is to be the tenant's own.
+func TestSharedDatabase(t *testing.T) {
+	t.Parallel()
+	at := func(name string, minutes int, credentials ...v1alpha1.TenantCredential) *v1alpha1.Tenant {
+		return &v1alpha1.Tenant{
+			ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.Unix(int64(60*minutes), 0)}, Spec: v1alpha1.TenantSpec{Credentials: credentials},
+		}
+	}
+	own := func(provider, database, schema string) v1alpha1.TenantCredential {
+		return v1alpha1.TenantCredential{
+			Name: "database", ProviderRef: v1alpha1.LocalReference{Name: provider}, Postgres: &v1alpha1.TenantPostgres{Database: database, Schema: schema},
+		}
+	}
+	shared := v1alpha1.TenantCredential{Name: "database", ProviderRef: v1alpha1.LocalReference{Name: "billing"}}
+	for name, tc := range map[string]struct {
+		other, younger *v1alpha1.Tenant
+		conflict       bool
+	}{
+		"the same database":                  {at("a", 0, own("billing", "acme", "")), at("b", 1, own("billing", "acme", "")), true},
+		"another database":                   {at("a", 0, own("billing", "acme", "")), at("b", 1, own("billing", "globex", "")), false},
+		"another provider":                   {at("a", 0, own("billing", "acme", "")), at("b", 1, own("crm", "acme", "")), false},
+		"the same schema":                    {at("a", 0, own("billing", "", "acme")), at("b", 1, own("billing", "", "acme")), true},
+		"another schema":                     {at("a", 0, own("billing", "", "acme")), at("b", 1, own("billing", "", "globex")), false},
+		"a schema in the other's database":   {at("a", 0, own("billing", "acme", "")), at("b", 1, own("billing", "acme", "s")), true},
+		"a database with the other's schema": {at("a", 0, own("billing", "acme", "s")), at("b", 1, own("billing", "acme", "")), true},
+		"both share the tables":              {at("a", 0, shared), at("b", 1, shared), false},
+		"one shares the tables":              {at("a", 0, shared), at("b", 1, own("billing", "", "b")), false},
+		"as old, the name decides":           {at("a", 1, own("billing", "acme", "")), at("b", 1, own("billing", "acme", "")), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			all := []*v1alpha1.Tenant{tc.younger, tc.other}
+			if got := SharedDatabase(tc.younger, all); (got != "") != tc.conflict {
+				t.Errorf("of the younger: %q", got)
+			}
+			if got := SharedDatabase(tc.other, all); got != "" {
+				t.Errorf("of the older: %q", got)
+			}
+		})
+	}
+}

@@ -292,7 +292,7 @@ func TestDecideSuspended(t *testing.T) {
 		},
 		"being deleted, credentials live": {
 			tenant: acme(deleted), change: func(w *world) { w.namespace, w.credentials = owned(w.tenant), []string{"report"} },
-			want: []Action{lock, apply, listJobs, listPods, revoke}, ready: "False RevokingCredentials", suspended: "Unknown RevokingCredentials", progress: "Reconciling RevokingCredentials", after: PollInterval,
+			want: []Action{lock, listJobs, listPods, revoke}, ready: "False RevokingCredentials", suspended: "Unknown RevokingCredentials", progress: "Reconciling RevokingCredentials", after: PollInterval,
 		},
 		"suspended before, a Job runs": {
 			tenant: acme(suspended, isSuspended), change: func(w *world) { w.namespace, w.cached = owned(w.tenant), aJob },

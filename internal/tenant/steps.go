@@ -49,9 +49,9 @@ func stepsOf(o Observed) []step {
 	case o.Claim == Conflict, o.Claim == Terminating:
 		return []step{lockDispatcher, reportNoNamespace}
 	case o.Tenant.Suspended():
-		return []step{ensureNamespace, ensureContents, checkExternalID, lockDispatcher, skipIfSuspended, awaitJobs, awaitPods, revokeCredentials, reportSuspended}
+		return []step{ensureNamespace, ensureContents, checkData, lockDispatcher, skipIfSuspended, awaitJobs, awaitPods, revokeCredentials, reportSuspended}
 	}
-	return []step{ensureNamespace, ensureContents, checkExternalID, unlockDispatcher, reportActive}
+	return []step{ensureNamespace, ensureContents, checkData, unlockDispatcher, reportActive}
 }
 
 // reportNoNamespace reports that the Tenant may not have the namespace that it names. Nothing can run for it.
@@ -125,14 +125,17 @@ func ensureContents(o Observed) (Decision, bool) {
 	}, true
 }
 
-// checkExternalID reports that an older Tenant has the same external id, so that the jobs of one would work with the data of the
+// checkData reports that an older Tenant has the same external id, or the same database of its own, so that the jobs of one would work with the data of the
 // other. Such a Tenant is not ready, and so starts nothing.
-func checkExternalID(o Observed) (Decision, bool) {
-	if o.SameExternalID == "" {
+func checkData(o Observed) (Decision, bool) {
+	if o.SameExternalID == "" && o.SharedDatabase == "" {
 		return Decision{}, true
 	}
-	message := fmt.Sprintf("`spec.externalID` must be unique, and Tenant %s has %q already: delete one of the two Tenants, and create it again with its own `spec.externalID`",
-		o.SameExternalID, o.Tenant.ExternalID())
+	message := o.SharedDatabase
+	if o.SameExternalID != "" {
+		message = fmt.Sprintf("`spec.externalID` must be unique, and Tenant %s has %q already: delete one of the two Tenants, and create it again with its own `spec.externalID`",
+			o.SameExternalID, o.Tenant.ExternalID())
+	}
 	return Decision{
 		Ready:    Condition{metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, message},
 		Progress: Progress{conditions.Stalled, v1alpha1.ReasonInvalidSpec, message},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -36,7 +37,7 @@ func (r *Reconciler) instance(ctx context.Context, provider *v1alpha1.Credential
 		due = retryInterval
 	}
 	if i.checked.IsZero() || now.Sub(i.checked) >= due || now.Before(i.checked) {
-		i.found, i.checked = check(ctx, i.provider), now
+		i.found, i.checked = r.check(ctx, provider, i.provider), now
 	}
 	return i, i.found
 }
@@ -95,14 +96,18 @@ func closeProvider(p credential.Provider) {
 }
 
 // check tries a Provider.
-func check(ctx context.Context, p credential.Provider) outcome {
+func (r *Reconciler) check(ctx context.Context, of *v1alpha1.CredentialProvider, p credential.Provider) outcome {
 	c, is := p.(credential.Checker)
 	if !is {
 		return outcome{metav1.ConditionTrue, v1alpha1.ReasonReady, "it can be used", 0}
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	findings, err := c.Check(ctx)
+	credentials, err := r.credentialsOf(ctx, of)
+	if err != nil {
+		return failed(ctx, err)
+	}
+	findings, err := c.Check(ctx, credentials)
 	switch {
 	case err != nil:
 		return failed(ctx, err)
@@ -110,6 +115,23 @@ func check(ctx context.Context, p credential.Provider) outcome {
 		return outcome{metav1.ConditionFalse, v1alpha1.ReasonNotIsolated, describe(findings), retryInterval}
 	}
 	return outcome{metav1.ConditionTrue, v1alpha1.ReasonReady, "a credential was issued, saw nothing of any tenant, and was revoked", secretInterval}
+}
+
+// credentialsOf returns the tenants' credentials of a CredentialProvider.
+func (r *Reconciler) credentialsOf(ctx context.Context, provider *v1alpha1.CredentialProvider) ([]v1alpha1.TenantCredential, error) {
+	var tenants v1alpha1.TenantList
+	if err := r.List(ctx, &tenants, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing Tenants: %w", err)
+	}
+	var all []v1alpha1.TenantCredential
+	for i := range tenants.Items {
+		for _, c := range tenants.Items[i].Spec.Credentials {
+			if c.ProviderRef.Name == provider.Name {
+				all = append(all, c)
+			}
+		}
+	}
+	return all, nil
 }
 
 // maxFindings is how many findings a status message has.

@@ -29,7 +29,7 @@ type Credentials interface {
 	Standing(tj *v1alpha1.TenantJob) issuer.Standing
 	Revoke(tj *v1alpha1.TenantJob)
 	Forget(tj *v1alpha1.TenantJob)
-	SendRequests(enqueue func(types.NamespacedName))
+	SendRequests(enqueue func(types.NamespacedName), enqueueWaiting func())
 }
 
 // needsCredentials says whether the run of a TenantJob needs credentials.

@@ -78,7 +78,6 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		WatchesRawSource(source.Func(r.requested)).
 		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.ofTenant), builder.WithPredicates(kube.Changed(tenantChange))).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.ofTemplate), builder.WithPredicates(kube.Changed(kube.TemplateChange))).
-		Watches(&v1alpha1.CredentialProvider{}, handler.EnqueueRequestsFromMapFunc(r.awaitingCredentials), builder.WithPredicates(kube.Changed(providerChange))).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.inNamespace), builder.WithPredicates(kube.Changed(namespaceChange))).
 		WithOptions(opts).
 		Complete(kube.BackOff(r))
@@ -109,10 +108,6 @@ func awaiting(obj any) ([]string, error) {
 	return []string{""}, nil
 }
 
-func (r *Reconciler) awaitingCredentials(context.Context, client.Object) []reconcile.Request {
-	return requests(r.tenantJobs.By(indexAwaiting, ""))
-}
-
 func (r *Reconciler) ofTemplate(_ context.Context, template client.Object) []reconcile.Request {
 	return requests(r.tenantJobs.By(indexTemplate, template.GetName()))
 }
@@ -128,7 +123,14 @@ func (r *Reconciler) inNamespace(_ context.Context, namespace client.Object) []r
 // requested enqueues the TenantJobs that the dispatcher requests, and those whose credentials are issued or revoked.
 func (r *Reconciler) requested(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	r.Dispatcher.SendRequests(func(req dispatch.Request) { enqueue(queue, req.NamespacedName, req.Priority) })
-	r.Credentials.SendRequests(func(key types.NamespacedName) { enqueue(queue, key, dispatch.PriorityAdmitted) })
+	r.Credentials.SendRequests(
+		func(key types.NamespacedName) { enqueue(queue, key, dispatch.PriorityAdmitted) },
+		func() {
+			for _, tj := range r.tenantJobs.By(indexAwaiting, "") {
+				enqueue(queue, kube.KeyOf(tj), r.priorityOf(tj))
+			}
+		},
+	)
 	return nil
 }
 
@@ -174,11 +176,6 @@ func requests(tenantJobs []*v1alpha1.TenantJob) []reconcile.Request {
 func tenantChange(obj client.Object) any {
 	tenant := obj.(*v1alpha1.Tenant)
 	return []any{tenant.Generation, tenant.DeletionTimestamp, tenant.Status.Namespace, conditions.Ready(tenant.Status.Conditions)}
-}
-
-// providerChange is what TenantJobs look at in a CredentialProvider.
-func providerChange(obj client.Object) any {
-	return conditions.Ready(obj.(*v1alpha1.CredentialProvider).Status.Conditions)
 }
 
 func namespaceChange(obj client.Object) any {

@@ -171,7 +171,7 @@ func (s *Source) List(context.Context) ([]credential.Issued, error) {
 }
 
 // Check implements credential.Checker.
-func (s *Source) Check(context.Context) ([]credential.Finding, error) {
+func (s *Source) Check(context.Context, []v1alpha1.TenantCredential) ([]credential.Finding, error) {
 	return nil, s.enter("check", "")
 }
 

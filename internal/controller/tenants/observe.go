@@ -33,6 +33,7 @@ func (r *Reconciler) observe(ctx context.Context, t *v1alpha1.Tenant) (tenant.Ob
 	}
 	o.Claim, o.ClaimMessage = tenant.ClaimOf(t, o.Namespace, r.OperatorNamespace, exists)
 	o.SameExternalID = tenant.SameExternalID(t, r.tenants.By(indexExternalID, t.ExternalID()))
+	o.SharedDatabase = tenant.SharedDatabase(t, r.namingDatabasesOf(t))
 	var templates v1alpha1.TenantJobTemplateList
 	if err := r.List(ctx, &templates, client.UnsafeDisableDeepCopy); err != nil {
 		return o, fmt.Errorf("listing TenantJobTemplates: %w", err)

@@ -22,10 +22,14 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/job"
 	"github.com/tenantry/tenantry/internal/kube"
+	"github.com/tenantry/tenantry/internal/tenant"
 )
 
 // indexExternalID finds Tenants by their external id.
 const indexExternalID = "external-id"
+
+// indexDatabase finds Tenants by the databases that are to be their own.
+const indexDatabase = "database"
 
 func externalIDOf(obj any) ([]string, error) {
 	if t, ok := obj.(*v1alpha1.Tenant); ok {
@@ -38,7 +42,7 @@ func externalIDOf(obj any) ([]string, error) {
 func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Options) error {
 	r.requests = make(chan event.GenericEvent)
 	var err error
-	if r.tenants, err = kube.NewLister[*v1alpha1.Tenant](mgr.GetCache(), &v1alpha1.Tenant{}, toolscache.Indexers{indexExternalID: externalIDOf}); err != nil {
+	if r.tenants, err = kube.NewLister[*v1alpha1.Tenant](mgr.GetCache(), &v1alpha1.Tenant{}, toolscache.Indexers{indexExternalID: externalIDOf, indexDatabase: databasesOf}); err != nil {
 		return err
 	}
 	if r.jobs, err = kube.NewJobLister(mgr.GetCache()); err != nil {
@@ -54,6 +58,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		Named("tenant").
 		For(&v1alpha1.Tenant{}, builder.WithPredicates(kube.Changed(tenantChange), kube.OnDelete(r.Forget, true))).
 		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.withSameExternalID), builder.WithPredicates(createdOrDeleted)).
+		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.withSameDatabase), builder.WithPredicates(kube.Changed(databasesChange))).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOfLabel)).
 		Watches(&batchv1.Job{}, r.jobHandler()).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.allTenants),
@@ -83,6 +88,48 @@ var createdOrDeleted = predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool 
 func (r *Reconciler) withSameExternalID(_ context.Context, obj client.Object) []reconcile.Request {
 	var others []reconcile.Request
 	for _, t := range r.tenants.By(indexExternalID, obj.(*v1alpha1.Tenant).ExternalID()) {
+		if t.Name != obj.GetName() {
+			others = append(others, reconcile.Request{NamespacedName: kube.KeyOf(t)})
+		}
+	}
+	return others
+}
+
+// databasesOf are the keys of the databases that are to be a Tenant's own.
+func databasesOf(obj any) ([]string, error) {
+	t, ok := obj.(*v1alpha1.Tenant)
+	if !ok {
+		return nil, nil
+	}
+	var keys []string
+	for _, c := range t.Spec.Credentials {
+		if key := tenant.DatabaseKey(c); key != "" {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
+}
+
+// databasesChange is what other Tenants look at in a Tenant that has databases of its own.
+func databasesChange(obj client.Object) any {
+	keys, _ := databasesOf(obj)
+	return keys
+}
+
+// namingDatabasesOf are the Tenants that name one of the databases of a Tenant.
+func (r *Reconciler) namingDatabasesOf(t *v1alpha1.Tenant) []*v1alpha1.Tenant {
+	var all []*v1alpha1.Tenant
+	keys, _ := databasesOf(t)
+	for _, key := range keys {
+		all = append(all, r.tenants.By(indexDatabase, key)...)
+	}
+	return all
+}
+
+// withSameDatabase enqueues the other Tenants that name a database of one that was created, changed or deleted.
+func (r *Reconciler) withSameDatabase(_ context.Context, obj client.Object) []reconcile.Request {
+	var others []reconcile.Request
+	for _, t := range r.namingDatabasesOf(obj.(*v1alpha1.Tenant)) {
 		if t.Name != obj.GetName() {
 			others = append(others, reconcile.Request{NamespacedName: kube.KeyOf(t)})
 		}

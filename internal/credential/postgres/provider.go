@@ -66,12 +66,11 @@ func newProvider(s Settings, change func(*pgxpool.Config)) (*Provider, error) {
 func (p *Provider) Close() { p.pool.Close() }
 
 // Capabilities returns what it can do.
-func (p *Provider) Capabilities() credential.Capabilities {
+func (p *Provider) Capabilities() credential.Capabilities { return capabilities(p.MaxLifetime) }
+
+func capabilities(longest time.Duration) credential.Capabilities {
 	return credential.Capabilities{
-		PerRun:      true,
-		Revocation:  credential.RevocationImmediate,
-		MinLifetime: minLifetime,
-		MaxLifetime: p.MaxLifetime,
+		PerRun: true, Revocation: credential.RevocationImmediate, MinLifetime: minLifetime, MaxLifetime: longest,
 	}
 }
 
