@@ -106,11 +106,15 @@ func TestRevokeOfResistingRole(t *testing.T) {
 		"a prepared change of its own role": func(t *testing.T, run *pgx.Conn) {
 			mustExec(t, run, "BEGIN; ALTER ROLE CURRENT_USER PASSWORD 'known'; PREPARE TRANSACTION 'held'")
 		},
-		"large objects": func(t *testing.T, run *pgx.Conn) { mustExec(t, run, "SELECT lo_from_bytea(0, 'x') FROM generate_series(1, 12000)") },
+		"large objects": func(t *testing.T, run *pgx.Conn) {
+			mustExec(t, run, "SELECT lo_from_bytea(0, 'x') FROM generate_series(1, 12000)")
+		},
 		"default privileges": func(t *testing.T, run *pgx.Conn) {
 			mustExec(t, run, "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
 		},
-		"advisory locks": func(t *testing.T, run *pgx.Conn) { mustExec(t, run, "SELECT pg_advisory_lock(n) FROM generate_series(1, 100) n") },
+		"advisory locks": func(t *testing.T, run *pgx.Conn) {
+			mustExec(t, run, "SELECT pg_advisory_lock(n) FROM generate_series(1, 100) n")
+		},
 		"locks on the catalogue": func(t *testing.T, run *pgx.Conn) {
 			mustExec(t, run, "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT FROM pg_roles, pg_auth_members, pg_database; DECLARE c CURSOR FOR SELECT FROM pg_locks")
 		},
