@@ -51,7 +51,7 @@ func tidy(findings []credential.Finding) []credential.Finding {
 			}
 		}
 	}
-	findings = slices.DeleteFunc(findings, func(f credential.Finding) bool { 
+	findings = slices.DeleteFunc(findings, func(f credential.Finding) bool {
 		return f.Problem == readByNobody && (explained[f.Object] || isView(f) && cause)
 	})
 	slices.SortFunc(findings, func(a, b credential.Finding) int {
