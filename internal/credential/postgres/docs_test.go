@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/credential/postgres/postgrestest"
 )
 
@@ -80,22 +81,30 @@ func TestBringingAnExistingDatabaseIn(t *testing.T) {
 // The other statements of the page work as they stand there.
 func TestDocumentedStatements(t *testing.T) {
 	database := newDatabase(t)
-	server.Exec(t, database, "CREATE TABLE currencies (code text); CREATE TABLE payments (tenant_id uuid); CREATE SCHEMA acme; "+
-		"CREATE TABLE acme.payments (); GRANT USAGE ON SCHEMA public TO tenantry_tenant")
+	server.Exec(t, database, "CREATE TABLE currencies (code text); CREATE TABLE payments (tenant_id uuid); "+
+		"GRANT USAGE ON SCHEMA public TO tenantry_tenant")
 	server.Exec(t, "postgres", "CREATE DATABASE tenant_acme")
+	server.Exec(t, "tenant_acme", "CREATE TABLE payments (); CREATE SCHEMA acme; CREATE TABLE acme.payments ()")
 	admin := server.Config("postgres", postgrestest.Superuser, server.Password)
 	t.Cleanup(func() { exec(t, admin, "DROP DATABASE tenant_acme WITH (FORCE)") })
 	t.Cleanup(func() { exec(t, admin, "DROP ROLE tenantry_login") })
-	for _, heading := range []string{"Once per database", "Shared tables", "A database or a schema for each tenant"} {
+	for heading, in := range map[string]string{
+		"Once per database": database, "Shared tables": database, "A database or a schema for each tenant": "tenant_acme",
+	} {
 		blocks := section(t, heading)
 		if len(blocks) == 0 {
 			t.Errorf("%s has no statements", heading)
 		}
 		for _, statements := range blocks {
-			server.Exec(t, database, statements)
+			server.Exec(t, in, statements)
 		}
 	}
-	if findings := check(t, open(t, settings(database))); len(findings) > 0 {
-		t.Errorf("findings: %v", findings)
+	p := open(t, settings(database))
+	for _, own := range []v1alpha1.TenantPostgres{{Database: "tenant_acme"}, {Database: "tenant_acme", Schema: "acme"}} {
+		run := session(t, issue(t, p, requestOwn(p, own.Schema, acme, own)).Values)
+		mustExec(t, run, "SELECT FROM payments")
+		if findings := check(t, p, v1alpha1.TenantCredential{}, v1alpha1.TenantCredential{Postgres: &own}); len(findings) > 0 {
+			t.Errorf("findings: %v", findings)
+		}
 	}
 }
