@@ -36,9 +36,12 @@ func (p *Provider) Check(ctx context.Context, credentials []v1alpha1.TenantCrede
 	return tidy(findings), nil
 }
 
-// tidy sorts findings. The trial finds what the catalogue has told already, and then adds nothing.
+// tidy sorts findings. The trial finds what the catalogue has told already, and then adds nothing. Nor does a view, while something is
+// wrong that it may come from: the next check shows it again if it does not.
 func tidy(findings []credential.Finding) []credential.Finding {
 	explained := map[string]bool{}
+	isView := func(f credential.Finding) bool { return strings.HasPrefix(f.Object, "view ") }
+	cause := slices.ContainsFunc(findings, func(f credential.Finding) bool { return !isView(f) })
 	for _, f := range findings {
 		if f.Problem != readByNobody {
 			explained[f.Object] = true
@@ -48,7 +51,9 @@ func tidy(findings []credential.Finding) []credential.Finding {
 			}
 		}
 	}
-	findings = slices.DeleteFunc(findings, func(f credential.Finding) bool { return f.Problem == readByNobody && explained[f.Object] })
+	findings = slices.DeleteFunc(findings, func(f credential.Finding) bool {
+		return f.Problem == readByNobody && (explained[f.Object] || isView(f) && cause)
+	})
 	slices.SortFunc(findings, func(a, b credential.Finding) int {
 		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Problem, b.Problem))
 	})

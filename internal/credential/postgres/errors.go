@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/puddle/v2"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/credential"
@@ -72,6 +73,9 @@ func (p *Provider) classify(err error) *credential.Error {
 	}
 	if pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return credential.Transientf(v1alpha1.ReasonUnreachable, "%s does not answer in time", p.address())
+	}
+	if errors.Is(err, puddle.ErrClosedPool) {
+		return credential.Transientf(v1alpha1.ReasonServerError, "the provider has got new settings meanwhile")
 	}
 	if disconnected(err) {
 		return credential.Transientf(v1alpha1.ReasonUnreachable, "%s does not accept connections, or has closed one", p.address())

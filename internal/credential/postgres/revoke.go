@@ -64,8 +64,13 @@ func (p *Provider) fence(ctx context.Context, role string) (*uint32, error) {
 		if err == nil || ctx.Err() != nil || !hasCode(err, codeLockTimeout) && !isConflict(err) {
 			return id, err
 		}
-		query := `SELECT tenantry.end_sessions(oid, 1) FROM pg_roles WHERE rolname = $1`
-		if _, err := p.pool.Exec(ctx, query, role); err != nil {
+		var taken uint32
+		if err := p.try(ctx, func() error {
+			return p.pool.QueryRow(ctx, "SELECT tenantry.take($1)", role).Scan(&taken)
+		}); err != nil {
+			return nil, err
+		}
+		if _, err := p.pool.Exec(ctx, "SELECT tenantry.end_sessions($1, 1)", taken); err != nil {
 			return nil, err
 		}
 		if err := p.rollBackPrepared(ctx, role); err != nil {

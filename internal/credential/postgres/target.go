@@ -48,7 +48,7 @@ func (p *Provider) schemaGroup(ctx context.Context, t target) (string, error) {
 		return err
 	}
 	if t.database != p.Database {
-		// This also says what to grant to the operator, which would not be let in.
+		// This says what to grant to the operator, which would not be let in.
 		if err := p.try(ctx, func() error {
 			_, err := p.pool.Exec(ctx, "SELECT tenantry.connect_group($1)", t.database)
 			return err
@@ -81,7 +81,7 @@ func (p *Provider) schemaGroup(ctx context.Context, t target) (string, error) {
 
 // grantUsage makes the group and lets it use the schema.
 func (p *Provider) grantUsage(ctx context.Context, there executor, grant func(string) error, t target, group string) error {
-	if _, err := p.pool.Exec(ctx, "SELECT tenantry.make_group($1)", group); err != nil {
+	if _, err := p.pool.Exec(ctx, "SELECT tenantry.make_group($1, tenantry.connect_group($2))", group, t.database); err != nil {
 		return err
 	}
 	var granted, grantable bool

@@ -107,19 +107,23 @@ CREATE OR REPLACE FUNCTION tenantry.current_tenant() RETURNS text
   LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   RETURN (SELECT r.tenant FROM tenantry.runs r WHERE r.role = session_user AND r.expiration_time > statement_timestamp());
 
--- make_group creates a group role of the operator, if it does not exist.
-CREATE OR REPLACE FUNCTION tenantry.make_group(name name) RETURNS void
+-- A run's role is a member of one group. That of a tenant's own schema is a member of that of its database, which is a member of
+-- tenantry_tenant. So it takes one grant to make a run a tenant's, and one to end that.
+
+-- make_group creates a group role of the operator, if it does not exist, which has the rights of another group.
+CREATE OR REPLACE FUNCTION tenantry.make_group(name name, parent name) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = make_group.name) THEN
     EXECUTE format('CREATE ROLE %I NOLOGIN', name);
+    EXECUTE format('GRANT %I TO %I WITH INHERIT TRUE, SET FALSE', parent, name);
   END IF;
 END
 $$;
 
 -- connect_group returns the group of those who may connect to a database. The name has the database's OID, so that the group of a
--- database that was dropped or renamed is never that of another one.
+-- database that was dropped or renamed is never that of another one. Without a database it returns tenantry_tenant.
 CREATE OR REPLACE FUNCTION tenantry.connect_group(database name) RETURNS name
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -128,12 +132,12 @@ DECLARE
   grp name := 'tenantry_connect_' || db;
 BEGIN
   IF database IS NULL THEN
-    RETURN NULL;
+    RETURN 'tenantry_tenant';
   END IF;
   IF db IS NULL THEN
     RAISE invalid_catalog_name USING MESSAGE = format('database %I does not exist', database);
   END IF;
-  PERFORM tenantry.make_group(grp);
+  PERFORM tenantry.make_group(grp, 'tenantry_tenant');
   IF NOT tenantry.may_connect(grp, db) THEN
     IF NOT has_database_privilege(db, 'CONNECT WITH GRANT OPTION') THEN
       RAISE insufficient_privilege USING MESSAGE =
@@ -156,14 +160,11 @@ CREATE OR REPLACE FUNCTION tenantry.may_connect(role name, database oid) RETURNS
 -- only, or to none when that is NULL. A tenant's own schema comes with the group of those who may use it.
 CREATE OR REPLACE FUNCTION tenantry.issue(replace boolean, role name, verifier text, lifetime interval, connection_limit integer, database name,
   schema name, schema_group name, tenant text, cluster text, provider text, run text, namespace text, name text) RETURNS timestamptz
-  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-  -- The operator has to inherit from the role to terminate its sessions and to drop what it owns.
-  SET createrole_self_grant = 'set, inherit'
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET createrole_self_grant = ''
 AS $$
 DECLARE
   expiration timestamptz := clock_timestamp() + lifetime;
-  groups name[] := array_remove(ARRAY['tenantry_tenant', tenantry.connect_group(database), schema_group], NULL);
-  grp name;
+  grp name := coalesce(schema_group, tenantry.connect_group(database));
 BEGIN
   INSERT INTO tenantry.runs VALUES
     (issue.role, issue.tenant, expiration, issue.cluster, issue.provider, issue.run, issue.namespace, issue.name)
@@ -175,15 +176,13 @@ BEGIN
       role, connection_limit, verifier, expiration);
     -- A role may change its own settings.
     EXECUTE format('ALTER ROLE %I RESET ALL', role);
-    PERFORM tenantry.revoke_groups(role, groups);
+    PERFORM tenantry.revoke_groups(role, grp);
   ELSE
     EXECUTE format('CREATE ROLE %I LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT %s '
       'PASSWORD %L VALID UNTIL %L', role, connection_limit, verifier, expiration);
   END IF;
   EXECUTE format('COMMENT ON ROLE %I IS %L', role, tenantry.comment_of(cluster, provider, run));
-  FOREACH grp IN ARRAY groups LOOP
-    EXECUTE format('GRANT %I TO %I WITH INHERIT TRUE, SET FALSE, ADMIN FALSE', grp, role);
-  END LOOP;
+  EXECUTE format('GRANT %I TO %I WITH INHERIT TRUE, SET FALSE, ADMIN FALSE', grp, role);
   IF schema IS NOT NULL THEN
     EXECUTE format('ALTER ROLE %I SET search_path TO %I', role, schema);
   END IF;
@@ -196,15 +195,15 @@ CREATE OR REPLACE FUNCTION tenantry.comment_of(cluster text, provider text, run 
   LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
   RETURN format('tenantry cluster=%s provider=%s run=%s', cluster, provider, run);
 
--- revoke_groups ends a role's memberships, except of the given groups.
-CREATE OR REPLACE FUNCTION tenantry.revoke_groups(role name, except_groups name[]) RETURNS void
+-- revoke_groups ends a role's memberships, except of the given group.
+CREATE OR REPLACE FUNCTION tenantry.revoke_groups(role name, kept name DEFAULT NULL) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   grp name;
 BEGIN
   FOR grp IN SELECT DISTINCT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles r ON r.oid = m.member
-    WHERE r.rolname = role AND g.rolname <> ALL (except_groups) LOOP
+    WHERE r.rolname = role AND g.rolname IS DISTINCT FROM kept LOOP
     EXECUTE format('REVOKE %I FROM %I', grp, role);
   END LOOP;
 END
@@ -223,7 +222,24 @@ BEGIN
   SELECT r.oid INTO id FROM pg_roles r WHERE r.rolname = fence.role;
   IF id IS NOT NULL THEN
     EXECUTE format('ALTER ROLE %I NOLOGIN PASSWORD NULL VALID UNTIL %L', role, '-infinity');
-    PERFORM tenantry.revoke_groups(role, '{}');
+    PERFORM tenantry.revoke_groups(role);
+    PERFORM tenantry.take(role);
+  END IF;
+  RETURN id;
+END
+$$;
+
+-- take gives the operator the rights of a role, which it needs to terminate the role's sessions and to drop what it owns. It does so
+-- in the end only: each membership of the operator makes each of its statements slower.
+CREATE OR REPLACE FUNCTION tenantry.take(role name) RETURNS oid
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  id oid := (SELECT r.oid FROM pg_roles r WHERE r.rolname = take.role);
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.roleid = id AND m.member = 'tenantry_operator'::regrole
+    AND m.inherit_option AND m.set_option) THEN
+    EXECUTE format('GRANT %I TO tenantry_operator WITH INHERIT TRUE, SET TRUE', role);
   END IF;
   RETURN id;
 END
@@ -243,9 +259,9 @@ BEGIN
     starting := ARRAY(SELECT DISTINCT l.pid FROM pg_locks l
       WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND l.mode = 'RowExclusiveLock');
     PERFORM pg_stat_clear_snapshot();
-    sessions := ARRAY(SELECT a.pid FROM pg_stat_activity a WHERE a.usesysid = role);
+    sessions := ARRAY(SELECT a.pid FROM pg_stat_get_activity(NULL) a WHERE a.usesysid = role);
     IF cardinality(sessions) = 0 AND NOT EXISTS (SELECT FROM unnest(starting) AS s (pid)
-      WHERE s.pid <> ALL (SELECT a.pid FROM pg_stat_activity a WHERE a.usesysid IS NOT NULL)) THEN
+      WHERE s.pid <> ALL (SELECT a.pid FROM pg_stat_get_activity(NULL) a WHERE a.usesysid IS NOT NULL)) THEN
       RETURN true;
     END IF;
     -- All of them first, so that they end at the same time.
@@ -271,12 +287,16 @@ CREATE OR REPLACE FUNCTION tenantry.drop_unused_groups() RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+  kind text;
   grp name;
 BEGIN
-  FOR grp IN SELECT r.rolname FROM pg_roles r WHERE r.rolname ~ '^tenantry_(connect_[0-9]+|schema_[0-9]+_[0-9]+)$'
-    AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.roleid = r.oid AND m.member <> 'tenantry_operator'::regrole)
-    AND NOT EXISTS (SELECT FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid) LOOP
-    EXECUTE format('DROP ROLE %I', grp);
+  -- Those of schemas first, since they are members of those of databases.
+  FOREACH kind IN ARRAY ARRAY['^tenantry_schema_[0-9]+_[0-9]+$', '^tenantry_connect_[0-9]+$'] LOOP
+    FOR grp IN SELECT r.rolname FROM pg_roles r WHERE r.rolname ~ kind
+      AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.roleid = r.oid AND m.member <> 'tenantry_operator'::regrole)
+      AND NOT EXISTS (SELECT FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid) LOOP
+      EXECUTE format('DROP ROLE %I', grp);
+    END LOOP;
   END LOOP;
 END
 $$;
@@ -348,7 +368,8 @@ AS $$
     GROUP BY 1, 2, 3
   ),
   found AS (
-    SELECT r.object, 'row security is not enabled, so every tenant reaches all rows' AS problem,
+    SELECT r.object, 'row security is not enabled, so every tenant reaches all rows; before you enable it, give the '
+      'application''s own roles a policy' AS problem,
       CASE WHEN EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = r.oid) THEN ''
         WHEN r.condition IS NULL THEN format('REVOKE ALL ON TABLE %s FROM PUBLIC, tenantry_tenant', r.name)
         ELSE format('CREATE POLICY tenantry ON %s TO tenantry_tenant USING (%s) WITH CHECK (%2$s); ', r.name, r.condition) END

@@ -86,10 +86,14 @@ func (s *Server) SetCertificate(c Certificate) error {
 	if err != nil {
 		return err
 	}
+	s.serial = template.SerialNumber.String()
 	return errors.Join(
 		s.write("server.crt", string(encode("CERTIFICATE", der))),
 		s.write("server.key", string(encode("PRIVATE KEY", private))))
 }
+
+// Serial returns the serial number of the certificate that was set last.
+func (s *Server) Serial() string { return s.serial }
 
 func encode(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})

@@ -61,6 +61,7 @@ type Server struct {
 	CA []byte
 
 	authority authority
+	serial    string
 	dir       string
 	user      *account
 	bin       string
