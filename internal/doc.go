@@ -26,12 +26,13 @@
 //	             says what a refusal means
 //	dispatch/    the dispatcher, which owns all starts: it tells queue/ what waits and runs, and admits whoever queue/ says is
 //	             next: admit.go. Its doc.go lists its files
+//	credential/  what a source of credentials has to do, and those that there are: postgres/, secret/, serviceaccounttoken/
+//	issuer/      the Issuer, which owns the credentials of all runs: it issues, delivers, revokes, and looks for what is left. Its doc.go
+//	             lists its files
 //	metrics/     the recorder of all Prometheus series
 //	controller/  setup.go wires everything: what each controller holds. A package for each kind, none of which knows another:
-//	             tenants/ templates/ jobs/ fanouts/ schedules/ queues/. The plan of a fan-out is sealed, which means stored for
+//	             tenants/ templates/ jobs/ fanouts/ schedules/ queues/ credentials/. The plan of a fan-out is sealed, which means stored for
 //	             good, by fanouts/seal.go. The tests run the whole operator on a real API server, with operatortest/
-//
-// There is no controller for CredentialProvider yet.
 //
 // The pure packages import api/ and each other's values at most; kube/ imports only api/ and conditions/ besides
 // Kubernetes; no controller imports another one; nothing but cmd/ and tests imports controller/. The linter holds these

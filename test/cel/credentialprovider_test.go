@@ -6,6 +6,7 @@ const exactlyOne = "`spec` must have exactly one of secret, serviceAccountToken,
 
 var credentialProviderRules = join(
 	subdomainRules("adminSecretRef", "spec", "{postgres: {adminSecretRef: {name: %s}, host: a, database: a}}"),
+	subdomainRules("caSecretRef", "spec", "{postgres: {adminSecretRef: {name: a}, host: a, database: a, caSecretRef: {name: %s}}}"),
 	textRules("host", "spec", "{postgres: {adminSecretRef: {name: a}, host: %s, database: a}}",
 		"^[A-Za-z0-9:]([A-Za-z0-9:.-]*[A-Za-z0-9])?$", "fd00::1", []string{"a b", "/run/postgresql", "a?sslmode=disable"}, 253),
 	postgresNumberRules("connectionLimit", 1, 1000),
@@ -27,6 +28,8 @@ var credentialProviderRules = join(
 		"postgres without database": postgres("adminSecretRef: {name: a}, host: a", "database: Required value"),
 		"postgres with a secret without name": postgres("adminSecretRef: {}, host: a, database: a",
 			"adminSecretRef.name: Required value"),
+		"postgres with a CA without name": postgres("adminSecretRef: {name: a}, host: a, database: a, caSecretRef: {}",
+			"caSecretRef.name: Required value"),
 		"postgres with an empty database": postgres(`adminSecretRef: {name: a}, host: a, database: ""`,
 			"should be at least 1 chars long"),
 		"postgres with a long database": postgres("adminSecretRef: {name: a}, host: a, database: "+strings.Repeat("a", 64),

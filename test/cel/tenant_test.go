@@ -15,6 +15,8 @@ var tenantRules = join(
 	labelRules("namespace.name", "spec.namespace.name", "%s", 63),
 	labelRules("a credential's name", "spec.credentials", "[{name: %s, providerRef: {name: a}}]", 63),
 	subdomainRules("a credential's provider", "spec.credentials", "[{name: a, providerRef: {name: %s}}]"),
+	textRules("a credential's database", "spec.credentials", "[{name: a, providerRef: {name: a}, postgres: {database: %s}}]", "", "", nil, 63),
+	textRules("a credential's schema", "spec.credentials", "[{name: a, providerRef: {name: a}, postgres: {schema: %s}}]", "", "", nil, 63),
 	subdomainRules("a credential's secret", "spec.credentials", "[{name: a, providerRef: {name: a}, secretRef: {name: %s}}]"),
 	labelRules("a member's namespace", "spec.members",
 		"[{role: Viewer, subject: {kind: ServiceAccount, namespace: %s, name: api}}]", 63),
@@ -169,6 +171,10 @@ var tenantRules = join(
 			"spec.attributes", `{a: "b\0c"}`, `{a: "$(TENANT_ID); \n"}`, "`attributes` must have values without NUL",
 		},
 
+		"a credential with nothing of the tenant's own": {
+			"spec.credentials", "[{name: a, providerRef: {name: a}, postgres: {}}]", "[{name: a, providerRef: {name: a}, postgres: {schema: a}}]",
+			"`postgres` must have database, schema or both",
+		},
 		"too many credentials": {
 			"spec.credentials", list(17, "{name: c%d, providerRef: {name: a}}"),
 			list(16, "{name: c%d, providerRef: {name: a}}"), "must have at most 16 items",

@@ -177,3 +177,17 @@ func TestSourceIsDown(t *testing.T) {
 	awaitNothingLeft(t, source, tenant, waiting)
 	Eventually(t, func(g gomega.Gomega) { g.Expect(Get(t, g, running).Finalizers).To(gomega.BeEmpty()) })
 }
+
+// TestFanOutWithoutCredential: a fan-out completes although one of its tenants lacks a credential, and says whose fault that is.
+func TestFanOutWithoutCredential(t *testing.T) {
+	t.Parallel()
+	source := NewSource(t)
+	has, lacks := NewReadyTenant(t, source.WithCredential()), NewReadyTenant(t, v1alpha1.TenantSpec{})
+	template := NewReadyTemplate(t, NeedsDatabase)
+	fanOut := NewFanOut(t, template.Name, []*v1alpha1.Tenant{has, lacks}, nil)
+	AwaitStatus(t, ChildIn(lacks, fanOut), metav1.ConditionFalse, v1alpha1.ReasonCredentialsFailed, "has no credential database")
+	AwaitStatus(t, ChildIn(has, fanOut), metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+	Finish(t, ChildIn(has, fanOut), corev1.PodSucceeded)
+	AwaitFanOut(t, fanOut, v1alpha1.ConditionSucceeded, metav1.ConditionFalse, v1alpha1.ReasonSomeFailed, "")
+	awaitNothingLeft(t, source, has, ChildIn(has, fanOut))
+}

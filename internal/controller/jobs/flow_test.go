@@ -366,12 +366,12 @@ func TestTenantJobTemplateIsMissing(t *testing.T) {
 		Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Parameters[0].Pattern = "^[0-9]$" })
 		AwaitRunningPod(t, tj)
 	})
-	t.Run("CredentialsFailed", func(t *testing.T) {
+	t.Run("IssuingCredentials: the tenant lacks one", func(t *testing.T) {
 		t.Parallel()
 		template := NewTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
 			o.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}}
 		})
-		AwaitStatus(t, NewTenantJob(t, tenant, template), IsFalse, v1alpha1.ReasonCredentialsFailed, "`spec.credentials`")
+		AwaitStatus(t, NewTenantJob(t, tenant, template), Unknown, v1alpha1.ReasonIssuingCredentials, "has no credential database")
 	})
 }
 

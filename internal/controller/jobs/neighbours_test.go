@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -82,7 +83,8 @@ func TestNamespaceThatAnswersWithErrors(t *testing.T) {
 	template := NewReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) { o.Spec.QueueRef = &v1alpha1.LabelReference{Name: queue.Name} })
 	WithoutOperator(t)
 	down := make(chan struct{})
-	a := &OtherOperator{Through: func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	clock := &ShiftedClock{}
+	a := &OtherOperator{Clock: clock, Through: func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/namespaces/"+broken.NamespaceName()+"/jobs") {
 			select {
 			case <-down:
@@ -103,6 +105,7 @@ func TestNamespaceThatAnswersWithErrors(t *testing.T) {
 		}
 	}
 	close(down)
+	clock.Ahead.Store(int64(5 * time.Minute)) // The longest that the tenant's starts may be put off.
 	for _, tj := range stuck {
 		Finish(t, tj, corev1.PodSucceeded)
 		AwaitStatus(t, tj, IsTrue, v1alpha1.ReasonCompleted, "")

@@ -50,7 +50,7 @@ func TestTenantJobOutlivesEdits(t *testing.T) {
 			o.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}}
 		})
 		for _, tj := range []*v1alpha1.TenantJob{plain, given} {
-			AwaitStatus(t, tj, Unknown, v1alpha1.ReasonTemplateNotReady, "take them out of its `spec.credentials`")
+			AwaitStatus(t, tj, Unknown, v1alpha1.ReasonIssuingCredentials, "has no credential database")
 		}
 		Patch(t, template, func(o *v1alpha1.TenantJobTemplate) { o.Spec.Credentials = nil })
 		for _, tj := range []*v1alpha1.TenantJob{plain, given} {

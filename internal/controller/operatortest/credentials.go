@@ -13,11 +13,12 @@ import (
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/credential"
+	"github.com/tenantry/tenantry/internal/credential/postgres"
 	"github.com/tenantry/tenantry/internal/credential/secret"
 	"github.com/tenantry/tenantry/internal/credential/serviceaccounttoken"
 )
 
-// Kinds are the kinds of providers of the operators under test. That of postgres is a Source.
+// Kinds are the kinds of providers of the operators under test. That of postgres is a Source if there is one for its database.
 func Kinds() credential.Kinds {
 	return credential.Kinds{secret.Kind(), serviceaccounttoken.Kind(), {
 		Name: "postgres",
@@ -25,12 +26,11 @@ func Kinds() credential.Kinds {
 		Capabilities: func(v1alpha1.CredentialProviderSpec) credential.Capabilities {
 			return credential.Capabilities{PerRun: true, Revocation: credential.RevocationImmediate, MaxLifetime: time.Hour}
 		},
-		New: func(_ context.Context, s credential.Settings) (credential.Provider, error) {
-			source, known := sources.Load(s.Provider.Spec.Postgres.Database)
-			if !known {
-				return nil, credential.Errorf(v1alpha1.ReasonDatabaseNotFound, "there is no such database")
+		New: func(ctx context.Context, s credential.Settings) (credential.Provider, error) {
+			if source, known := sources.Load(s.Provider.Spec.Postgres.Database); known {
+				return source.(*Source), nil
 			}
-			return source.(*Source), nil
+			return postgres.Kind().New(ctx, s)
 		},
 	}}
 }
