@@ -124,8 +124,8 @@ const (
 	ReasonExpired = "Expired"
 	// ReasonCredentialsFailed: its template needs credentials, and they can't be issued.
 	ReasonCredentialsFailed = "CredentialsFailed"
-	// ReasonInvalidParameters: its parameters are not those that the template declares, and the template has not changed since
-	// it was created; or its name is too long for the template's Indexed Job.
+	// ReasonInvalidParameters: its parameters are not those that the template declares, or its name is too long for the
+	// template's Indexed Job; and the template has not changed since it was created.
 	ReasonInvalidParameters = "InvalidParameters"
 	// ReasonTenantMismatch: its tenantRef is not the tenant of its namespace.
 	ReasonTenantMismatch = "TenantMismatch"

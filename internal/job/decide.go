@@ -161,7 +161,7 @@ func Decide(o Observed, now time.Time) Decision {
 			return *d
 		}
 	}
-	// There is no error here: badParameters has checked the parameters, templateNotReady the template.
+	// There is no error here: unaccepted has checked the parameters, templateNotReady the template.
 	values, _ := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters)
 	return Decision{Action: ActionStart, Values: values}
 }

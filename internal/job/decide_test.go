@@ -21,7 +21,11 @@ const (
 
 const (
 	invalidMessage     = "`parameters.payment` must be left out: the template declares no parameters"
-	noLongerAccepted   = "TenantJobTemplate report, as it is now, does not accept this TenantJob: " + invalidMessage + "; correct the template, or delete this TenantJob and create another"
+	noLongerAccepted   = asItIsNow + invalidMessage + correctIt
+	longMessage        = "`metadata.name` must have at most 60 characters, since the index is appended to it: the Job of TenantJobTemplate report is Indexed"
+	tooLongByNow       = asItIsNow + longMessage + correctIt
+	asItIsNow          = "TenantJobTemplate report, as it is now, does not accept this TenantJob: "
+	correctIt          = "; correct the template, or delete this TenantJob and create another"
 	credentialsMessage = "TenantJobTemplate report needs credentials, and this version of Tenantry issues none: take them out of its `spec.credentials`"
 )
 
@@ -117,8 +121,19 @@ func TestDecide(t *testing.T) {
 			all(fanOutChild, wrongParameters, accepted, checkedAgo(0)), stalls(v1alpha1.ReasonInvalidParameters, invalidMessage),
 		},
 		"a name that is too long for an Indexed Job": {
-			all(indexed(11), nameOf(61)),
-			stalls(v1alpha1.ReasonInvalidParameters, "`metadata.name` must have at most 60 characters, since the index is appended to it: the Job of TenantJobTemplate report is Indexed"),
+			all(indexed(11), nameOf(61)), stalls(v1alpha1.ReasonInvalidParameters, longMessage),
+		},
+		"a name that was not too long for the template when it accepted the TenantJob": {
+			all(indexed(11), nameOf(61), accepted), needs(v1alpha1.ReasonTemplateNotReady, tooLongByNow),
+		},
+		"a name that is too long for a template that was changed after the TenantJob was created": {
+			all(indexed(11), nameOf(61), checkedAgo(9*time.Minute)), needs(v1alpha1.ReasonTemplateNotReady, tooLongByNow),
+		},
+		"a name that is too long for a template that was never changed": {
+			all(indexed(11), nameOf(61), firstGeneration(10*time.Minute), checkedAgo(0)), stalls(v1alpha1.ReasonInvalidParameters, longMessage),
+		},
+		"a name that is too long for the sealed template of its fan-out": {
+			all(fanOutChild, indexed(11), nameOf(61), accepted, checkedAgo(0)), stalls(v1alpha1.ReasonInvalidParameters, longMessage),
 		},
 		"the longest name of an Indexed Job": {all(indexed(11), nameOf(60)), start},
 		"the longest name":                   {nameOf(63), start},
