@@ -89,6 +89,8 @@ type Namespace struct {
 
 // Pods is what a Job's pods and events say.
 type Pods struct {
+	// None means that there is none, not even one that has ended.
+	None bool
 	// Running is how many pods run and are not being deleted.
 	Running int
 	// Pending is how many pods do not run yet.

@@ -16,7 +16,7 @@ import (
 
 // PodsOf returns what a Job's pods say. It leaves the fields about refusals empty, see AddRefusals.
 func PodsOf(pods []corev1.Pod, now time.Time) Pods {
-	var found Pods
+	found := Pods{None: len(pods) == 0}
 	var exit end
 	for _, pod := range inOrder(pods) {
 		of := indexOf(pod)
