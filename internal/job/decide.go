@@ -97,7 +97,7 @@ type Pods struct {
 	Pending int
 	// Stopping is how many pods are being deleted and have not ended.
 	Stopping int
-	// Waiting is why a pod does not run yet, as the pod's status says. It is empty when no pod says so.
+	// Waiting is why a pod does not run yet, as the pod's status or the events about it say. It is empty when nothing says so.
 	Waiting string
 	// Restarting says that a container of a pod that runs is restarted because it ends. It is empty when none is.
 	Restarting string
