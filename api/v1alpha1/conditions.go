@@ -154,8 +154,8 @@ const (
 	// ReasonCredentialsFailed: its tenant lacks a credential that its template names, or it could not be issued. Only a fan-out's
 	// child ends so; others wait.
 	ReasonCredentialsFailed = "CredentialsFailed"
-	// ReasonInvalidParameters: its parameters are not those that the template declares, and the template has not changed since
-	// it was created; or its name is too long for the template's Indexed Job.
+	// ReasonInvalidParameters: its parameters are not those that the template declares, or its name is too long for the
+	// template's Indexed Job; and the template has not changed since it was created.
 	ReasonInvalidParameters = "InvalidParameters"
 	// ReasonTenantMismatch: its tenantRef is not the tenant of its namespace.
 	ReasonTenantMismatch = "TenantMismatch"

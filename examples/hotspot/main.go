@@ -45,6 +45,7 @@ func run(ctx context.Context, args []string, env environment, now time.Time, out
 	log := newLogger(out).With("tenant", env["TENANT_NAME"], "command", args[0])
 
 	err := perform(ctx, args[0], env, now, out, log)
+	var asked askedExit
 	switch {
 	case err == nil:
 		return 0
@@ -54,6 +55,9 @@ func run(ctx context.Context, args []string, env environment, now time.Time, out
 	case errors.Is(err, errStopped):
 		log.Warn(err.Error())
 		return exitStopped
+	case errors.As(err, &asked):
+		log.Error(err.Error())
+		return int(asked)
 	default:
 		log.Error(err.Error())
 		return exitFailed
@@ -71,6 +75,8 @@ func perform(
 		return newProber().probe(ctx, env, out)
 	case "listen":
 		return listen(ctx, env, log)
+	case "end":
+		return end(ctx, env, log)
 	}
 	i := slices.IndexFunc(jobs, func(j job) bool { return j.name == command })
 	if i < 0 {
@@ -105,5 +111,6 @@ Jobs, each for the tenant in its environment:
 For tests:
   probe   says what the pod was given and what it can reach, as JSON
   listen  accepts TCP connections, and sends UDP datagrams back
+  end     ends as its environment asks
 `, strings.Join(names, "\n"))
 }

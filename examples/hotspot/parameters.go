@@ -38,10 +38,15 @@ func (p *parameters) number(name string) int {
 
 // seconds is a duration, none when it isn't there.
 func (p *parameters) seconds(name string) time.Duration {
+	return time.Duration(p.count(name)) * time.Second
+}
+
+// count is a whole number, zero when it isn't there.
+func (p *parameters) count(name string) int {
 	if p.env[name] == "" {
 		return 0
 	}
-	return time.Duration(p.number(name)) * time.Second
+	return p.number(name)
 }
 
 // flag is true or false, and false when it isn't there.

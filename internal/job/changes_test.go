@@ -114,6 +114,15 @@ func failedWith(reason, message string) func(*batchv1.Job) {
 	return func(j *batchv1.Job) { final(j, batchv1.JobFailed, reason, message) }
 }
 
+// endedBefore says when the Job ended.
+func endedBefore(d time.Duration) func(*batchv1.Job) {
+	return func(j *batchv1.Job) { j.Status.Conditions[0].LastTransitionTime = ago(d) }
+}
+
+func restartsInPlace(o *Observed) {
+	o.Template.Spec.JobTemplate.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
+}
+
 func pods(p Pods) change { return func(o *Observed) { o.Pods = &p } }
 
 // gone removes the Job. The status says that there was one.

@@ -91,13 +91,15 @@ type Namespace struct {
 
 // Pods is what a Job's pods and events say.
 type Pods struct {
+	// None means that there is none, not even one that has ended.
+	None bool
 	// Running is how many pods run and are not being deleted.
 	Running int
 	// Pending is how many pods do not run yet.
 	Pending int
 	// Stopping is how many pods are being deleted and have not ended.
 	Stopping int
-	// Waiting is why a pod does not run yet, as the pod's status says. It is empty when no pod says so.
+	// Waiting is why a pod does not run yet, as the pod's status or the events about it say. It is empty when nothing says so.
 	Waiting string
 	// Restarting says that a container of a pod that runs is restarted because it ends. It is empty when none is.
 	Restarting string
@@ -163,7 +165,7 @@ func Decide(o Observed, now time.Time) Decision {
 			return *d
 		}
 	}
-	// There is no error here: badParameters has checked the parameters, templateNotReady the template.
+	// There is no error here: unaccepted has checked the parameters, templateNotReady the template.
 	values, _ := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters)
 	return Decision{Action: ActionStart, Values: values}
 }

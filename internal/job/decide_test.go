@@ -21,7 +21,11 @@ const (
 
 const (
 	invalidMessage   = "`parameters.payment` must be left out: the template declares no parameters"
-	noLongerAccepted = "TenantJobTemplate report, as it is now, does not accept this TenantJob: " + invalidMessage + "; correct the template, or delete this TenantJob and create another"
+	noLongerAccepted = asItIsNow + invalidMessage + correctIt
+	longMessage      = "`metadata.name` must have at most 60 characters, since the index is appended to it: the Job of TenantJobTemplate report is Indexed"
+	tooLongByNow     = asItIsNow + longMessage + correctIt
+	asItIsNow        = "TenantJobTemplate report, as it is now, does not accept this TenantJob: "
+	correctIt        = "; correct the template, or delete this TenantJob and create another"
 )
 
 func TestDecide(t *testing.T) {
@@ -129,8 +133,19 @@ func TestDecide(t *testing.T) {
 			all(fanOutChild, wrongParameters, accepted, checkedAgo(0)), stalls(v1alpha1.ReasonInvalidParameters, invalidMessage),
 		},
 		"a name that is too long for an Indexed Job": {
-			all(indexed(11), nameOf(61)),
-			stalls(v1alpha1.ReasonInvalidParameters, "`metadata.name` must have at most 60 characters, since the index is appended to it: the Job of TenantJobTemplate report is Indexed"),
+			all(indexed(11), nameOf(61)), stalls(v1alpha1.ReasonInvalidParameters, longMessage),
+		},
+		"a name that was not too long for the template when it accepted the TenantJob": {
+			all(indexed(11), nameOf(61), accepted), needs(v1alpha1.ReasonTemplateNotReady, tooLongByNow),
+		},
+		"a name that is too long for a template that was changed after the TenantJob was created": {
+			all(indexed(11), nameOf(61), checkedAgo(9*time.Minute)), needs(v1alpha1.ReasonTemplateNotReady, tooLongByNow),
+		},
+		"a name that is too long for a template that was never changed": {
+			all(indexed(11), nameOf(61), firstGeneration(10*time.Minute), checkedAgo(0)), stalls(v1alpha1.ReasonInvalidParameters, longMessage),
+		},
+		"a name that is too long for the sealed template of its fan-out": {
+			all(fanOutChild, indexed(11), nameOf(61), accepted, checkedAgo(0)), stalls(v1alpha1.ReasonInvalidParameters, longMessage),
 		},
 		"the longest name of an Indexed Job": {all(indexed(11), nameOf(60)), start},
 		"the longest name":                   {nameOf(63), start},
@@ -290,6 +305,10 @@ func TestDecide(t *testing.T) {
 		"Running, restarted in place": {
 			all(withJob(), pods(Pods{Running: 1, Restarting: crashes})), after(15*time.Second, waits(v1alpha1.ReasonRunning, crashes)),
 		},
+		"Starting: its pod was evicted, has ended and is not counted": {
+			all(withJob(beingCounted, podless), said(v1alpha1.ReasonStarting, evicted), pods(Pods{Exit: evicted, ExitFades: true})),
+			after(15*time.Second, waits(v1alpha1.ReasonStarting, evicted)),
+		},
 		"Starting: its pod is deleted":  {all(withJob(podless), pods(Pods{Stopping: 1})), after(15*time.Second, waits(v1alpha1.ReasonStarting, "its pod was deleted and is still stopping"))},
 		"Starting: its node is drained": {all(withJob(podless), pods(Pods{Stopping: 1, Exit: "EvictionByEvictionAPI: x", ExitFades: true})), after(15*time.Second, waits(v1alpha1.ReasonStarting, "EvictionByEvictionAPI: x"))},
 		"Starting: a pod follows one that is deleted": {
@@ -372,6 +391,22 @@ func TestDecide(t *testing.T) {
 			all(withJob(failedWith("BackoffLimitExceeded", "x")), said(v1alpha1.ReasonStarting, "its pod was deleted and is still stopping"), pods(Pods{})),
 			stalls(v1alpha1.ReasonJobFailed, "x: its pod was deleted"),
 		},
+		"JobFailed, since its pod was deleted so fast that nobody has seen it": {
+			all(withJob(failedWith("BackoffLimitExceeded", "x")), said(v1alpha1.ReasonRunning, "a pod is running"), pods(Pods{None: true})),
+			stalls(v1alpha1.ReasonJobFailed, "x: its pod was deleted"),
+		},
+		"JobFailed some time ago, and its pod may have been deleted since": {
+			all(withJob(failedWith("BackoffLimitExceeded", "x"), endedBefore(RefusedAfter)), pods(Pods{None: true})), stalls(v1alpha1.ReasonJobFailed, "x"),
+		},
+		"JobFailed, and the Job controller may have deleted its pod": {
+			all(withJob(failedWith("BackoffLimitExceeded", "x")), restartsInPlace, pods(Pods{None: true})), stalls(v1alpha1.ReasonJobFailed, "x"),
+		},
+		"JobFailed, and nobody knows whether the Job controller has deleted its pod": {
+			all(withJob(failedWith("BackoffLimitExceeded", "x")), noTemplate, pods(Pods{None: true})), stalls(v1alpha1.ReasonJobFailed, "x"),
+		},
+		"DeadlineExceeded, and the Job controller has deleted its pod": {
+			all(withJob(failedWith(batchv1.JobReasonDeadlineExceeded, "x")), pods(Pods{None: true})), stalls(v1alpha1.ReasonDeadlineExceeded, "x"),
+		},
 		"JobFailed, with the indexes": {
 			all(withJob(failedWith("FailedIndexes", "Job has failed indexes"), failedIndexes("1,3-5")), pods(Pods{Exit: "index 1: container main exited with code 1"})),
 			stalls(v1alpha1.ReasonJobFailed, "Job has failed indexes: index 1: container main exited with code 1; failed indexes: 1,3-5"),
@@ -379,6 +414,10 @@ func TestDecide(t *testing.T) {
 		"JobFailed by its podFailurePolicy, without the pod's name": {
 			withJob(failedWith("PodFailurePolicy", "Container main for pod tenant-acme/report-8231-x7x9c failed with exit code 42 matching FailJob rule at index 0")),
 			stalls(v1alpha1.ReasonJobFailed, "Container main failed with exit code 42 matching FailJob rule at index 0"),
+		},
+		"JobFailed by its podFailurePolicy for a condition of the pod, without the pod's name": {
+			withJob(failedWith("PodFailurePolicy", "Pod tenant-acme/report-8231-x7x9c has condition DisruptionTarget matching FailJob rule at index 0")),
+			stalls(v1alpha1.ReasonJobFailed, "Pod has condition DisruptionTarget matching FailJob rule at index 0"),
 		},
 		"JobFailed, since its namespace goes": {
 			all(withJob(failedWith("BackoffLimitExceeded", "x")), namespaceDeleting), stalls(v1alpha1.ReasonJobFailed, "x; namespace tenant-acme is being deleted"),
@@ -483,7 +522,10 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-const crashes = "container main: CrashLoopBackOff: exited with code 1, restarted 3 times"
+const (
+	crashes = "container main: CrashLoopBackOff: exited with code 1, restarted 3 times"
+	evicted = "EvictionByEvictionAPI: somebody evicted it, for example to drain its node"
+)
 
 const (
 	changedMessage  = "`spec.notBeforeTime` was changed after fan-out nightly had created it, and a fan-out runs only what it has created"

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 )
 
 // end is how a pod ended, or why it is being deleted.
@@ -143,16 +144,25 @@ func failureOf(pod *corev1.Pod, s corev1.ContainerStatus) *corev1.ContainerState
 	return t
 }
 
-// wasStopped says whether a container ended because its pod was deleted.
+// wasStopped says whether a container ended because its pod was deleted. When all have ended, the kubelet deletes the pod once more,
+// without a grace period, and that is the time of the deletion from then on. It was asked to stop at most the pod's own grace period
+// before.
 func wasStopped(pod *corev1.Pod, t *corev1.ContainerStateTerminated) bool {
 	if pod.DeletionTimestamp == nil {
 		return false
 	}
-	asked := pod.DeletionTimestamp.Time
-	if grace := pod.DeletionGracePeriodSeconds; grace != nil {
-		asked = asked.Add(-time.Duration(*grace) * time.Second)
+	grace := ptr.Deref(pod.DeletionGracePeriodSeconds, 0)
+	if grace == 0 && kubeletKnowsDeletion(pod) {
+		grace = ptr.Deref(pod.Spec.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
 	}
+	asked := pod.DeletionTimestamp.Add(-time.Duration(grace) * time.Second)
 	return !t.FinishedAt.Time.Before(asked)
+}
+
+// kubeletKnowsDeletion says whether the kubelet knew that a pod is being deleted when it reported how its containers have ended. The
+// deletion of a pod that had failed before comes too late for that.
+func kubeletKnowsDeletion(pod *corev1.Pod) bool {
+	return pod.Generation > 0 && pod.Status.ObservedGeneration >= pod.Generation
 }
 
 // exited says how a container ended, with the kubelet's reason or the signal.

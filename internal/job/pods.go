@@ -14,9 +14,9 @@ import (
 	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
-// PodsOf returns what a Job's pods say. It leaves the fields about refusals empty, see AddRefusals.
+// PodsOf returns what a Job's pods say. It leaves out what only events say, see AddRefusals and AddPreparation.
 func PodsOf(pods []corev1.Pod, now time.Time) Pods {
-	var found Pods
+	found := Pods{None: len(pods) == 0}
 	var exit end
 	for _, pod := range inOrder(pods) {
 		of := indexOf(pod)

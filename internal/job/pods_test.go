@@ -57,6 +57,22 @@ func stopped(code int32) corev1.ContainerState {
 	return state
 }
 
+// endedAgo is the state of a container that ended some time ago.
+func endedAgo(code int32, d time.Duration) corev1.ContainerState {
+	state := ends(code)
+	state.Terminated.FinishedAt = ago(d)
+	return state
+}
+
+// deletedOnceMore is a pod that is gone in a moment, of which the kubelet has last reported a generation. The second one is that of its
+// deletion. Its grace period is 30 s.
+func deletedOnceMore(reported int64) podOption {
+	return func(p *corev1.Pod) {
+		p.DeletionTimestamp, p.DeletionGracePeriodSeconds = agoPtr(5*time.Second), new(int64(0))
+		p.Generation, p.Status.ObservedGeneration = 2, reported
+	}
+}
+
 func earlier(state corev1.ContainerState) corev1.ContainerState {
 	state.Terminated.FinishedAt = ago(20 * time.Second)
 	return state
@@ -113,7 +129,7 @@ func TestPodsOf(t *testing.T) {
 		pods []corev1.Pod
 		want Pods
 	}{
-		"none": {},
+		"none": {want: Pods{None: true}},
 		"running, but for those that are being deleted": {
 			pods: []corev1.Pod{newPod(corev1.PodRunning), newPod(corev1.PodRunning), newPod(corev1.PodRunning, deleted)},
 			want: Pods{Running: 2, Stopping: 1},
@@ -279,6 +295,22 @@ func TestPodsOf(t *testing.T) {
 		"stopped because the Job has failed, for what it did before": {
 			pods: []corev1.Pod{newPod(corev1.PodRunning, deleted, restarted("main", 3, 1, stopped(143)))},
 			want: Pods{Stopping: 1, ExitFades: true, Exit: "container main: CrashLoopBackOff: exited with code 1, restarted 3 times"},
+		},
+		"stopped because it was deleted, and deleted once more by the kubelet": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, deletedOnceMore(2), container("main", ends(143)))},
+			want: Pods{},
+		},
+		"stopped because it was evicted, and deleted once more by the kubelet": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, deletedOnceMore(2), disrupted("EvictionByEvictionAPI"), container("main", ends(143)))},
+			want: Pods{ExitFades: true, Exit: "EvictionByEvictionAPI: somebody evicted it, for example to drain its node"},
+		},
+		"failed long before it was deleted, and deleted once more by the kubelet": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, deletedOnceMore(2), container("main", endedAgo(1, 40*time.Second)), container("other", ends(143)))},
+			want: Pods{ExitFades: true, Exit: "container main exited with code 1"},
+		},
+		"failed, and deleted before the kubelet knew": {
+			pods: []corev1.Pod{newPod(corev1.PodFailed, deletedOnceMore(1), container("main", ends(1)))},
+			want: Pods{ExitFades: true, Exit: "container main exited with code 1"},
 		},
 		"failed, and deleted afterwards": {
 			pods: []corev1.Pod{newPod(corev1.PodFailed, deleted, container("main", ends(1)))},

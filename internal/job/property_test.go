@@ -94,6 +94,7 @@ func brokenRules(o Observed, d Decision) []string {
 	ready := o.Tenant.Status.Conditions
 	never(len(ready) == 0 || ready[0].Status != isTrue, "started while the tenant is not ready")
 	never(o.Tenant.Spec.Suspend != nil && *o.Tenant.Spec.Suspend, "started for a suspended tenant")
+	never(len(o.TenantJob.Name) > MaxNameLength(o.Template), "started with a name that is too long for its pods")
 	never(o.Tenant.DeletionTimestamp != nil, "started for a tenant that is being deleted")
 	never(o.Namespace.State != v1alpha1.StateActive, "started in a namespace that is not active")
 	never(o.Tenant.Name != o.TenantJob.Spec.TenantRef.Name || o.Namespace.Tenant != o.Tenant.Name || o.Namespace.TenantUID != o.Tenant.UID ||
@@ -149,6 +150,7 @@ func observeAnything(random *rand.Rand) Observed {
 	maybe(30, accepted, checkedAgo(0), firstGeneration(0), firstGeneration(time.Hour))
 	maybe(10, templateReady(anyStatus(), int64(3+random.IntN(2)), "x"), func(o *Observed) { o.Template.Status.Conditions = nil })
 	maybe(5, credentials(Credentials{Missing: "x"}), credentials(Credentials{Blocked: "x"}))
+	maybe(10, all(indexed(11), nameOf(61)), all(indexed(11), nameOf(60)))
 	maybe(20, ttl(int32(random.IntN(200))))
 	maybe(20, wrongParameters, func(o *Observed) {
 		o.Template.Spec.Parameters = []v1alpha1.Parameter{{Name: "payment", Pattern: []string{"", "[", "^[0-9]+$"}[random.IntN(3)]}}

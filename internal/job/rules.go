@@ -19,7 +19,7 @@ import (
 var rules = []func(Observed, time.Time) *Decision{
 	ended, deleting, mismatched, cancelled, disowned, replaced, tenantGone,
 	finished, ending, vanished, suspended, held, refused, running,
-	fanOutEnded, leftBehind, fanOutUnread, changed, badTemplate, badParameters, longName, notYetDue, templateNotReady, tenantSuspended, tenantNotReady,
+	fanOutEnded, leftBehind, fanOutUnread, changed, badTemplate, unaccepted, notYetDue, templateNotReady, tenantSuspended, tenantNotReady,
 	credentialsMissing, credentialsBlocked,
 }
 

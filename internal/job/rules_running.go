@@ -7,6 +7,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -15,7 +16,7 @@ import (
 )
 
 // finished applies when the Job has ended.
-func finished(o Observed, _ time.Time) *Decision {
+func finished(o Observed, now time.Time) *Decision {
 	if o.Job == nil {
 		return nil
 	}
@@ -30,7 +31,7 @@ func finished(o Observed, _ time.Time) *Decision {
 	if condition.Reason == batchv1.JobReasonDeadlineExceeded {
 		reason = v1alpha1.ReasonDeadlineExceeded
 	}
-	message := joined(firstNonBlank(podInMessage.ReplaceAllString(condition.Message, ""), "the Job failed"), o.whyItFailed())
+	message := joined(firstNonBlank(podInMessage.ReplaceAllString(condition.Message, "$1"), "the Job failed"), o.whyItFailed(now))
 	if failed := ptr.Deref(o.Job.Status.FailedIndexes, ""); failed != "" {
 		message += "; failed indexes: " + conditions.Cut(failed, maxIndexes)
 	}
@@ -40,15 +41,15 @@ func finished(o Observed, _ time.Time) *Decision {
 	return endsWith(reason, conditions.Stalled, message)
 }
 
-// podInMessage is the name of the pod in the Job controller's message about a podFailurePolicy. It is random.
-var podInMessage = regexp.MustCompile(` for pod \S+`)
+// podInMessage is the name of the pod in the Job controller's messages about a podFailurePolicy. It is random.
+var podInMessage = regexp.MustCompile(` for pod \S+|^(Pod) \S+`)
 
 // maxIndexes is how much of the list of failed indexes a status message has, in bytes.
 const maxIndexes = 100
 
 // whyItFailed returns what the pods say about the failure of their Job, else what they said while they were there. It is empty when
 // they never said anything.
-func (o Observed) whyItFailed() string {
+func (o Observed) whyItFailed(now time.Time) string {
 	if o.Pods != nil && o.Pods.Exit != "" && !o.Pods.ExitFades {
 		return o.Pods.Exit
 	}
@@ -56,10 +57,18 @@ func (o Observed) whyItFailed() string {
 	if o.Pods != nil {
 		said = firstNonBlank(said, o.Pods.Exit)
 	}
-	if said == messageStopping {
+	if said == messageStopping || said == "" && o.lostItsPod(now) {
 		return "its pod was deleted"
 	}
 	return said
+}
+
+// lostItsPod says whether a Job has just failed since somebody has deleted its pod. The Job controller keeps the pods that have ended.
+// It deletes those that run when the deadline has passed, or when it does not count pods but restarts of containers.
+func (o Observed) lostItsPod(now time.Time) bool {
+	failed := finalCondition(o.Job)
+	return o.Pods != nil && o.Pods.None && failed.Reason != batchv1.JobReasonDeadlineExceeded && now.Sub(failed.LastTransitionTime.Time) < RefusedAfter &&
+		o.Template != nil && o.Template.Spec.JobTemplate.Spec.Template.Spec.RestartPolicy == corev1.RestartPolicyNever
 }
 
 // Status messages about a run whose pods say nothing.
@@ -200,7 +209,7 @@ func running(o Observed, now time.Time) *Decision {
 		message = "its pod is refused: " + o.Pods.Refused
 	case o.Pods.Waiting != "":
 		message = o.Pods.Waiting
-	case o.Pods.Stopping > 0 && o.Pods.Pending == 0:
+	case (o.Pods.Stopping > 0 || o.Pods.ExitFades) && o.Pods.Pending == 0:
 		message = messageStopping
 		if o.Pods.ExitFades {
 			message = o.Pods.Exit

@@ -65,14 +65,14 @@ func badTemplate(o Observed, _ time.Time) *Decision {
 	return &d
 }
 
-// badParameters applies when the template is Ready and does not accept the parameters. What a template accepts that is not
-// Ready may still change. A TenantJob that the template may have accepted before it was changed waits: what the author of the
-// template has done, the author can undo.
-func badParameters(o Observed, _ time.Time) *Decision {
+// unaccepted applies when the template is Ready and does not accept the TenantJob. What a template accepts that is not Ready may
+// still change. A TenantJob that the template may have accepted before it was changed waits: what the author of the template has
+// done, the author can undo.
+func unaccepted(o Observed, _ time.Time) *Decision {
 	if !isReady(o.Template) {
 		return nil
 	}
-	_, err := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters)
+	err := misfit(o)
 	switch {
 	case err == nil:
 		return nil
@@ -83,20 +83,27 @@ func badParameters(o Observed, _ time.Time) *Decision {
 		"correct the template, or delete this TenantJob and create another", o.Template.Name, err))
 }
 
+// misfit returns why a TenantJob does not fit its template: its parameters, or its name, when that is too long for an Indexed Job.
+// It is nil when it fits.
+func misfit(o Observed) error {
+	if _, err := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters); err != nil {
+		return err
+	}
+	if longest := MaxNameLength(o.Template); len(o.TenantJob.Name) > longest {
+		return fmt.Errorf("`metadata.name` must have at most %d characters, since the index is appended to it: "+
+			"the Job of TenantJobTemplate %s is Indexed", longest, o.Template.Name)
+	}
+	return nil
+}
+
 // isReady says whether a template can run as it is now.
 func isReady(t *v1alpha1.TenantJobTemplate) bool {
 	ready := conditions.Ready(t.Status.Conditions)
 	return ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == t.Generation
 }
 
-// Accepts says whether the template of a TenantJob is Ready and accepts its parameters.
-func Accepts(o Observed) bool {
-	if o.Template == nil || !isReady(o.Template) {
-		return false
-	}
-	_, err := Resolve(o.Template.Spec.Parameters, o.TenantJob.Spec.Parameters)
-	return err == nil
-}
+// Accepts says whether the template of a TenantJob is Ready and accepts it.
+func Accepts(o Observed) bool { return o.Template != nil && isReady(o.Template) && misfit(o) == nil }
 
 // precedesTemplate says whether a TenantJob may be older than the template as it is now. It is when its status says that the
 // template has accepted it. Otherwise the times of the API server decide, of which all are whole seconds. They do not say when
@@ -132,16 +139,6 @@ func waitsForTemplate(message string) *Decision {
 	d := waitsFor(v1alpha1.ReasonTemplateNotReady, message)
 	d.Progress = conditions.Stalled
 	return &d
-}
-
-// longName applies when the template is Ready and makes an Indexed Job for which the TenantJob's name is too long.
-func longName(o Observed, _ time.Time) *Decision {
-	longest := MaxNameLength(o.Template)
-	if len(o.TenantJob.Name) <= longest || !isReady(o.Template) {
-		return nil
-	}
-	return endsWith(v1alpha1.ReasonInvalidParameters, conditions.Stalled,
-		fmt.Sprintf("`metadata.name` must have at most %d characters, since the index is appended to it: the Job of TenantJobTemplate %s is Indexed", longest, o.Template.Name))
 }
 
 // notYetDue applies before spec.notBeforeTime.

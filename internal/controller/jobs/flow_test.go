@@ -226,6 +226,21 @@ func TestTenantJobFails(t *testing.T) {
 		g.Expect(Admin.Status().Patch(t.Context(), pod, client.MergeFrom(base))).To(gomega.Succeed())
 		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonStarting, `ImagePullBackOff: Back-off pulling image "example.com/app"`)
 	})
+	t.Run("a pod whose volumes are not ready says why", func(t *testing.T) {
+		t.Parallel()
+		tj := NewTenantJob(t, tenant, NewTemplate(t, pending))
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonStarting, "waiting for its pod")
+		g := gomega.NewWithT(t)
+		pod := &podsOf(t, g, tj)[0]
+		g.Expect(Admin.SubResource("binding").Create(t.Context(), pod, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "node-1"}})).To(gomega.Succeed())
+		g.Expect(Admin.Create(t.Context(), &corev1.Event{
+			ObjectMeta:     metav1.ObjectMeta{Namespace: pod.Namespace, GenerateName: pod.Name},
+			InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+			Type:           corev1.EventTypeWarning, Reason: "FailedMount", LastTimestamp: metav1.Now(),
+			Message: `MountVolume.SetUp failed for volume "db" : secret "db" not found`,
+		})).To(gomega.Succeed())
+		AwaitStatus(t, tj, Unknown, v1alpha1.ReasonStarting, `volume db: FailedMount: secret "db" not found`)
+	})
 }
 
 func TestTenantJobCancelled(t *testing.T) {

@@ -163,21 +163,36 @@ func (r *Reconciler) suspension(ctx context.Context, j *batchv1.Job) (string, er
 	return job.SuspensionOf(live, kube.FieldManager), nil
 }
 
-// pods looks at a Job's pods, and at why there are none.
+// pods looks at a Job's pods, and at why there are none, or why one can't start.
 func (r *Reconciler) pods(ctx context.Context, j *batchv1.Job, now time.Time) (*job.Pods, error) {
 	var list corev1.PodList
 	if err := r.Live.List(ctx, &list, client.InNamespace(j.Namespace), client.MatchingLabels{batchv1.ControllerUidLabel: string(j.UID)}); err != nil {
 		return nil, fmt.Errorf("listing the pods of Job %s: %w", kube.KeyOf(j), err)
 	}
 	pods := job.PodsOf(list.Items, now)
-	if j.Status.Active > 0 || job.Ended(j) {
-		return &pods, nil
+	switch unprepared := job.Unprepared(list.Items, now); {
+	case job.Ended(j):
+	case j.Status.Active == 0:
+		refusals, err := r.eventsAbout(ctx, j, client.MatchingFields{"involvedObject.uid": string(j.UID), "reason": "FailedCreate"})
+		if err != nil {
+			return nil, err
+		}
+		pods.AddRefusals(list.Items, refusals)
+	case unprepared != nil && pods.Waiting == "":
+		warnings, err := r.eventsAbout(ctx, j, client.MatchingFields{"involvedObject.uid": string(unprepared.UID), "type": corev1.EventTypeWarning})
+		if err != nil {
+			return nil, err
+		}
+		pods.AddPreparation(unprepared, warnings)
 	}
-	var refusals corev1.EventList
-	about := client.MatchingFields{"involvedObject.uid": string(j.UID), "reason": "FailedCreate"}
-	if err := r.Live.List(ctx, &refusals, client.InNamespace(j.Namespace), about); err != nil {
+	return &pods, nil
+}
+
+// eventsAbout reads events about a Job or its pods.
+func (r *Reconciler) eventsAbout(ctx context.Context, j *batchv1.Job, about client.MatchingFields) ([]corev1.Event, error) {
+	var list corev1.EventList
+	if err := r.Live.List(ctx, &list, client.InNamespace(j.Namespace), about); err != nil {
 		return nil, fmt.Errorf("listing the events of Job %s: %w", kube.KeyOf(j), err)
 	}
-	pods.AddRefusals(list.Items, refusals.Items)
-	return &pods, nil
+	return list.Items, nil
 }

@@ -1,10 +1,12 @@
 package jobs
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -93,6 +95,10 @@ func TestRecordAccepted(t *testing.T) {
 		o.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: ready, ObservedGeneration: 4}}
 		return o
 	}
+	longName := func(o *job.Observed) {
+		o.Template.Spec.JobTemplate.Spec.CompletionMode = new(batchv1.IndexedCompletion)
+		o.TenantJob.Name = strings.Repeat("x", 62)
+	}
 	waits := job.Decision{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonNotYetDue, Message: "x"}
 	for name, tc := range map[string]struct {
 		change   func(*job.Observed)
@@ -107,6 +113,7 @@ func TestRecordAccepted(t *testing.T) {
 		"the template can't run":       {func(o *job.Observed) { o.Template = template(metav1.ConditionFalse) }, waits, 0},
 		"the template is changed":      {func(o *job.Observed) { o.Template.Generation = 5 }, waits, 0},
 		"it is not accepted":           {func(o *job.Observed) { o.Template.Spec.Parameters = nil }, waits, 0},
+		"its name is too long":         {longName, waits, 0},
 		"it is the child of a fan-out": {func(o *job.Observed) { o.FanOut = &job.FanOut{} }, waits, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
