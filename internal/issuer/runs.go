@@ -97,17 +97,22 @@ func (r *run) standing(sources map[string]*source, now time.Time) Standing {
 		}
 		s.Bindings = append(s.Bindings, c.binding())
 		if !c.issued.IsZero() {
-			status := v1alpha1.CredentialStatus{Name: c.name, IssueTime: metaTime(c.issued), ExpirationTime: metaTime(c.expiresAt)}
-			if sources[c.source].perRun() {
-				status.RevocationTime = metaTime(c.revoked)
-			}
-			s.Statuses = append(s.Statuses, status)
+			s.Statuses = append(s.Statuses, c.status(sources[c.source].perRun()))
 		}
 	}
 	if issuing {
 		s.IssuingFor = max(1, now.Sub(r.issuingSince))
 	}
 	return s
+}
+
+// status is what the status of the TenantJob has to say. One that is the tenant's own is never revoked.
+func (c *runCredential) status(perRun bool) v1alpha1.CredentialStatus {
+	status := v1alpha1.CredentialStatus{Name: c.name, IssueTime: metaTime(c.issued), ExpirationTime: metaTime(c.expiresAt)}
+	if perRun {
+		status.RevocationTime = metaTime(c.revoked)
+	}
+	return status
 }
 
 func (c *runCredential) binding() job.Binding {

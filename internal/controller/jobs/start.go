@@ -31,21 +31,14 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 		return d, err
 	}
 	labels := job.Labels(run, d.Values)
-	ask := r.Dispatcher.Ask
-	var credentials issuer.Standing
-	if needsCredentials(p.Observed) {
-		if credentials = r.Credentials.Standing(p.TenantJob); !credentials.Issued {
-			ask = r.Dispatcher.Prepare
-		}
-		run.Bindings = credentials.Bindings
-	}
-	answer := ask(candidate, limitMessage(p.TenantJob))
-	if answer.Admitted {
+	answer, credentials := r.ask(p.Observed, candidate)
+	switch {
+	case answer.Admitted:
 		return r.issue(ctx, p, labels, credentials.IssuingFor, now)
-	}
-	if answer.Finish == nil {
+	case answer.Finish == nil:
 		return r.wait(ctx, answer, p.TenantJob, labels)
 	}
+	run.Bindings = credentials.Bindings
 	result, why := dispatch.NotMade, ""
 	defer func() { answer.Finish(result, why) }()
 	// It gives up before another leader could take over.
@@ -72,13 +65,7 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	created, err := r.create(writing, p.TenantJob, job.Build(run, d.Values))
 	switch {
 	case err == nil && !metav1.IsControlledBy(created, p.TenantJob):
-		d := job.NameTaken(p.Observed, created)
-		if d.RequeueAfter > 0 {
-			d.RequeueAfter = job.RetryAfter(p.TenantJob.CreationTimestamp.Time, now)
-		}
-		if _, err := r.stopOrphan(writing, created); err != nil {
-			d.Message += "; it can't be deleted: " + kube.MessageOf(err)
-		}
+		d := r.nameTaken(writing, p.Observed, created, now)
 		why = d.Message
 		return d, nil
 	case err != nil:
@@ -99,6 +86,32 @@ func (r *Reconciler) start(ctx context.Context, p *pass, d job.Decision, now tim
 	}
 	r.Metrics.Started(candidate.Queue, string(candidate.Priority), now.Sub(due))
 	return job.Decide(p.Observed, now), nil
+}
+
+// ask asks the dispatcher whether a TenantJob may start now. Before its credentials are issued no start begins: one that is admitted has
+// them issued first.
+func (r *Reconciler) ask(o job.Observed, candidate queue.Job) (dispatch.Answer, issuer.Standing) {
+	message := limitMessage(o.TenantJob)
+	if !needsCredentials(o) {
+		return r.Dispatcher.Ask(candidate, message), issuer.Standing{}
+	}
+	credentials := r.Credentials.Standing(o.TenantJob)
+	if credentials.Issued {
+		return r.Dispatcher.Ask(candidate, message), credentials
+	}
+	return r.Dispatcher.Prepare(candidate, message), credentials
+}
+
+// nameTaken is the decision about a TenantJob when another Job has its name. One that has lost its TenantJob is stopped.
+func (r *Reconciler) nameTaken(ctx context.Context, o job.Observed, other *batchv1.Job, now time.Time) job.Decision {
+	d := job.NameTaken(o, other)
+	if d.RequeueAfter > 0 {
+		d.RequeueAfter = job.RetryAfter(o.TenantJob.CreationTimestamp.Time, now)
+	}
+	if _, err := r.stopOrphan(ctx, other); err != nil {
+		d.Message += "; it can't be deleted: " + kube.MessageOf(err)
+	}
+	return d
 }
 
 // wasMade says whether a TenantJob has had a Job with a pod that is gone. The operator may have died before it wrote into the status

@@ -54,7 +54,7 @@ type Reconciler struct {
 // Credentials revokes those of the tenants' runs.
 type Credentials interface {
 	// RevokeTenant returns the names of the TenantJobs of which credentials are not revoked yet.
-	RevokeTenant(ctx context.Context, tenant *v1alpha1.Tenant) (left []string, err error)
+	RevokeTenant(ctx context.Context, of *v1alpha1.Tenant) (left []string, err error)
 }
 
 // Dispatcher starts the tenants' TenantJobs.
