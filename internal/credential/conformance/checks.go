@@ -89,7 +89,6 @@ func expiryAsRequested(ctx context.Context, s *suite) error {
 	if c.ExpirationTime.IsZero() {
 		return errors.New("it never expires")
 	}
-	//nolint:forbidigo // what expires does so on a real clock
 	left := time.Until(c.ExpirationTime)
 	if left < s.Request.Lifetime-tolerance || left > s.Request.Lifetime+tolerance {
 		return fmt.Errorf("it expires in %s, want %s", left, s.Request.Lifetime)

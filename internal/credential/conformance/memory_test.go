@@ -235,7 +235,7 @@ func (m *memory) List(context.Context) ([]credential.Issued, error) {
 		}
 	}
 	if m.faults["lists what is the tenant's own"] {
-		for h := range m.source.credentials {
+		for h := range m.credentials {
 			all = append(all, credential.Issued{Handle: h})
 		}
 	}

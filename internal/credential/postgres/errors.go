@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -163,15 +164,7 @@ func disconnected(err error) bool {
 // hasCode says whether the server has answered with one of the codes.
 func hasCode(err error, codes ...string) bool {
 	answer, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return false
-	}
-	for _, code := range codes {
-		if answer.Code == code {
-			return true
-		}
-	}
-	return false
+	return ok && slices.Contains(codes, answer.Code)
 }
 
 // isConflict says whether somebody else has changed the same role at the same time. The catalogue has no locks that wait for that.

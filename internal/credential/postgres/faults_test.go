@@ -37,8 +37,6 @@ type process struct {
 
 	mutex      sync.Mutex
 	statements int
-	last       string
-	conns      []net.Conn
 }
 
 var errDead = errors.New("the process is dead")
@@ -64,9 +62,6 @@ func (p *process) start(ctx context.Context, statement string) context.Context {
 		return ctx
 	}
 	p.statements++
-	if p.statements == p.dieAt {
-		p.last = statement
-	}
 	if p.statements > p.dieAt || p.statements == p.dieAt && !p.lost {
 		cancelled, cancel := context.WithCancel(ctx)
 		cancel()

@@ -133,7 +133,7 @@ func open(t testing.TB, s Settings, changes ...func(*pgxpool.Config)) *Provider 
 // request asks for the credential of a run of a tenant.
 func request(p *Provider, run, externalID string) credential.Request {
 	return credential.Request{
-		Handle:   credential.NewHandle(p.Cluster, p.Settings.Provider, types.UID("tenant-"+externalID), types.UID(run), "database"),
+		Handle:   credential.NewHandle(p.Cluster, p.Provider, types.UID("tenant-"+externalID), types.UID(run), "database"),
 		Run:      credential.Run{Namespace: "tenant-a", Name: "job", UID: types.UID(run)},
 		Tenant:   credential.Tenant{Name: "a", UID: types.UID("tenant-" + externalID), ExternalID: externalID},
 		Lifetime: 10 * time.Minute,

@@ -305,3 +305,13 @@ func TestMigrationRefuses(t *testing.T) {
 	}
 	mustExec(t, admin, "ROLLBACK")
 }
+
+// A run does not depend on what PUBLIC may do, which somebody takes away as the check asks for.
+func TestConnectWithoutPublic(t *testing.T) {
+	database := newApplication(t)
+	server.Exec(t, database, "GRANT CONNECT ON DATABASE "+database+" TO PUBLIC")
+	p := open(t, settings(database))
+	c := issue(t, p, request(p, "run", acme))
+	server.Exec(t, database, "REVOKE CONNECT ON DATABASE "+database+" FROM PUBLIC")
+	session(t, c.Values)
+}

@@ -106,7 +106,7 @@ func (p *Provider) issue(ctx context.Context, role string, t target, r credentia
 		query := "SELECT tenantry.issue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 		return p.try(ctx, func() error {
 			return p.pool.QueryRow(ctx, query, replace, role, hashed, p.lifetime(r), p.ConnectionLimit, optional(t.database),
-				optional(t.schema), optional(group), r.Tenant.ExternalID, p.Cluster, p.Settings.Provider, r.Run.UID, r.Run.Namespace,
+				optional(t.schema), optional(group), r.Tenant.ExternalID, p.Cluster, p.Provider, r.Run.UID, r.Run.Namespace,
 				r.Run.Name).Scan(&expiration)
 		})
 	}
@@ -139,7 +139,7 @@ func (p *Provider) List(ctx context.Context) ([]credential.Issued, error) {
 	var all []credential.Issued
 	err := p.try(ctx, func() error {
 		query := "SELECT role, run, namespace, name, CASE WHEN isfinite(expiration_time) THEN expiration_time END FROM tenantry.list($1, $2)"
-		rows, err := p.pool.Query(ctx, query, p.Cluster, p.Settings.Provider)
+		rows, err := p.pool.Query(ctx, query, p.Cluster, p.Provider)
 		if err != nil {
 			return err
 		}

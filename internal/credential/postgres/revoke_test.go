@@ -141,6 +141,26 @@ func TestRevokeOfResistingRole(t *testing.T) {
 	}
 }
 
+// The first step of Revoke ends the tenant's rights in sessions that go on, and of one that is just starting.
+func TestFence(t *testing.T) {
+	database := newApplication(t)
+	p := open(t, settings(database))
+	c := issue(t, p, request(p, "run", acme))
+	run := session(t, c.Values)
+	if _, err := p.fence(t.Context(), string(c.Values["username"])); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lastValue(t.Context(), run, "SELECT FROM app.payments"); !hasCode(err, codePermissionDenied) {
+		t.Errorf("reading: %v", err)
+	}
+	if got := queryText(t, run, "SELECT tenantry.current_tenant()"); got != "NULL" {
+		t.Errorf("current_tenant() = %s", got)
+	}
+	if got := queryText(t, run, "SELECT has_database_privilege(current_database(), 'CONNECT')"); got != "false" {
+		t.Errorf("may connect: %s", got)
+	}
+}
+
 // A holder that logs in again and again, while its credential is revoked, keeps no session, whatever the step at which it comes.
 func TestRevokeWhileLoggingIn(t *testing.T) {
 	p := open(t, settings(newApplication(t)))
