@@ -49,6 +49,29 @@ func TestProviderIsDeleted(t *testing.T) {
 	AwaitStatus(t, late, metav1.ConditionUnknown, v1alpha1.ReasonIssuingCredentials, "does not exist")
 }
 
+// TestProviderThatWasNeverReady: what can't have issued anything goes at once, and a TenantJob says that it is gone.
+func TestProviderThatWasNeverReady(t *testing.T) {
+	t.Parallel()
+	provider := Create(t, &v1alpha1.CredentialProvider{
+		ObjectMeta: metav1.ObjectMeta{Name: "never-" + NewSource(t).Provider.Name},
+		Spec: v1alpha1.CredentialProviderSpec{Postgres: &v1alpha1.PostgresProvider{
+			AdminSecretRef: v1alpha1.LocalReference{Name: "absent"}, Host: "db.example.com", Database: "absent",
+		}},
+	})
+	awaitProvider(t, provider, metav1.ConditionFalse, v1alpha1.ReasonSecretNotFound, "there is no Secret absent in namespace "+OperatorNamespace)
+	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{Credentials: []v1alpha1.TenantCredential{{Name: "database", ProviderRef: v1alpha1.LocalReference{Name: provider.Name}}}})
+	tj := NewRun(t, tenant, NewReadyTemplate(t, NeedsDatabase), func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonIssuingCredentials, "there is no Secret absent")
+	if err := Admin.Delete(t.Context(), provider); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, func(g gomega.Gomega) {
+		g.Expect(client.IgnoreNotFound(Read(t.Context(), provider))).To(gomega.Succeed())
+		g.Expect(provider.UID).To(gomega.BeEmpty())
+	})
+	AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonIssuingCredentials, "does not exist")
+}
+
 // TestSecretProvider: a run gets a copy of the Secret that its tenant's credential names, if that is the tenant's, and the next run gets
 // what is in it by then.
 func TestSecretProvider(t *testing.T) {

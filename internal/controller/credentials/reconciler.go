@@ -83,7 +83,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 	})
 	return builder.ControllerManagedBy(mgr).
 		Named("credentialprovider").
-		For(&v1alpha1.CredentialProvider{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.CredentialProvider{}, builder.WithPredicates(predicate.GenerationChangedPredicate{}, kube.OnDelete(r.forget, false))).
 		WatchesRawSource(requested).
 		WithOptions(opts).
 		Complete(kube.BackOff(reconcile.AsReconciler(r.Client.Client, r)))
@@ -106,14 +106,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, provider *v1alpha1.Credentia
 	if !known { // A newer version's, or one that this operator was built without.
 		return r.report(ctx, provider, outcome{metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, "this operator has no provider of this kind", 0})
 	}
-	if kind.Capabilities(provider.Spec).PerRun && controllerutil.AddFinalizer(provider, v1alpha1.FinalizerCredentials) {
-		// What it issues has to be revoked before it goes.
-		patch := client.MergeFrom(withoutFinalizer(provider))
-		if err := r.Patch(ctx, provider, patch, client.FieldOwner(kube.FieldManager)); err != nil {
-			return kube.RetryConflict(fmt.Errorf("adding the finalizer to CredentialProvider %s: %w", provider.Name, err))
+	i, o := r.instance(ctx, provider, kind)
+	if o.status == metav1.ConditionTrue && kind.Capabilities(provider.Spec).PerRun {
+		// What it issues from now on has to be revoked before it goes. One that was never Ready goes at once.
+		if err := r.protect(ctx, provider); err != nil {
+			return kube.RetryConflict(err)
 		}
 	}
-	i, o := r.instance(ctx, provider, kind)
 	blocked := ""
 	if o.status != metav1.ConditionTrue {
 		blocked = o.message
@@ -126,11 +125,23 @@ func (r *Reconciler) Reconcile(ctx context.Context, provider *v1alpha1.Credentia
 	return r.report(ctx, provider, o)
 }
 
-// withoutFinalizer returns a provider as it was before the finalizer was added.
-func withoutFinalizer(provider *v1alpha1.CredentialProvider) *v1alpha1.CredentialProvider {
+// protect puts the finalizer on a provider.
+func (r *Reconciler) protect(ctx context.Context, provider *v1alpha1.CredentialProvider) error {
 	base := provider.DeepCopy()
-	controllerutil.RemoveFinalizer(base, v1alpha1.FinalizerCredentials)
-	return base
+	if !controllerutil.AddFinalizer(provider, v1alpha1.FinalizerCredentials) {
+		return nil
+	}
+	patch := client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})
+	if err := r.Patch(ctx, provider, patch, client.FieldOwner(kube.FieldManager)); err != nil {
+		return fmt.Errorf("adding the finalizer to CredentialProvider %s: %w", provider.Name, err)
+	}
+	return nil
+}
+
+// forget forgets a provider that is gone.
+func (r *Reconciler) forget(name string) {
+	r.close(name)
+	r.Issuer.RemoveSource(name)
 }
 
 // report writes what was found out into the status.
@@ -187,8 +198,6 @@ func (r *Reconciler) reconcileDeleted(ctx context.Context, provider *v1alpha1.Cr
 			return kube.RetryConflict(fmt.Errorf("removing the finalizer of CredentialProvider %s: %w", provider.Name, err))
 		}
 	}
-	r.close(provider.Name)
-	r.Issuer.RemoveSource(provider.Name)
 	return reconcile.Result{}, nil
 }
 
