@@ -265,7 +265,31 @@ func TestHarmless(t *testing.T) {
 	}
 }
 
-// A check that is cancelled leaves nothing, and one that was killed leaves what List finds later.
+// What a check leaves that was killed is listed when no check can use it any more.
+func TestCheckIsKilled(t *testing.T) {
+	database := newApplication(t)
+	p := open(t, settings(database))
+	handle := request(p, "check", acme).Handle
+	killed := trial{provider: p, id: string(handle), role: rolePrefix + string(handle), target: target{database: database}}
+	conn, err := killed.login(t.Context(), acme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close(t.Context())
+	if listed, err := p.List(t.Context()); err != nil || len(listed) > 0 {
+		t.Errorf("while it goes on: %v, error: %v", listed, err)
+	}
+	server.Exec(t, database, "UPDATE tenantry.runs SET expiration_time = now()")
+	listed, err := p.List(t.Context())
+	if err != nil || len(listed) != 1 || listed[0].Handle != handle || listed[0].Run.UID == "" {
+		t.Fatalf("afterwards: %v, error: %v", listed, err)
+	}
+	if err := p.Revoke(t.Context(), handle); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A check that is cancelled leaves nothing.
 func TestCheckIsCancelled(t *testing.T) {
 	database := newApplication(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -83,7 +83,7 @@ CREATE TABLE IF NOT EXISTS tenantry.runs (
   tenant text NOT NULL,
   -- From then on it is no tenant's any more, also in sessions that are still open.
   expiration_time timestamptz NOT NULL,
-  -- UIDs of the cluster, of the CredentialProvider and of the TenantJob. A check's run has no UID.
+  -- UIDs of the cluster, of the CredentialProvider and of the TenantJob. That of a check is `check-` and a random number.
   cluster text NOT NULL,
   provider text NOT NULL,
   run text NOT NULL,
@@ -318,7 +318,7 @@ AS $$
       coalesce(n.name, ''), coalesce(c.rolvaliduntil, n.expiration_time)
     FROM commented c FULL JOIN noted n ON n.role = c.rolname
     -- The role of a check that is going on is none that somebody has forgotten.
-    WHERE (n.run = '' AND n.expiration_time > statement_timestamp()) IS NOT TRUE
+    WHERE (starts_with(n.run, 'check-') AND n.expiration_time > statement_timestamp()) IS NOT TRUE
     ORDER BY 1
 $$;
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -28,7 +29,8 @@ const (
 // trial is the credential of a tenant that does not exist.
 type trial struct {
 	provider *Provider
-	role     string
+	// id is random.
+	id, role string
 	target   target
 }
 
@@ -37,7 +39,8 @@ type trial struct {
 func (p *Provider) findingsOfTrial(ctx context.Context, shared bool) (findings []credential.Finding, err error) {
 	random := make([]byte, handleLength/2)
 	_, _ = rand.Read(random)
-	t := trial{provider: p, role: rolePrefix + hex.EncodeToString(random)}
+	id := hex.EncodeToString(random)
+	t := trial{provider: p, id: id, role: rolePrefix + id}
 	if shared {
 		t.target.database = p.Database
 	}
@@ -90,6 +93,8 @@ type reading struct {
 func (t trial) login(ctx context.Context, tenant string) (*pgx.Conn, error) {
 	p := t.provider
 	issued, err := p.issue(ctx, t.role, t.target, credential.Request{
+		// A UID that no TenantJob has. tenantry.list knows it by its prefix.
+		Run:    credential.Run{UID: types.UID("check-" + t.id)},
 		Tenant: credential.Tenant{ExternalID: tenant}, Lifetime: trialLifetime,
 	})
 	if err != nil {
