@@ -66,8 +66,8 @@ type ServiceAccountTokenProvider struct {
 
 // PostgresProvider creates a PostgreSQL role for each run.
 type PostgresProvider struct {
-	// adminSecretRef names a Secret in the operator's namespace with the keys username and password of a role with
-	// CREATEROLE.
+	// adminSecretRef names a Secret in the operator's namespace with the keys username and password of a member of the role
+	// tenantry_operator, see docs/credentials.md. It needs no other right.
 	// +required
 	AdminSecretRef LocalReference `json:"adminSecretRef,omitzero"`
 
