@@ -121,7 +121,7 @@ var _ = Describe("A TenantJob", func() {
 		}}})
 		template := givenTemplate(ctx, "check-expired-sessions")
 		refused := dispatch(ctx, acme, template, "refused", none)
-		expectMessage(ctx, refused, v1alpha1.ReasonStarting, ContainSubstring("exceeded quota"))
+		expectMessage(ctx, refused, v1alpha1.ReasonStarting, And(ContainSubstring("exceeded quota"), ContainSubstring("raise `spec.quota.hard` of the Tenant")))
 
 		Eventually(ctx, succeeded).WithArguments(refused).WithTimeout(refusedAfter + patience).Should(And(
 			HaveField("Status", metav1.ConditionFalse), HaveField("Reason", v1alpha1.ReasonPodsRefused),

@@ -34,8 +34,8 @@ import (
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenants;tenantjobtemplates,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch
-// Why a Job has no running pod: the pod's own reason, and the Job controller's FailedCreate events. Its SuccessfulCreate events say
-// that there was a Job that is gone.
+// Why a Job has no running pod: the pod's own reason, the kubelet's events about its volumes, and the Job controller's FailedCreate
+// events. The latter's SuccessfulCreate events say that there was a Job that is gone.
 // +kubebuilder:rbac:groups="",resources=pods;events,verbs=get;list
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
