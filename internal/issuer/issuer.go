@@ -25,8 +25,8 @@ type Issuer struct {
 	kube.Client
 	log   logr.Logger
 	clock clock.WithTicker
-	// tenantJob finds a TenantJob in the cache by its UID. Nil means that there is none.
-	tenantJob func(types.UID) *v1alpha1.TenantJob
+	// tenantJob finds the TenantJob of a run in the cache. Nil means that there is none.
+	tenantJob func(credential.Run) *v1alpha1.TenantJob
 
 	mu sync.Mutex
 	// cluster is the UID of the cluster. It is empty before Start.
@@ -47,7 +47,7 @@ type Issuer struct {
 // New returns an Issuer that knows no source and no run.
 func New(log logr.Logger, c clock.WithTicker, api kube.Client) *Issuer {
 	return &Issuer{
-		Client: api, log: log, clock: c, tenantJob: func(types.UID) *v1alpha1.TenantJob { return nil },
+		Client: api, log: log, clock: c, tenantJob: func(credential.Run) *v1alpha1.TenantJob { return nil },
 		sources: map[string]*source{}, runs: map[types.UID]*run{}, sweepSoon: make(chan struct{}, 1),
 		request: func(types.NamespacedName) {}, requestWaiting: func() {}, refresh: func(string) {},
 	}

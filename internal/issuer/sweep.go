@@ -11,7 +11,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -29,24 +28,23 @@ const (
 	sweepRetry = 5 * time.Second
 )
 
-// indexUID finds TenantJobs by their UIDs.
-const indexUID = "uid"
-
 // SetupWithManager has the manager run the Issuer on the leader.
 func (i *Issuer) SetupWithManager(mgr manager.Manager) error {
-	tenantJobs, err := kube.NewLister[*v1alpha1.TenantJob](mgr.GetCache(), &v1alpha1.TenantJob{}, toolscache.Indexers{indexUID: func(obj any) ([]string, error) {
-		tj, ok := obj.(*v1alpha1.TenantJob)
-		if !ok {
-			return nil, nil
-		}
-		return []string{string(tj.UID)}, nil
-	}})
+	tenantJobs, err := kube.NewLister[*v1alpha1.TenantJob](mgr.GetCache(), &v1alpha1.TenantJob{}, nil)
 	if err != nil {
 		return err
 	}
-	i.tenantJob = func(uid types.UID) *v1alpha1.TenantJob {
-		for _, tj := range tenantJobs.By(indexUID, string(uid)) {
+	i.tenantJob = func(run credential.Run) *v1alpha1.TenantJob {
+		if tj, exists := tenantJobs.Get(types.NamespacedName{Namespace: run.Namespace, Name: run.Name}); exists && tj.UID == run.UID {
 			return tj
+		}
+		if run.Name != "" {
+			return nil
+		}
+		for _, tj := range tenantJobs.All() { // The source has lost its name, which is rare.
+			if tj.UID == run.UID {
+				return tj
+			}
 		}
 		return nil
 	}
@@ -157,7 +155,7 @@ func (i *Issuer) abandon() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for uid, r := range i.runs {
-		if r.gone || i.tenantJob(uid) != nil {
+		if r.gone || i.tenantJob(credential.Run{Namespace: r.key.Namespace, Name: r.key.Name, UID: uid}) != nil {
 			continue
 		}
 		if r.gone = true; !r.unknown && r.standing(i.sources, i.clock.Now()).Revoked {
@@ -264,7 +262,7 @@ func (i *Issuer) mayLive(ctx context.Context, found credential.Issued) bool {
 	if known {
 		return true
 	}
-	tj := i.tenantJob(found.Run.UID)
+	tj := i.tenantJob(found.Run)
 	if tj == nil {
 		return false
 	}
