@@ -2,6 +2,7 @@
 package conditions
 
 import (
+	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -115,4 +116,13 @@ func Cut(text string, n int) string {
 		n--
 	}
 	return strings.TrimRight(text[:n], " ") + ellipsis
+}
+
+// FirstOf lists the first three of some names, and says how many more there are.
+func FirstOf(names []string) string {
+	const most = 3
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }

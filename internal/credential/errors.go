@@ -30,6 +30,14 @@ func Transientf(reason, format string, args ...any) *Error {
 	return e
 }
 
+// MessageOf returns what a status may say of an error: what is no Error may contain anything.
+func MessageOf(err error) string {
+	if e := AsError(err); e != nil {
+		return e.Message
+	}
+	return "the operator's log says why"
+}
+
 // AsError returns the Error in a chain of errors, nil when there is none.
 func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {

@@ -27,6 +27,8 @@ type Issuer struct {
 	clock clock.WithTicker
 	// tenantJob finds the TenantJob of a run in the cache. Nil means that there is none.
 	tenantJob func(credential.Run) *v1alpha1.TenantJob
+	// jobs reads Jobs from the cache.
+	jobs kube.JobLister
 
 	mu sync.Mutex
 	// cluster is the UID of the cluster. It is empty before Start.
@@ -121,19 +123,25 @@ func (i *Issuer) NeedsFinalizer(tenant *v1alpha1.Tenant, template *v1alpha1.Tena
 	return false
 }
 
-// Issue has the credentials of a run issued, unless they are. Its TenantJob is requested when they are, or can't be. It has the
-// finalizer tenantry.dev/credentials, if NeedsFinalizer says so.
+// Issue has the credentials of a run issued, unless they are. Its TenantJob is requested when they are, or can't be, and when it has to
+// ask again. It has the finalizer tenantry.dev/credentials, if NeedsFinalizer says so.
 func (i *Issuer) Issue(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	r := i.runs[tj.UID]
-	if r == nil || r.unknown {
+	switch {
+	case r != nil && r.hasFound():
+		return // What was found may have the same handle, and is being revoked.
+	case r != nil && r.isOfOtherSources(tenant):
+		i.revoke(r) // The Tenant has been edited.
+		return
+	case r == nil || r.unknown || r.gone:
 		r = newRun(kube.KeyOf(tj), tj.UID)
 		i.runs[tj.UID] = r
 	}
 	r.tenant, r.tenantName = tenant.UID, tenant.Name
 	now := i.clock.Now()
-	if r.standing(i.sources, now).IssuingFor == 0 {
+	if r.standing(now).IssuingFor == 0 {
 		r.issuingSince = now
 	}
 	for _, wanted := range template.Spec.Credentials {
@@ -144,7 +152,7 @@ func (i *Issuer) Issue(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template
 		}
 		c := r.credentials[wanted.Name]
 		if c == nil || c.source != s.name {
-			c = &runCredential{name: wanted.Name, source: s.name}
+			c = &runCredential{name: wanted.Name, source: s.name, perRun: s.can.PerRun}
 			r.credentials[wanted.Name] = c
 		}
 		if c.wanted && c.state != failed {
@@ -153,7 +161,7 @@ func (i *Issuer) Issue(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template
 		c.env = wanted.Env
 		c.request = i.requestFor(r, tj, tenant, *has, template, s)
 		c.wanted, c.state, c.failure = true, pending, ""
-		s.add(item{tj.UID, wanted.Name})
+		s.queue.Add(item{tj.UID, wanted.Name})
 	}
 	r.order = namesOf(template)
 }
@@ -170,7 +178,7 @@ func (i *Issuer) requestFor(
 ) credential.Request {
 	return credential.Request{
 		Handle:     credential.NewHandle(i.cluster, s.uid, tenant.UID, tj.UID, c.Name),
-		Run:        credential.Run{Namespace: r.key.Namespace, Name: r.key.Name, UID: tj.UID},
+		Run:        r.id(),
 		Tenant:     credential.Tenant{Name: tenant.Name, UID: tenant.UID, ExternalID: tenant.ExternalID()},
 		Credential: c,
 		Lifetime:   s.lifetime(template),
@@ -210,7 +218,7 @@ type Standing struct {
 	IssuingFor time.Duration
 	// Revoked means that all are revoked.
 	Revoked bool
-	// Failure is why they could not be revoked so far. Empty means that nothing is known of that.
+	// Failure is why they could not be revoked when that was tried last. Empty means that it was not, or is done.
 	Failure string
 	// Statuses are what the status of the TenantJob has to say of them.
 	Statuses []v1alpha1.CredentialStatus
@@ -224,17 +232,27 @@ func (i *Issuer) Standing(tj *v1alpha1.TenantJob) Standing {
 	if r == nil {
 		return Standing{}
 	}
-	return r.standing(i.sources, i.clock.Now())
+	return r.standing(i.clock.Now())
 }
 
 // RevokeTenant has all credentials revoked that live for runs of a tenant, and says of which runs there are some left, sorted. An
 // error means that nobody knows.
 func (i *Issuer) RevokeTenant(ctx context.Context, tenant *v1alpha1.Tenant) (left []string, err error) {
-	remembered := i.revokeRemembered(tenant.UID)
-	left, err = i.revokeIssued(ctx, func(s *source) bool { return s.isOf(tenant) }, func(found credential.Issued) bool { return found.Run.Namespace == tenant.NamespaceName() })
-	left = append(left, remembered...)
+	left = i.revokeRemembered(tenant.UID)
+	for _, s := range i.perRunSources(func(s *source) bool { return s.isOf(tenant) }) {
+		found, err := i.list(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			if f.Run.Namespace == tenant.NamespaceName() {
+				left = append(left, nameOf(f.Run))
+				i.revokeFound(s, f)
+			}
+		}
+	}
 	slices.Sort(left)
-	return slices.Compact(left), err
+	return slices.Compact(left), nil
 }
 
 // revokeRemembered has the credentials revoked that this process has issued for a tenant, or is issuing.
@@ -242,9 +260,9 @@ func (i *Issuer) revokeRemembered(tenant types.UID) (left []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, r := range i.runs {
-		if r.tenant == tenant && !r.standing(i.sources, i.clock.Now()).Revoked {
+		if r.tenant == tenant && !r.standing(i.clock.Now()).Revoked {
 			i.revoke(r)
-			left = append(left, r.key.Name)
+			left = append(left, nameOf(r.id()))
 		}
 	}
 	return left
@@ -259,7 +277,7 @@ func (i *Issuer) RevokeSource(ctx context.Context, name string) (left []string, 
 			return nil, err
 		}
 		for _, f := range found {
-			left = append(left, cmp.Or(f.Run.Name, string(f.Run.UID)))
+			left = append(left, nameOf(f.Run))
 			if !i.mayLive(ctx, f) {
 				i.revokeFound(s, f)
 			}
@@ -277,12 +295,15 @@ func (i *Issuer) remembered(source string) (left []string) {
 	for _, r := range i.runs {
 		for _, c := range r.credentials {
 			if c.source == source && c.state != revoked {
-				left = append(left, cmp.Or(r.key.Name, string(r.uid)))
+				left = append(left, nameOf(r.id()))
 			}
 		}
 	}
 	return left
 }
+
+// nameOf names a run for a message. Its source may have lost the name.
+func nameOf(r credential.Run) string { return cmp.Or(r.Name, string(r.UID)) }
 
 // writeTimeout bounds one step of a worker at the source or the API server.
 const writeTimeout = 15 * time.Second

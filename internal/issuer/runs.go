@@ -32,8 +32,12 @@ type run struct {
 // runCredential is one credential of a run.
 type runCredential struct {
 	name, source string
-	request      credential.Request
-	env          []v1alpha1.CredentialEnv
+	// perRun means that it is issued for this run. Otherwise it is the tenant's own.
+	perRun bool
+	// found means that it was found at its source. Its name is its handle then.
+	found   bool
+	request credential.Request
+	env     []v1alpha1.CredentialEnv
 	// wanted means that it is to be issued, or stay so. Otherwise it is to be revoked.
 	wanted bool
 	state  state
@@ -41,7 +45,7 @@ type runCredential struct {
 	failure string
 	// secret is the Secret with its values. It is empty for a token.
 	secret            string
-	kind              string
+	bindingType       string
 	token             *credential.Token
 	issued, expiresAt time.Time
 	revoked           time.Time
@@ -75,8 +79,43 @@ func namesOf(template *v1alpha1.TenantJobTemplate) []string {
 	return names
 }
 
+// id is the TenantJob.
+func (r *run) id() credential.Run {
+	return credential.Run{Namespace: r.key.Namespace, Name: r.key.Name, UID: r.uid}
+}
+
+// hasFound says whether credentials that were found at a source are not revoked yet. Nobody knows which of the run's they are.
+func (r *run) hasFound() bool {
+	for _, c := range r.credentials {
+		if c.found && c.state != revoked {
+			return true
+		}
+	}
+	return false
+}
+
+// isOfOtherSources says whether some that are not revoked are from another provider than the tenant names now.
+func (r *run) isOfOtherSources(tenant *v1alpha1.Tenant) bool {
+	for _, c := range r.credentials {
+		if has := credentialOf(tenant, c.name); c.state != revoked && has != nil && has.ProviderRef.Name != c.source {
+			return true
+		}
+	}
+	return false
+}
+
+// withHandle returns the credential of the run that has a handle. Nil means that none has.
+func (r *run) withHandle(h credential.Handle) *runCredential {
+	for _, c := range r.credentials {
+		if c.request.Handle == h {
+			return c
+		}
+	}
+	return nil
+}
+
 // standing returns what is known at a time.
-func (r *run) standing(sources map[string]*source, now time.Time) Standing {
+func (r *run) standing(now time.Time) Standing {
 	s := Standing{Known: true, Issued: !r.unknown, Revoked: !r.unknown}
 	issuing := false
 	names := r.order
@@ -97,7 +136,7 @@ func (r *run) standing(sources map[string]*source, now time.Time) Standing {
 		}
 		s.Bindings = append(s.Bindings, c.binding())
 		if !c.issued.IsZero() {
-			s.Statuses = append(s.Statuses, c.status(sources[c.source].perRun()))
+			s.Statuses = append(s.Statuses, c.status())
 		}
 	}
 	if issuing {
@@ -107,9 +146,9 @@ func (r *run) standing(sources map[string]*source, now time.Time) Standing {
 }
 
 // status is what the status of the TenantJob has to say. One that is the tenant's own is never revoked.
-func (c *runCredential) status(perRun bool) v1alpha1.CredentialStatus {
+func (c *runCredential) status() v1alpha1.CredentialStatus {
 	status := v1alpha1.CredentialStatus{Name: c.name, IssueTime: metaTime(c.issued), ExpirationTime: metaTime(c.expiresAt)}
-	if perRun {
+	if c.perRun {
 		status.RevocationTime = metaTime(c.revoked)
 	}
 	return status
@@ -119,7 +158,7 @@ func (c *runCredential) binding() job.Binding {
 	b := job.Binding{Name: c.name, Secret: c.secret, Env: c.env}
 	if c.token != nil {
 		b.Token = &job.TokenBinding{
-			Audience: c.token.Audience, ExpirationSeconds: int64(c.token.Lifetime / time.Second), Type: c.kind, Provider: c.source,
+			Audience: c.token.Audience, ExpirationSeconds: int64(c.token.Lifetime / time.Second), Type: c.bindingType, Provider: c.source,
 		}
 	}
 	return b
@@ -133,11 +172,10 @@ func (i *Issuer) revoke(r *run) {
 		}
 		c.wanted, c.state, c.unwanted = false, pending, i.clock.Now()
 		switch s := i.sources[c.source]; {
-		case s == nil: // SetSource goes on with it.
-		case !s.perRun():
-			c.state = revoked // It is the tenant's own.
-		default:
-			s.add(item{r.uid, name})
+		case !c.perRun:
+			c.state = revoked
+		case s != nil: // Otherwise SetSource goes on with it.
+			s.queue.Add(item{r.uid, name})
 		}
 	}
 }

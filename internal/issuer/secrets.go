@@ -32,7 +32,8 @@ func secretOfTenant(name, version string) string {
 // deliver puts the values of a credential into an immutable Secret in the tenant's namespace, and returns its name. That of a run
 // belongs to its TenantJob, and is never that of an earlier attempt. That of a tenant is there already, mostly.
 func (i *Issuer) deliver(ctx context.Context, t task, c credential.Credential) (string, error) {
-	values := maps.Clone(c.Values)
+	values := credential.Values{}
+	maps.Copy(values, c.Values)
 	values["type"], values["provider"] = []byte(c.Type), []byte(t.credential.source)
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{

@@ -111,8 +111,6 @@ func (s *source) lifetime(template *v1alpha1.TenantJobTemplate) time.Duration {
 	return lifetime
 }
 
-func (s *source) add(it item) { s.queue.Add(it) }
-
 // SetSource tells the Issuer how a CredentialProvider is now.
 func (i *Issuer) SetSource(to Source) {
 	i.mu.Lock()
@@ -142,7 +140,7 @@ func (i *Issuer) sourceRecovered(s *source) {
 		for name, c := range r.credentials {
 			if c.source == s.name && (c.state == pending || !c.wanted && c.state != revoked) {
 				s.queue.Forget(item{uid, name})
-				s.add(item{uid, name})
+				s.queue.Add(item{uid, name})
 			}
 		}
 	}
@@ -176,7 +174,7 @@ func (i *Issuer) failed(s *source, tenant types.UID, err error) {
 	now := i.clock.Now()
 	e := credential.AsError(err)
 	if e == nil || isTenants(e.Reason) {
-		s.holds[tenant] = s.holds[tenant].next(messageOf(err), now)
+		s.holds[tenant] = s.holds[tenant].next(credential.MessageOf(err), now)
 		return
 	}
 	if !now.Before(s.hold.until) {
@@ -198,12 +196,4 @@ func isTenants(reason string) bool {
 		return false
 	}
 	return true
-}
-
-// messageOf is the message of an error for a status: what is no *credential.Error may contain anything.
-func messageOf(err error) string {
-	if e := credential.AsError(err); e != nil {
-		return e.Message
-	}
-	return "a credential can't be issued; the operator's log says why"
 }

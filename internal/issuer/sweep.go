@@ -34,6 +34,9 @@ func (i *Issuer) SetupWithManager(mgr manager.Manager) error {
 	if err != nil {
 		return err
 	}
+	if i.jobs, err = kube.NewJobLister(mgr.GetCache()); err != nil {
+		return err
+	}
 	i.tenantJob = func(run credential.Run) *v1alpha1.TenantJob {
 		if tj, exists := tenantJobs.Get(types.NamespacedName{Namespace: run.Namespace, Name: run.Name}); exists && tj.UID == run.UID {
 			return tj
@@ -155,10 +158,10 @@ func (i *Issuer) abandon() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for uid, r := range i.runs {
-		if r.gone || i.tenantJob(credential.Run{Namespace: r.key.Namespace, Name: r.key.Name, UID: uid}) != nil {
+		if r.gone || i.tenantJob(r.id()) != nil {
 			continue
 		}
-		if r.gone = true; !r.unknown && r.standing(i.sources, i.clock.Now()).Revoked {
+		if r.gone = true; !r.unknown && r.standing(i.clock.Now()).Revoked {
 			delete(i.runs, uid)
 			continue
 		}
@@ -266,14 +269,20 @@ func (i *Issuer) mayLive(ctx context.Context, found credential.Issued) bool {
 	if tj == nil {
 		return false
 	}
-	existing, err := kube.Find(ctx, i.Live, kube.KeyOf(tj), &batchv1.Job{})
-	if err != nil {
+	if lives(i.jobs.Get(kube.KeyOf(tj)), tj) {
 		return true
 	}
-	return existing != nil && kube.ControllerUID(existing, "TenantJob") == tj.UID && !job.Ended(existing)
+	// The cache may be behind.
+	existing, err := kube.Find(ctx, i.Live, kube.KeyOf(tj), &batchv1.Job{})
+	return err != nil || lives(existing, tj)
 }
 
-// revokeFound has a credential revoked that was found at a source.
+// lives says whether a Job is that of a TenantJob and has not ended.
+func lives(j *batchv1.Job, tj *v1alpha1.TenantJob) bool {
+	return j != nil && kube.ControllerUID(j, "TenantJob") == tj.UID && !job.Ended(j)
+}
+
+// revokeFound has a credential revoked that was found at a source. What this process has issued itself it knows by its name.
 func (i *Issuer) revokeFound(s *source, found credential.Issued) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -283,41 +292,17 @@ func (i *Issuer) revokeFound(s *source, found credential.Issued) {
 		r.gone = true
 		i.runs[r.uid] = r
 	}
-	name := string(found.Handle) // The name of the credential is not known.
-	if r.credentials[name] == nil {
-		r.credentials[name] = &runCredential{name: name, source: s.name, request: credential.Request{Handle: found.Handle, Run: found.Run}, unwanted: i.clock.Now()}
-		s.add(item{r.uid, name})
-	}
-}
-
-// revokeIssued has credentials revoked that live at some sources, and says of which runs there are some left, sorted.
-func (i *Issuer) revokeIssued(ctx context.Context, from func(*source) bool, which func(credential.Issued) bool) (left []string, err error) {
-	for _, s := range i.perRunSources(from) {
-		found, err := i.list(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		for _, f := range found {
-			if !which(f) {
-				continue
-			}
-			left = append(left, cmp.Or(f.Run.Name, string(f.Run.UID)))
-			i.revokeNow(s, f)
-		}
-	}
-	slices.Sort(left)
-	return slices.Compact(left), nil
-}
-
-// revokeNow has a credential revoked, whatever else is known of its run.
-func (i *Issuer) revokeNow(s *source, found credential.Issued) {
-	i.mu.Lock()
-	r := i.runs[found.Run.UID]
-	if r != nil && !r.unknown {
-		i.revoke(r)
-		i.mu.Unlock()
+	switch c := r.withHandle(found.Handle); {
+	case c != nil && !c.wanted && c.state == revoked: // An operator that has lost its lease has issued it once more.
+		c.state = pending
+		s.queue.Add(item{r.uid, c.name})
+		return
+	case c != nil, !r.unknown && !r.gone:
 		return
 	}
-	i.mu.Unlock()
-	i.revokeFound(s, found)
+	name := string(found.Handle)
+	r.credentials[name] = &runCredential{
+		name: name, source: s.name, perRun: true, found: true, request: credential.Request{Handle: found.Handle, Run: found.Run}, unwanted: i.clock.Now(),
+	}
+	s.queue.Add(item{r.uid, name})
 }

@@ -127,14 +127,14 @@ func (i *Issuer) issued(s *source, it item, d delivered, err error) {
 	now := i.clock.Now()
 	count(err, &s.issues, &s.issueFailures)
 	if err == nil {
-		c.kind, c.token, c.secret, c.expiresAt, c.issued = d.Type, d.Token, d.secret, d.ExpirationTime, now
+		c.bindingType, c.token, c.secret, c.expiresAt, c.issued = d.Type, d.Token, d.secret, d.ExpirationTime, now
 		s.succeeded(r.tenant)
 	}
 	switch {
 	case !c.wanted: // It was revoked meanwhile, and an item for that is in the queue.
 		return
 	case err != nil:
-		c.state, c.failure = failed, messageOf(err)
+		c.state, c.failure = failed, credential.MessageOf(err)
 		if !errors.Is(err, context.Canceled) {
 			i.failed(s, r.tenant, err)
 		}
@@ -158,7 +158,7 @@ func (i *Issuer) revoked(it item, err error) {
 		count(err, &s.revocations, &s.revocationFailures)
 	}
 	if err != nil {
-		c.failure = messageOf(err)
+		c.failure = credential.MessageOf(err)
 		i.log.Error(err, "Revoking a credential failed", "tenantJob", klog.KRef(r.key.Namespace, r.key.Name), "credentialProvider", c.source)
 		i.request(r.key)
 		return
@@ -169,7 +169,7 @@ func (i *Issuer) revoked(it item, err error) {
 	}
 	c.state, c.revoked = revoked, i.clock.Now()
 	i.log.V(2).Info("Revoked a credential", "tenantJob", klog.KRef(r.key.Namespace, r.key.Name), "credentialProvider", c.source)
-	if r.gone && r.standing(i.sources, i.clock.Now()).Revoked {
+	if r.gone && r.standing(i.clock.Now()).Revoked {
 		delete(i.runs, r.uid)
 		return
 	}

@@ -338,7 +338,7 @@ func waiting(o Observed, w Wait, after time.Duration) Decision {
 }
 
 func takenMessage(namespace string, taken []string) string {
-	return fmt.Sprintf("somebody else's objects have names that the operator needs in namespace %s: %s; delete them, or create them again under other names", namespace, firstOf(taken))
+	return fmt.Sprintf("somebody else's objects have names that the operator needs in namespace %s: %s; delete them, or create them again under other names", namespace, conditions.FirstOf(taken))
 }
 
 func terminating(message string) (Condition, Progress) {

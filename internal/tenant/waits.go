@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	"github.com/tenantry/tenantry/internal/job"
 )
 
@@ -88,7 +89,7 @@ func WaitForCredentials(tenantJobs []string) Wait {
 	if len(tenantJobs) == 0 {
 		return Wait{}
 	}
-	return Wait{v1alpha1.ReasonRevokingCredentials, "waiting until the credentials of TenantJobs are revoked: " + firstOf(tenantJobs)}
+	return Wait{v1alpha1.ReasonRevokingCredentials, "waiting until the credentials of TenantJobs are revoked: " + conditions.FirstOf(tenantJobs)}
 }
 
 // WaitForNamespace waits until a namespace is gone. The message quotes what the namespace controller says about it.
@@ -133,7 +134,7 @@ func (w Wait) heldBy(held []HeldObject) Wait {
 	}
 	if len(names) > 0 {
 		slices.Sort(names)
-		w.Message += "; " + firstOf(names)
+		w.Message += "; " + conditions.FirstOf(names)
 	}
 	return w
 }
@@ -145,7 +146,7 @@ func Names[T metav1.Object](objects []T) string {
 		names = append(names, heldName(obj.GetName(), foreignFinalizers(obj)))
 	}
 	slices.Sort(names)
-	return firstOf(names)
+	return conditions.FirstOf(names)
 }
 
 func heldName(name string, finalizers []string) string {
@@ -153,15 +154,6 @@ func heldName(name string, finalizers []string) string {
 		return name
 	}
 	return fmt.Sprintf("%s (held by finalizer %s)", name, strings.Join(finalizers, ", "))
-}
-
-// firstOf lists the first three of some names.
-func firstOf(names []string) string {
-	const most = 3
-	if len(names) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
-	}
-	return strings.Join(names, ", ")
 }
 
 // foreignFinalizers returns the finalizers that hold an object that is being deleted, sorted.

@@ -20,7 +20,7 @@ type instance struct {
 	provider credential.Provider
 	// made are the UID and the generation of the CredentialProvider and the versions of the Secrets that it was made from.
 	made string
-	// checked is when it was tried last, and found what came of it. Zero means that it was not.
+	// checked is when it was tried last, and found what came of it. Zero means that it was not. The lock of the Reconciler guards checked.
 	checked time.Time
 	found   outcome
 }
@@ -31,15 +31,24 @@ func (r *Reconciler) instance(ctx context.Context, provider *v1alpha1.Credential
 	if i == nil {
 		return nil, o
 	}
-	now := r.Clock.Now()
-	due := checkInterval
-	if i.found.status != metav1.ConditionTrue {
-		due = retryInterval
-	}
-	if i.checked.IsZero() || now.Sub(i.checked) >= due || now.Before(i.checked) {
-		i.found, i.checked = r.check(ctx, provider, i.provider), now
+	if now := r.Clock.Now(); r.isDue(i, now) {
+		found := r.check(ctx, provider, i.provider)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		i.found, i.checked = found, now
 	}
 	return i, i.found
+}
+
+// isDue says whether a provider is to be tried now.
+func (r *Reconciler) isDue(i *instance, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	interval := checkInterval
+	if i.found.status != metav1.ConditionTrue {
+		interval = retryInterval
+	}
+	return i.checked.IsZero() || now.Sub(i.checked) >= interval || now.Before(i.checked)
 }
 
 // open returns the Provider of a CredentialProvider as it and its Secrets are now.
@@ -160,12 +169,4 @@ func failed(ctx context.Context, err error) outcome {
 	}
 	log.FromContext(ctx).Error(err, "Trying a provider failed")
 	return outcome{metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "it could not be tried; the operator's log says why", retryInterval}
-}
-
-// messageOf is the message of an error for a status: what is no *credential.Error may contain anything.
-func messageOf(err error) string {
-	if e := credential.AsError(err); e != nil {
-		return e.Message
-	}
-	return "the operator's log says why"
 }

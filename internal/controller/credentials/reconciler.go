@@ -4,7 +4,6 @@ package credentials
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -117,12 +116,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, provider *v1alpha1.Credentia
 	if o.status != metav1.ConditionTrue {
 		blocked = o.message
 	}
-	to := issuer.Source{Name: provider.Name, UID: provider.UID, Capabilities: kind.Capabilities(provider.Spec), Refuses: kind.Refuses, Blocked: blocked}
-	if i != nil {
-		to.Provider = i.provider
-	}
-	r.Issuer.SetSource(to)
+	r.Issuer.SetSource(sourceOf(provider, kind, i, blocked))
 	return r.report(ctx, provider, o)
+}
+
+// sourceOf is what the Issuer has to know of a provider. The instance is nil when it can't be made.
+func sourceOf(provider *v1alpha1.CredentialProvider, kind credential.Kind, i *instance, blocked string) issuer.Source {
+	s := issuer.Source{Name: provider.Name, UID: provider.UID, Capabilities: kind.Capabilities(provider.Spec), Refuses: kind.Refuses, Blocked: blocked}
+	if i != nil {
+		s.Provider = i.provider
+	}
+	return s
 }
 
 // protect puts the finalizer on a provider.
@@ -172,42 +176,40 @@ func (r *Reconciler) report(ctx context.Context, provider *v1alpha1.CredentialPr
 
 // reconcileDeleted waits until the credentials of a provider that is being deleted are revoked.
 func (r *Reconciler) reconcileDeleted(ctx context.Context, provider *v1alpha1.CredentialProvider) (reconcile.Result, error) {
-	if controllerutil.ContainsFinalizer(provider, v1alpha1.FinalizerCredentials) {
-		if kind, known := r.Kinds.Of(provider.Spec); known {
-			const blocked = "it is being deleted"
-			to := issuer.Source{Name: provider.Name, UID: provider.UID, Capabilities: kind.Capabilities(provider.Spec), Refuses: kind.Refuses, Blocked: blocked}
-			i, o := r.open(ctx, provider, kind)
-			if i == nil {
-				o.message = "its credentials can't be revoked: " + o.message
-				return r.report(ctx, provider, outcome{metav1.ConditionFalse, v1alpha1.ReasonRevokingCredentials, o.message, retryInterval})
-			}
-			to.Provider = i.provider
-			r.Issuer.SetSource(to)
-		}
-		left, err := r.Issuer.RevokeSource(ctx, provider.Name)
-		switch {
-		case err != nil:
-			return r.report(ctx, provider, outcome{metav1.ConditionFalse, v1alpha1.ReasonRevokingCredentials, "its credentials can't be revoked: " + messageOf(err), retryInterval})
-		case len(left) > 0:
-			return r.report(ctx, provider, outcome{metav1.ConditionFalse, v1alpha1.ReasonRevokingCredentials, "waiting until the credentials of these TenantJobs are revoked: " + firstOf(left), revokeInterval})
-		}
-		base := provider.DeepCopy()
-		controllerutil.RemoveFinalizer(provider, v1alpha1.FinalizerCredentials)
-		patch := client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})
-		if err := r.Patch(ctx, provider, patch, client.FieldOwner(kube.FieldManager)); client.IgnoreNotFound(err) != nil {
-			return kube.RetryConflict(fmt.Errorf("removing the finalizer of CredentialProvider %s: %w", provider.Name, err))
-		}
+	if !controllerutil.ContainsFinalizer(provider, v1alpha1.FinalizerCredentials) {
+		return reconcile.Result{}, nil
+	}
+	if message, after := r.revokeAll(ctx, provider); message != "" {
+		return r.report(ctx, provider, outcome{metav1.ConditionFalse, v1alpha1.ReasonRevokingCredentials, message, after})
+	}
+	base := provider.DeepCopy()
+	controllerutil.RemoveFinalizer(provider, v1alpha1.FinalizerCredentials)
+	patch := client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})
+	if err := r.Patch(ctx, provider, patch, client.FieldOwner(kube.FieldManager)); err != nil {
+		return kube.RetryConflict(fmt.Errorf("removing the finalizer of CredentialProvider %s: %w", provider.Name, err))
 	}
 	return reconcile.Result{}, nil
 }
 
-// firstOf lists the first three of some names.
-func firstOf(names []string) string {
-	const most = 3
-	if len(names) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+// revokeAll has the credentials of a provider revoked whose runs are over, and returns what its deletion waits for, and when to look
+// again. The message is empty when none is left.
+func (r *Reconciler) revokeAll(ctx context.Context, provider *v1alpha1.CredentialProvider) (message string, after time.Duration) {
+	const cannot = "its credentials can't be revoked: "
+	if kind, known := r.Kinds.Of(provider.Spec); known {
+		i, o := r.open(ctx, provider, kind)
+		if i == nil {
+			return cannot + o.message, retryInterval
+		}
+		r.Issuer.SetSource(sourceOf(provider, kind, i, "it is being deleted"))
 	}
-	return strings.Join(names, ", ")
+	left, err := r.Issuer.RevokeSource(ctx, provider.Name)
+	switch {
+	case err != nil:
+		return cannot + credential.MessageOf(err), retryInterval
+	case len(left) > 0:
+		return "waiting until the credentials of these TenantJobs are revoked: " + conditions.FirstOf(left), revokeInterval
+	}
+	return "", 0
 }
 
 // readSecret reads a Secret in the operator's namespace.

@@ -13,7 +13,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
+	"github.com/tenantry/tenantry/internal/credential"
 )
 
 // secretsOf returns the Secrets in a tenant's namespace.
@@ -170,12 +172,65 @@ func TestSourceIsDown(t *testing.T) {
 	if got := source.Live(); !slices.Equal(got, []types.UID{running.UID}) {
 		t.Errorf("live are the credentials of %v", got)
 	}
+	Eventually(t, func(g gomega.Gomega) {
+		c := conditions.Get(Get(t, g, running).Status.Conditions, v1alpha1.ConditionReconciling)
+		g.Expect(c.Message).To(gomega.ContainSubstring("its credentials can't be revoked: the server can't be reached"))
+	})
 
 	source.SetDown(false)
 	AwaitStatus(t, waiting, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
 	Finish(t, waiting, corev1.PodSucceeded)
 	awaitNothingLeft(t, source, tenant, waiting)
-	Eventually(t, func(g gomega.Gomega) { g.Expect(Get(t, g, running).Finalizers).To(gomega.BeEmpty()) })
+	Eventually(t, func(g gomega.Gomega) {
+		g.Expect(Get(t, g, running).Finalizers).To(gomega.BeEmpty())
+		g.Expect(conditions.Get(running.Status.Conditions, v1alpha1.ConditionReconciling).Message).To(gomega.BeEmpty())
+	})
+}
+
+// TestTenantsTrouble: what the source says about one tenant holds back that tenant's runs alone.
+func TestTenantsTrouble(t *testing.T) {
+	t.Parallel()
+	source := NewSource(t)
+	broken, other := NewReadyTenant(t, source.WithCredential()), NewReadyTenant(t, source.WithCredential())
+	source.RefuseTenant(broken.UID)
+	template := NewReadyTemplate(t, NeedsDatabase)
+	waiting := NewRun(t, broken, template, func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, waiting, metav1.ConditionUnknown, v1alpha1.ReasonIssuingCredentials, "the database does not exist")
+	tj := NewRun(t, other, template, func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+	Finish(t, tj, corev1.PodSucceeded)
+	source.RefuseTenant("")
+	AwaitStatus(t, waiting, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+	Finish(t, waiting, corev1.PodSucceeded)
+	awaitNothingLeft(t, source, broken, waiting)
+}
+
+// TestHangingSource: a source that does not answer holds up no run of another one, however many wait for it.
+func TestHangingSource(t *testing.T) {
+	t.Parallel()
+	hanging, other := NewSource(t), NewSource(t)
+	release := make(chan struct{})
+	hanging.OnStep(func(step string, _ credential.Handle) error {
+		if step == "before issue" {
+			<-release
+		}
+		return nil
+	})
+	tenant := NewReadyTenant(t, hanging.WithCredential())
+	template := NewReadyTemplate(t, NeedsDatabase)
+	var stuck []*v1alpha1.TenantJob
+	for range 10 { // more than a source has workers, and a controller
+		stuck = append(stuck, NewRun(t, tenant, template, func(*v1alpha1.TenantJob) {}))
+	}
+	for _, tj := range stuck {
+		AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonIssuingCredentials, "its credentials are being issued")
+	}
+	tj := NewRun(t, NewReadyTenant(t, other.WithCredential()), template, func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+	close(release)
+	for _, tj := range stuck {
+		AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+	}
 }
 
 // TestFanOutWithoutCredential: a fan-out completes although one of its tenants lacks a credential, and says whose fault that is.

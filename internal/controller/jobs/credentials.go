@@ -135,6 +135,9 @@ func (r *Reconciler) releaseCredentials(p *pass) (done bool, wait time.Duration)
 		done = job.IsOver(tj) || tj.DeletionTimestamp != nil
 	}
 	recordCredentials(tj, standing, r.Clock.Now())
+	if standing.Failure != "" && job.IsOver(tj) {
+		recordRefused(tj, "its credentials can't be revoked: "+standing.Failure)
+	}
 	return done, wait
 }
 

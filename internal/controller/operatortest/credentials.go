@@ -48,6 +48,8 @@ type Source struct {
 	issues map[credential.Handle]int
 	step   func(step string, h credential.Handle) error
 	down   bool
+	// refused is the tenant for which nothing is issued.
+	refused types.UID
 }
 
 // login is what a Source knows of a credential.
@@ -79,6 +81,13 @@ func (s *Source) SetDown(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down = down
+}
+
+// RefuseTenant has the Source issue nothing for a tenant. Empty means for none.
+func (s *Source) RefuseTenant(uid types.UID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = uid
 }
 
 // OnStep has a function called before and after each issue and each revocation: "before issue", "issued", "before revoke", "revoked". An
@@ -132,6 +141,10 @@ func (s *Source) Issue(_ context.Context, r credential.Request) (credential.Cred
 		return credential.Credential{}, err
 	}
 	s.mu.Lock()
+	if r.Tenant.UID == s.refused {
+		s.mu.Unlock()
+		return credential.Credential{}, credential.Errorf(v1alpha1.ReasonDatabaseNotFound, "the database does not exist")
+	}
 	s.issues[r.Handle]++
 	l := login{r, fmt.Sprintf("secret-%s-%d", r.Handle, s.issues[r.Handle]), time.Now().Add(r.Lifetime)}
 	s.live[r.Handle] = l
