@@ -171,7 +171,8 @@ func slim(m *metav1.ObjectMeta, keep func(annotation string) bool) {
 	if last := lastOwners.Load(); last != nil && slices.Equal(*last, m.OwnerReferences) {
 		m.OwnerReferences = *last
 	} else {
-		lastOwners.Store(&m.OwnerReferences)
+		owners := m.OwnerReferences // The field is written once more when client-go transforms the object a second time.
+		lastOwners.Store(&owners)
 	}
 }
 
