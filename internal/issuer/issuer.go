@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -139,6 +140,7 @@ func (i *Issuer) Issue(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template
 		r = newRun(kube.KeyOf(tj), tj.UID)
 		i.runs[tj.UID] = r
 	}
+	maps.DeleteFunc(r.credentials, func(_ string, c *runCredential) bool { return c.found }) // They are revoked.
 	r.tenant, r.tenantName = tenant.UID, tenant.Name
 	now := i.clock.Now()
 	if r.standing(now).IssuingFor == 0 {
