@@ -79,8 +79,11 @@ func readGiven(env environment, now time.Time) (given, error) {
 }
 
 // day is the date so many days from the one the run is about, where the tenant is.
-func (g given) day(offset int) string {
-	return fmt.Sprintf("%s in %s", g.due.AddDate(0, 0, offset).Format(time.DateOnly), g.due.Location())
+func (g given) day(offset int) time.Time { return g.due.AddDate(0, 0, offset) }
+
+// dayText is the same for people.
+func (g given) dayText(offset int) string {
+	return fmt.Sprintf("%s in %s", g.day(offset).Format(time.DateOnly), g.due.Location())
 }
 
 // logged lists for the log what the run was given; the tenant's name is on every line already.

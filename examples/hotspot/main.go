@@ -77,6 +77,8 @@ func perform(
 		return listen(ctx, env, log)
 	case "end":
 		return end(ctx, env, log)
+	case "sql":
+		return executeSQL(ctx, env, out)
 	}
 	i := slices.IndexFunc(jobs, func(j job) bool { return j.name == command })
 	if i < 0 {
@@ -112,5 +114,6 @@ For tests:
   probe   says what the pod was given and what it can reach, as JSON
   listen  accepts TCP connections, and sends UDP datagrams back
   end     ends as its environment asks
+  sql     executes the statements in its environment, and says what became of each, as JSON
 `, strings.Join(names, "\n"))
 }
