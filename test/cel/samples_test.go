@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tenantry/tenantry/api/v1alpha1"
 )
 
 func TestSamples(t *testing.T) {
@@ -26,6 +28,9 @@ func TestSamples(t *testing.T) {
 			return err
 		}
 		for i, manifest := range decodeAll(text) {
+			if manifest.GroupVersionKind().Group != v1alpha1.GroupVersion.Group {
+				continue // of the database
+			}
 			kinds[manifest.GetKind()] = true
 			t.Run(fmt.Sprintf("%s/%d", path, i), func(t *testing.T) { passesUnchanged(t, manifest) })
 		}

@@ -16,11 +16,14 @@ import (
 
 // Certificate is what a test can choose of the server's certificate.
 type Certificate struct {
-	// Name is a host name that it is for in place of Host.
+	// Name is a host name that it is for. Unset means Host.
 	Name string
 	// Expired means that it is not valid any more.
 	Expired bool
 }
+
+// lifetime of certificates. A demo may be left running for days.
+const lifetime = 365 * 24 * time.Hour
 
 // authority signs the server's certificate.
 type authority struct {
@@ -38,7 +41,7 @@ func newAuthority() (authority, error) {
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "postgrestest"},
 		NotBefore:             time.Now().Add(-48 * time.Hour),
-		NotAfter:              time.Now().Add(48 * time.Hour),
+		NotAfter:              time.Now().Add(lifetime),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageCertSign,
@@ -57,17 +60,27 @@ func NewCA() ([]byte, error) {
 	return a.pem, err
 }
 
-// SetCertificate replaces the server's certificate. The server uses it when it starts or reloads its settings.
-func (s *Server) SetCertificate(c Certificate) error {
+// NewCertificate returns the certificate of a new authority, and a server's certificate and key that it has signed, all as PEM.
+func NewCertificate(c Certificate) (ca, certificate, key []byte, err error) {
+	a, err := newAuthority()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	certificate, key, _, err = a.sign(c)
+	return a.pem, certificate, key, err
+}
+
+// sign returns a certificate and its key, as PEM, and its serial number.
+func (a authority) sign(c Certificate) (certificate, private []byte, serial string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err
+		return nil, nil, "", err
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: "server"},
 		NotBefore:    time.Now().Add(-24 * time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
+		NotAfter:     time.Now().Add(lifetime),
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames:     []string{"localhost"},
 		IPAddresses:  []net.IP{net.ParseIP(Host)},
@@ -78,18 +91,22 @@ func (s *Server) SetCertificate(c Certificate) error {
 	if c.Expired {
 		template.NotAfter = time.Now().Add(-time.Hour)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, s.authority.certificate, key.Public(), s.authority.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
 	if err != nil {
-		return fmt.Errorf("signing the server's certificate: %w", err)
+		return nil, nil, "", fmt.Errorf("signing the server's certificate: %w", err)
 	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	return encode("CERTIFICATE", der), encode("PRIVATE KEY", encoded), template.SerialNumber.String(), err
+}
+
+// SetCertificate replaces the server's certificate. The server uses it when it starts or reloads its settings.
+func (s *Server) SetCertificate(c Certificate) error {
+	certificate, key, serial, err := s.authority.sign(c)
 	if err != nil {
 		return err
 	}
-	s.serial = template.SerialNumber.String()
-	return errors.Join(
-		s.write("server.crt", string(encode("CERTIFICATE", der))),
-		s.write("server.key", string(encode("PRIVATE KEY", private))))
+	s.serial = serial
+	return errors.Join(s.write("server.crt", string(certificate)), s.write("server.key", string(key)))
 }
 
 // Serial returns the serial number of the certificate that was set last.

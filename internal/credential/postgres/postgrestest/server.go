@@ -1,11 +1,12 @@
-// Package postgrestest runs a PostgreSQL server for tests: with TLS and a CA of its own, reachable on 127.0.0.1 only, and as an
-// unprivileged user where the tests run as root. The server and its folder are removed at the end, also when the test process is
-// killed.
+// Package postgrestest runs a PostgreSQL server for tests and for the demo: with TLS and a CA of its own, reachable on 127.0.0.1 only
+// if no other address is given, and as an unprivileged user where the tests run as root. The server and its folder are removed at the
+// end, also when the process is killed.
 package postgrestest
 
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -60,6 +61,7 @@ type Server struct {
 	// CA is the certificate, as PEM, of the authority that signed the server's.
 	CA []byte
 
+	options   Options
 	authority authority
 	serial    string
 	dir       string
@@ -72,6 +74,19 @@ type Server struct {
 	mutex sync.Mutex
 	log   bytes.Buffer
 	lines chan string
+}
+
+// Options are what can be chosen of a server.
+type Options struct {
+	// Dir is the folder of the server, which must not exist. Unset means a temporary one.
+	Dir string
+	// Address to listen on, and Port. Unset means Host, and a free port.
+	Address string
+	Port    int
+	// Name is a host name that the certificate is for. Unset means Host.
+	Name string
+	// Log gets what the server logs. Unset means that the server keeps it, for its method Log.
+	Log io.Writer
 }
 
 // Main starts a server, stores it in the variable, runs the tests and returns their exit code. It is for TestMain.
@@ -87,12 +102,16 @@ func Main(m *testing.M, server **Server) int {
 }
 
 // Start starts a server with an empty database cluster.
-func Start() (*Server, error) {
+func Start() (*Server, error) { return StartWith(Options{}) }
+
+// StartWith starts a server with an empty database cluster.
+func StartWith(options Options) (*Server, error) {
 	bin, err := programs()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{bin: bin, Password: rand.Text(), lines: make(chan string, 1000)}
+	options.Address = cmp.Or(options.Address, Host)
+	s := &Server{options: options, bin: bin, Port: options.Port, Password: rand.Text(), lines: make(chan string, 1000)}
 	if s.user, err = unprivileged(); err != nil {
 		return nil, err
 	}
@@ -130,7 +149,12 @@ func programs() (string, error) {
 // initialize makes the folder and the database cluster in it.
 func (s *Server) initialize() error {
 	var err error
-	if s.dir, err = os.MkdirTemp("", "tenantry-postgres-"); err != nil {
+	if s.options.Dir == "" {
+		s.dir, err = os.MkdirTemp("", "tenantry-postgres-")
+	} else {
+		s.dir, err = s.options.Dir, os.Mkdir(s.options.Dir, 0o700)
+	}
+	if err != nil {
 		return err
 	}
 	if s.bin, err = s.user.reachable(s.bin, filepath.Join(s.dir, "postgresql")); err != nil {
@@ -153,10 +177,12 @@ func (s *Server) initialize() error {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("running initdb: %w\n%s", err, out)
 	}
-	if s.Port, err = freePort(); err != nil {
-		return err
+	if s.Port == 0 {
+		if s.Port, err = freePort(); err != nil {
+			return err
+		}
 	}
-	return errors.Join(s.SetCertificate(Certificate{}), s.configure())
+	return errors.Join(s.SetCertificate(Certificate{Name: s.options.Name}), s.configure())
 }
 
 // configure writes the settings. Everything that clients send is logged, so that tests can search the log for secrets.
@@ -164,7 +190,7 @@ func (s *Server) configure() error {
 	settings := fmt.Sprintf(`
 listen_addresses = '%s'
 port = %d
-unix_socket_directories = ''
+unix_socket_directories = '%s'
 ssl = on
 ssl_cert_file = 'server.crt'
 ssl_key_file = 'server.key'
@@ -174,11 +200,11 @@ max_prepared_transactions = 5
 fsync = off
 log_statement = 'all'
 log_parameter_max_length_on_error = -1
-`, Host, s.Port)
+`, s.options.Address, s.Port, s.dir)
 	if err := s.write("postgresql.auto.conf", settings); err != nil {
 		return err
 	}
-	return s.write("pg_hba.conf", fmt.Sprintf("host all all %s/32 scram-sha-256\n", Host))
+	return s.write("pg_hba.conf", "local all all scram-sha-256\nhost all all 0.0.0.0/0 scram-sha-256\n")
 }
 
 // write replaces a file in the data folder.
@@ -215,9 +241,7 @@ func (s *Server) record(stderr io.Reader) {
 	lines := bufio.NewScanner(stderr)
 	lines.Buffer(nil, 1<<24)
 	for lines.Scan() {
-		s.mutex.Lock()
-		s.log.WriteString(lines.Text() + "\n")
-		s.mutex.Unlock()
+		s.keep(lines.Text())
 		select {
 		case s.lines <- lines.Text():
 		default: // nobody waits for it
@@ -225,7 +249,17 @@ func (s *Server) record(stderr io.Reader) {
 	}
 }
 
-// Log returns everything that the server has logged.
+func (s *Server) keep(line string) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.options.Log == nil {
+		s.log.WriteString(line + "\n")
+	} else {
+		_, _ = fmt.Fprintln(s.options.Log, line)
+	}
+}
+
+// Log returns everything that the server has logged, unless that goes elsewhere.
 func (s *Server) Log() string {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

@@ -97,7 +97,7 @@ func TestMissingPostgres(t *testing.T) {
 	command := exec.Command("../../../../hack/postgres.sh")
 	command.Env = append(os.Environ(), "POSTGRES_BIN="+t.TempDir())
 	out, err := command.CombinedOutput()
-	want := "The tests need PostgreSQL 16 or newer, and POSTGRES_BIN does not have it: install it, or npm, or set POSTGRES_BIN to the " +
+	want := "PostgreSQL 16 or newer is needed, and POSTGRES_BIN does not have it: install it, or npm, or set POSTGRES_BIN to the " +
 		"folder with initdb and postgres."
 	if err == nil || strings.TrimSpace(string(out)) != want {
 		t.Errorf("error %v, output:\n%s", err, out)
