@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A demonstration of Tenantry. `demo.sh up` deploys the operator, creates the sample tenants, and runs the jobs of the sample
-# application: for one tenant, for all tenants, on a schedule, and in a flood. `demo.sh down` removes everything. It uses the
+# application in their database: for one tenant, for all tenants, on a schedule, and in a flood. `demo.sh down` removes everything. It uses the
 # cluster of KUBECONFIG, or else a local one of its own.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,6 +15,10 @@ tenants=(acme globex hooli soylent initech)
 suspended=initech
 failing=globex
 flooding=hooli
+# Those of one application, with a database or, where there is no PostgreSQL, without.
+samples=examples/hotspot
+# Why there is no database.
+no_database=
 # The label of everything that the demo creates in addition to the samples.
 label=app.kubernetes.io/part-of=tenantry-demo
 # The label of the sample tenants, by which the jobs of the demo select them: a cluster of the user's has others.
@@ -110,8 +114,10 @@ up() {
 	# Objects of an earlier demo. Foreground deletion, so that their Jobs are gone before Jobs of the same names are created.
 	remove_demo
 
+	database
+
 	heading "Tenants, and the jobs that there are for them"
-	show apply --server-side --kustomize config/samples
+	show apply --server-side --kustomize "$samples"
 	for tenant in "${tenants[@]}"; do
 		quietly wait "tenant/$tenant" --for condition=Ready --timeout 2m
 	done
@@ -123,6 +129,8 @@ up() {
 	heading "Tenant $suspended has not paid, and is suspended"
 	show patch tenant "$suspended" --type merge --patch '{"spec":{"suspend":true}}'
 	quietly wait "tenant/$suspended" --for condition=Suspended --timeout 2m
+
+	if [[ -z $no_database ]]; then leak; fi
 
 	heading "Each job has a schedule, which gives it to every tenant of the application"
 	show get tenantschedules
@@ -160,6 +168,67 @@ up() {
 	show get tsch,tfo,tj --all-namespaces
 
 	goodbye
+}
+
+# database brings up a PostgreSQL with the tables of the sample application.
+database() {
+	heading "A billing database, whose tables all tenants share"
+	if $own_cluster; then say "A PostgreSQL beside the pods, with TLS and row security."; else
+		say "A StatefulSet in the namespace billing, with TLS and row security."
+	fi
+	local status=0
+	no_database=$(hack/database.sh up 2>&1 >/dev/null) || status=$?
+	case $status in
+	0) no_database='' ;;
+	3)
+		samples=config/samples
+		say "It is left out: $no_database"
+		;;
+	*) fail "the database should have come up: $no_database" ;;
+	esac
+}
+
+# leak runs the same job for one tenant and then for another one. Its statements do not name a tenant.
+leak() {
+	heading "The classic leak that does not happen: an UPDATE without WHERE tenant_id"
+	show wait credentialprovider/billing-db --for condition=Ready --timeout 3m
+	say "All tenants have subscriptions in one table, with the same ids. Ten of each tenant's are overdue. The job says this:"
+	say "  UPDATE subscriptions SET status = 'expired' WHERE status = 'active' AND ends_on < \$1"
+	# The schedule of this job may tick now.
+	quietly patch tenantschedule check-expired-subscriptions --type merge --patch '{"spec":{"suspend":true}}'
+	local tenant table
+	table=$(expired TENANT BEFORE)
+	for tenant in acme globex; do
+		make_shown <<-YAML
+			apiVersion: tenantry.dev/v1alpha1
+			kind: TenantJob
+			metadata: {namespace: tenant-$tenant, name: expire, labels: {${label/=/: }}}
+			spec:
+			  tenantRef: {name: $tenant}
+			  templateRef: {name: check-expired-subscriptions}
+		YAML
+		finish "tenant-$tenant/expire"
+		table=$(join --nocheck-order <(printf '%s' "$table") <(expired TENANT "AFTER-${tenant^^}'S-RUN"))
+	done
+	quietly patch tenantschedule check-expired-subscriptions --type merge --patch '{"spec":{"suspend":null}}'
+	say "Subscriptions that are expired:"
+	awk '{printf "     %-9s %-8s %-19s %s\n", $1, $2, $3, $4}' <<<"$table"
+	local expected="acme 0 10 10|globex 0 0 10|hooli 0 0 0|initech 0 0 0|soylent 0 0 0"
+	if [[ $(tail -n +2 <<<"$table" | paste -sd '|') != "$expected" ]]; then fail "each run should have changed its own tenant's rows only"; fi
+	quietly wait tenantjob/expire --namespace tenant-globex --for 'jsonpath={.status.credentials[0].revocationTime}' --timeout 1m
+	say "Each run logged in as a role of its own, which is its tenant to the database whatever the job sends. The roles are gone:"
+	show get tenantjob expire --namespace tenant-globex --output \
+		'jsonpath={range .status.credentials[*]}{.name} expires {.expirationTime}, revoked {.revocationTime}{"\n"}{end}'
+	local roles
+	roles=$(hack/database.sh query "SELECT count(*) AS roles FROM tenantry.runs WHERE namespace IN ('tenant-acme', 'tenant-globex')")
+	if [[ ${roles//[^0-9]/} != 0 ]]; then fail "no role of a run should be left"; fi
+}
+
+# expired HEADING... prints a table of the tenants and the number of their subscriptions that are expired.
+expired() {
+	echo "$@"
+	hack/database.sh query "SELECT c.name, count(*) FILTER (WHERE s.status = 'expired') FROM customers c JOIN subscriptions s
+		USING (tenant_id) GROUP BY c.name ORDER BY c.name" | tail -n +2 | awk '{print $1, $2}'
 }
 
 # mismatch tries to create a TenantJob in another tenant's namespace. Either the API server or the operator refuses it.
@@ -357,6 +426,10 @@ goodbye() {
 	if ! command -v kubectl >/dev/null; then say "export PATH=\$PATH:$(dirname "$KUBECTL")"; fi
 	say "kubectl get tenantry --all-namespaces                 # everything of Tenantry's"
 	say "kubectl describe tenant acme"
+	if [[ -z $no_database ]]; then
+		say "kubectl get credentialproviders -o wide"
+		say "hack/database.sh query 'SELECT * FROM users'          # as a superuser, who sees all tenants' rows"
+	fi
 	say "kubectl get tenantjobs -A -l tag.tenantry.dev/payment=8231"
 	say "kubectl get tenantjobs -A -l tenantry.dev/fan-out=stats  # who ran in it, as long as it is there"
 	say "kubectl patch tenant $suspended --type merge --patch '{\"spec\":{\"suspend\":false}}'   # and its job runs"
@@ -393,7 +466,9 @@ down() {
 	refuse_others
 	# Tenants are deleted by the operator, so the operator is removed last.
 	remove_demo
-	"$KUBECTL" delete --ignore-not-found --kustomize config/samples --timeout 5m
+	"$KUBECTL" delete --ignore-not-found --kustomize examples/hotspot --timeout 5m
+	quietly delete namespace billing --ignore-not-found --timeout 5m
+	quietly delete secrets billing-db-admin billing-db-ca --namespace tenantry-system --ignore-not-found
 	local others
 	others=$("$KUBECTL" get tenants --output name)
 	if [[ -n $others ]]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Deploys the operator and runs the end-to-end suite, on the cluster of KUBECONFIG or else on a local one that is removed
-# afterwards. The arguments are ginkgo's, for example --focus suspended.
+# Deploys the operator and the billing database and runs the end-to-end suite, on the cluster of KUBECONFIG or else on a local one that
+# is removed afterwards. The arguments are ginkgo's, for example --focus suspended.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export KUBECTL=${KUBECTL:-kubectl}
@@ -15,6 +15,8 @@ else
 	KUBECONFIG=$(hack/deploy-local.sh | tail -1)
 	export KUBECONFIG
 fi
+hack/database.sh up
+"$KUBECTL" apply --server-side --filename examples/hotspot/credentialprovider.yaml
 # The specs wait most of the time, so more of them run at once than there are cores.
 options=(--procs 4 --timeout 45m)
 [[ -t 1 ]] || options+=(--no-color)
