@@ -44,6 +44,7 @@ func (n *Node) configure() error {
 		"resolv.conf":     "resolv.conf",
 		"kube-proxy.yaml": "kube-proxy.yaml",
 		"coredns.yaml":    "coredns.yaml",
+		"audit.yaml":      "audit.yaml",
 	} {
 		if err := writeTemplate(source, n.config(target), values); err != nil {
 			return fmt.Errorf("writing %s: %w", target, err)

@@ -1,6 +1,9 @@
 package node
 
-import "strconv"
+import (
+	"path/filepath"
+	"strconv"
+)
 
 // The flags of each component. All other flags have the component's defaults.
 
@@ -33,6 +36,9 @@ func apiServerFlags(n *Node) []string {
 		"--client-ca-file=" + n.config("ca.crt"),
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
+		"--audit-policy-file=" + n.config("audit.yaml"),
+		"--audit-log-path=" + filepath.Join(n.Cluster.Logs(), "audit.log"),
+		"--audit-log-mode=batch", // writing does not hold up requests
 		"--allow-privileged=true",
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file=" + n.config("tokens.pub"),
