@@ -51,7 +51,7 @@ up_local() {
 	program=$(program)
 	if [[ ! -e $outside/ready ]]; then
 		bin=$(hack/postgres.sh) || exit 3
-		POSTGRES_BIN=$bin nohup hack/cluster.sh exec "$program" -dir "$inside" -listen 10.244.0.1 -name "$name" \
+		POSTGRES_BIN=$bin setsid hack/cluster.sh exec "$program" -dir "$inside" -listen 10.244.0.1 -name "$name" \
 			serve "${sql[@]/#/$PWD/}" </dev/null >"$cluster/logs/billing-db.log" 2>&1 &
 		local server=$!
 		until [[ -e $outside/ready ]]; do
