@@ -150,7 +150,7 @@ up() {
 		fail "tenant $suspended is suspended and has pods"
 	fi
 
-	heading "A job for globex in the namespace of acme: the classic leak"
+	heading "A job for globex in the namespace of acme does not run"
 	mismatch
 
 	heading "The others run to their end, each as its own tenant"

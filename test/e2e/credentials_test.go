@@ -211,7 +211,7 @@ var _ = Describe("A run with a credential for the database", func() {
 		})
 		run := dispatch(ctx, acme, template, "run", none)
 		runs(ctx, run)
-		password := string(secretOf(ctx, run).Data["password"])
+		role, password := string(secretOf(ctx, run).Data["username"]), string(secretOf(ctx, run).Data["password"])
 		Expect(len(password)).To(BeNumerically(">=", 32))
 		expectReason(ctx, run, v1alpha1.ReasonCompleted)
 		expectRevoked(ctx, run)
@@ -222,6 +222,13 @@ var _ = Describe("A run with a credential for the database", func() {
 		}
 		for name, content := range clusterLogs() {
 			looked[name] = content
+		}
+		// What is not secret is found.
+		Expect(looked).To(HaveKeyWithValue("tenantjobs", ContainSubstring(acme.NamespaceName())))
+		for name, content := range looked {
+			if strings.HasSuffix(name, "billing-db.log") {
+				Expect(strings.Contains(content, role)).To(BeTrue(), "the log of the database should name the role")
+			}
 		}
 		encoded := base64.StdEncoding.EncodeToString([]byte(password))
 		for where, content := range looked {
