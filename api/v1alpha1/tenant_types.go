@@ -358,6 +358,14 @@ type TenantStatus struct {
 	// +optional
 	Running *int32 `json:"running,omitempty"`
 
+	// copiedSecrets are the Secrets in the namespace that are copies of Secrets in the operator's namespace, or are about to be,
+	// oldest first. One that no further run gets is deleted when no run has it any more.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=256
+	CopiedSecrets []CopiedSecret `json:"copiedSecrets,omitempty"`
+
 	// conditions of the tenant: Ready, Suspended, Enforced, WorkloadsConform; Reconciling and Stalled while they apply.
 	// +optional
 	// +listType=map
@@ -381,6 +389,29 @@ type TenantNamespaceStatus struct {
 	// adopted means that the namespace existed before the operator took it over, so that it is never deleted.
 	// +optional
 	Adopted bool `json:"adopted,omitempty"`
+}
+
+// CopiedSecret is a Secret in the tenant's namespace that is a copy of one version of a Secret in the operator's namespace.
+type CopiedSecret struct {
+	// name of the copy.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// credential is the name of the entry of spec.credentials that it was made for.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Credential string `json:"credential,omitempty"`
+
+	// providerRef names the CredentialProvider of that entry.
+	// +required
+	ProviderRef LocalReference `json:"providerRef,omitzero"`
+
+	// secretRef names the Secret in the operator's namespace.
+	// +required
+	SecretRef LocalReference `json:"secretRef,omitzero"`
 }
 
 // TenantList is a list of Tenants.

@@ -3,7 +3,7 @@
 //	TenantJob controller ──Issue, Revoke──────────► Issuer ──workers──► credential.Provider, Secrets in tenants' namespaces
 //	                     ◄─Standing, a request────
 //	CredentialProvider controller ──SetSource─────►
-//	Tenant controller ──RevokeTenant──────────────►
+//	Tenant controller ──RevokeTenant, DeleteCopies►
 //
 // What the Issuer remembers may be lost at any time. A credential is made only after the finalizer tenantry.dev/credentials is on
 // its TenantJob. The finalizer is removed when each of its credentials is revoked. A process that does not remember them asks the
@@ -14,5 +14,6 @@
 //	runs.go     what is known of the credentials of a run
 //	work.go     the workers, which issue and revoke
 //	secrets.go  the Secrets with which credentials are delivered
+//	copies.go   those that are copies of a tenant's own Secrets
 //	sweep.go    credentials that no run remembers
 package issuer

@@ -43,6 +43,12 @@ type Issuer struct {
 	requestWaiting func()
 	// refresh has a CredentialProvider reconciled.
 	refresh func(name string)
+	// issuing are the credentials that workers issue just now.
+	issuing map[*task]bool
+	// deleting are the credentials of tenants of which copies are being deleted.
+	deleting map[credentialOfTenant]bool
+	// made are the copies that are certainly there, and when they were seen.
+	made map[copyInNamespace]time.Time
 	// sweepSoon wakes the sweep.
 	sweepSoon chan struct{}
 }
@@ -51,7 +57,8 @@ type Issuer struct {
 func New(log logr.Logger, c clock.WithTicker, api kube.Client) *Issuer {
 	return &Issuer{
 		Client: api, log: log, clock: c, tenantJob: func(credential.Run) *v1alpha1.TenantJob { return nil },
-		sources: map[string]*source{}, runs: map[types.UID]*run{}, sweepSoon: make(chan struct{}, 1),
+		sources: map[string]*source{}, runs: map[types.UID]*run{}, issuing: map[*task]bool{}, deleting: map[credentialOfTenant]bool{},
+		made: map[copyInNamespace]time.Time{}, sweepSoon: make(chan struct{}, 1),
 		request: func(types.NamespacedName) {}, requestWaiting: func() {}, refresh: func(string) {},
 	}
 }
@@ -267,6 +274,11 @@ func (i *Issuer) revokeRemembered(tenant types.UID) (left []string) {
 			left = append(left, nameOf(r.id()))
 		}
 	}
+	for t := range i.issuing { // Its worker has yet to see that the tenant is suspended, or is being deleted.
+		if t.run.tenant == tenant {
+			left = append(left, nameOf(t.run.id()))
+		}
+	}
 	return left
 }
 
@@ -311,15 +323,15 @@ func nameOf(r credential.Run) string { return cmp.Or(r.Name, string(r.UID)) }
 const writeTimeout = 15 * time.Second
 
 // findTenant reads a Tenant as it is now, from the API server: the cache may be behind a suspension.
-func (i *Issuer) findTenant(ctx context.Context, name string, uid types.UID) error {
+func (i *Issuer) findTenant(ctx context.Context, name string, uid types.UID) (*v1alpha1.Tenant, error) {
 	tenant, err := kube.Find(ctx, i.Live, types.NamespacedName{Name: name}, &v1alpha1.Tenant{})
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case tenant == nil || tenant.UID != uid || tenant.DeletionTimestamp != nil || tenant.Suspended():
-		return fmt.Errorf("tenant %s is suspended, or is being deleted", name)
+		return nil, fmt.Errorf("tenant %s is suspended, or is being deleted", name)
 	}
-	return nil
+	return tenant, nil
 }
 
 // metaTime returns a time for the API, nil for none.

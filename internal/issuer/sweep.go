@@ -123,6 +123,7 @@ func (i *Issuer) wakeSweep() {
 // this one knows nothing.
 func (i *Issuer) sweep(ctx context.Context) error {
 	i.abandon()
+	i.forgetMade()
 	unknown := i.unknownRuns()
 	complete := true
 	living := map[types.UID]bool{}
@@ -161,11 +162,11 @@ func (i *Issuer) abandon() {
 		if r.gone || i.tenantJob(r.id()) != nil {
 			continue
 		}
-		if r.gone = true; !r.unknown && r.standing(i.clock.Now()).Revoked {
-			delete(i.runs, uid)
-			continue
-		}
+		r.gone = true
 		i.revoke(r)
+		if !r.unknown && r.standing(i.clock.Now()).Revoked {
+			delete(i.runs, uid)
+		}
 	}
 }
 

@@ -52,7 +52,10 @@ func (i *Issuer) process(ctx context.Context, s *source, it item) bool {
 		return true
 	case t.provider == nil:
 		return true // SetSource goes on with it.
+	case wanted && !i.beginIssue(t):
+		return false // A copy for the same credential is being deleted.
 	case wanted:
+		defer i.endIssue(t)
 		issued, err := i.issueOne(ctx, *t)
 		i.issued(s, it, issued, err)
 		return true // The TenantJob asks again.
@@ -85,7 +88,8 @@ type delivered struct {
 func (i *Issuer) issueOne(ctx context.Context, t task) (delivered, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	if err := i.findTenant(ctx, t.run.tenantName, t.run.tenant); err != nil {
+	tenant, err := i.findTenant(ctx, t.run.tenantName, t.run.tenant)
+	if err != nil {
 		return delivered{}, err
 	}
 	c, err := t.provider.Issue(ctx, t.credential.request)
@@ -94,11 +98,12 @@ func (i *Issuer) issueOne(ctx context.Context, t task) (delivered, error) {
 	}
 	d := delivered{Credential: c}
 	if c.Token == nil {
-		if d.secret, err = i.deliver(ctx, t, c); err != nil {
+		if d.secret, err = i.deliver(ctx, t, tenant, c); err != nil {
 			return d, err
 		}
 	}
-	return d, i.findTenant(ctx, t.run.tenantName, t.run.tenant)
+	_, err = i.findTenant(ctx, t.run.tenantName, t.run.tenant)
+	return d, err
 }
 
 // revokeOne deletes the Secret with a credential and revokes it. In this order nothing is left that nobody remembers: a source lists what
@@ -108,7 +113,7 @@ func (i *Issuer) revokeOne(ctx context.Context, t task) error {
 	defer cancel()
 	var deletion error
 	if t.run.key.Namespace != "" { // The source may have lost it.
-		deletion = i.deleteSecret(ctx, t.run.key.Namespace, secretOfRun(t.credential.request.Handle))
+		deletion = i.DeleteSecret(ctx, types.NamespacedName{Namespace: t.run.key.Namespace, Name: secretOfRun(t.credential.request.Handle)})
 	}
 	if err := t.provider.Revoke(ctx, t.credential.request.Handle); err != nil {
 		return errors.Join(deletion, fmt.Errorf("revoking credential %s of TenantJob %s: %w", t.credential.name, t.run.key, err))

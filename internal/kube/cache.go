@@ -142,7 +142,7 @@ func StripJob(obj any) (any, error) {
 		maps.DeleteFunc(o.Labels, func(key, _ string) bool { return !strings.HasPrefix(key, "tenantry.dev/") })
 		slim(&o.ObjectMeta, func(key string) bool { return key == v1alpha1.AnnotationTemplateGeneration })
 		o.Finalizers = nil
-		return &CachedJob{TypeMeta: o.TypeMeta, ObjectMeta: o.ObjectMeta, Status: o.Status}, nil
+		return &CachedJob{TypeMeta: o.TypeMeta, ObjectMeta: o.ObjectMeta, Status: o.Status, Copies: CopiesOf(o)}, nil
 	}
 	return tombstone(obj)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -152,6 +153,10 @@ func TestStripJob(t *testing.T) {
 	obj := given()
 	obj.Labels["team"], obj.Annotations["why"] = "billing", "because"
 	obj.Spec.Template.Spec.Containers = []corev1.Container{{Name: "main"}}
+	for _, secret := range []string{"theirs", CopyPrefix + "stripe-1", "tenantry-credential-0123"} {
+		volume := corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: secret}}
+		obj.Spec.Template.Spec.Volumes = append(obj.Spec.Template.Spec.Volumes, corev1.Volume{Name: secret, VolumeSource: volume})
+	}
 	stripped, err := StripJob(obj)
 	if err != nil {
 		t.Fatal(err)
@@ -162,6 +167,9 @@ func TestStripJob(t *testing.T) {
 	}
 	if diff := cmp.Diff(given(), again.(*CachedJob).Job()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := again.(*CachedJob).Copies; !slices.Equal(got, []string{CopyPrefix + "stripe-1"}) {
+		t.Errorf("it mounts the copies %v", got)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,6 +54,15 @@ func (c Client) DeleteExact(ctx context.Context, obj client.Object, propagation 
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		c.warnRefused(obj, err, "DeletionRefused", "Delete", "it can't be deleted: ")
 		return fmt.Errorf("deleting %s %s: %w", KindOf(obj), KeyOf(obj), err)
+	}
+	return nil
+}
+
+// DeleteSecret deletes a Secret by its name. That it is gone already is no error.
+func (c Client) DeleteSecret(ctx context.Context, key types.NamespacedName) error {
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+	if err := c.Delete(ctx, secret); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("deleting Secret %s: %w", key, err)
 	}
 	return nil
 }

@@ -31,7 +31,10 @@ type Observed struct {
 	Desired        Desired
 	// Jobs are the tenant's Jobs that have not ended: those in the cache, and after ActionListJobs those in the API server.
 	Jobs []*batchv1.Job
-	// Verify asks to check also what is not watched: the contents of the namespace, and a suspended tenant's pods.
+	// MountedCopies are the names of the copied Secrets that Jobs in the cache mount which have not ended.
+	MountedCopies map[string]bool
+	// Verify asks to check also what is not watched: the contents of the namespace, a suspended tenant's pods, and the Secrets of which
+	// it has copies.
 	Verify bool
 
 	// Done are the actions that were carried out since the Tenant was observed.
@@ -42,6 +45,12 @@ type Observed struct {
 	Pods []corev1.Pod
 	// Credentials are the names of the TenantJobs of which credentials are not revoked yet, sorted, after ActionRevokeCredentials.
 	Credentials []string
+	// ReplacedCopies are the names of the copied Secrets that are not as their originals are now, after ActionCheckCopies.
+	ReplacedCopies []string
+	// DeletedCopies are the names of the copied Secrets that are gone, after ActionDeleteCopies.
+	DeletedCopies []string
+	// CopiesErr is why ActionCheckCopies or ActionDeleteCopies failed. It is tried again.
+	CopiesErr error
 	// TenantJobs are those in the namespace, after ActionListTenantJobs.
 	TenantJobs []v1alpha1.TenantJob
 	// Held are the objects that are being deleted and that somebody's finalizer keeps, after ActionListHeld.
@@ -140,6 +149,11 @@ const (
 	// ActionRevokeCredentials revokes the tenant's credentials.
 	ActionRevokeCredentials Action = "RevokeCredentials"
 
+	// ActionCheckCopies reads the Secrets in the operator's namespace of which the tenant has copies. It sets ReplacedCopies.
+	ActionCheckCopies Action = "CheckCopies"
+	// ActionDeleteCopies deletes those of CopiesToDelete that no run has. It sets DeletedCopies.
+	ActionDeleteCopies Action = "DeleteCopies"
+
 	// ActionListTenantJobs reads TenantJobs from the cache.
 	ActionListTenantJobs Action = "ListTenantJobs"
 	// ActionDeleteTenantJobs deletes all TenantJobs in the namespace.
@@ -164,6 +178,8 @@ type Decision struct {
 	Ready     Condition
 	Suspended Condition
 	Progress  Progress
+	// DeletedCopies are to be taken out of status.copiedSecrets, by name.
+	DeletedCopies []string
 
 	// After is when to decide again, if no event comes before. Zero means never.
 	After time.Duration
@@ -229,6 +245,7 @@ func (d Decision) with(next Decision) Decision {
 	if next.After != 0 {
 		d.After = next.After
 	}
+	d.DeletedCopies = append(d.DeletedCopies, next.DeletedCopies...)
 	if next.Namespace != nil {
 		d.Namespace = next.Namespace
 	}

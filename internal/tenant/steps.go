@@ -49,9 +49,9 @@ func stepsOf(o Observed) []step {
 	case o.Claim == Conflict, o.Claim == Terminating:
 		return []step{lockDispatcher, reportNoNamespace}
 	case o.Tenant.Suspended():
-		return []step{ensureNamespace, ensureContents, checkData, lockDispatcher, skipIfSuspended, awaitJobs, awaitPods, revokeCredentials, reportSuspended}
+		return []step{ensureNamespace, ensureContents, checkData, lockDispatcher, skipIfSuspended, awaitJobs, awaitPods, revokeCredentials, deleteCopies, reportSuspended}
 	}
-	return []step{ensureNamespace, ensureContents, checkData, unlockDispatcher, reportActive}
+	return []step{ensureNamespace, ensureContents, checkData, unlockDispatcher, deleteCopies, reportActive}
 }
 
 // reportNoNamespace reports that the Tenant may not have the namespace that it names. Nothing can run for it.

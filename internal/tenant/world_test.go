@@ -44,6 +44,12 @@ type world struct {
 	// credentials are the TenantJobs of which some are not revoked.
 	credentials []string
 	held        []HeldObject
+	// mounted are the copied Secrets that Jobs in the cache mount, replaced those whose originals have changed, and deleted those that the
+	// deletion finds to be nobody's.
+	mounted           map[string]bool
+	replaced, deleted []string
+	// copiesErr is why the copies can't be checked or deleted.
+	copiesErr error
 	// left is the terminating namespace. Nil means that it is gone at once.
 	left *corev1.Namespace
 	// fails is an action that fails with err.
@@ -52,7 +58,7 @@ type world struct {
 }
 
 func (w *world) observe() Observed {
-	o := Observed{Tenant: w.tenant, Namespace: w.namespace, Jobs: w.cached, Verify: w.verify, SameExternalID: w.sameExternalID}
+	o := Observed{Tenant: w.tenant, Namespace: w.namespace, Jobs: w.cached, Verify: w.verify, SameExternalID: w.sameExternalID, MountedCopies: w.mounted}
 	o.Claim, o.ClaimMessage = ClaimOf(w.tenant, w.namespace, "tenantry-system", func(string) bool { return false })
 	s := settings()
 	s.Adoption = AdoptionOf(w.tenant, w.namespace, o.Claim)
@@ -88,6 +94,10 @@ func (w *world) act(o *Observed, a Action) error {
 		o.Pods = w.pods
 	case ActionRevokeCredentials:
 		o.Credentials = w.credentials
+	case ActionCheckCopies:
+		o.ReplacedCopies, o.CopiesErr = w.replaced, w.copiesErr
+	case ActionDeleteCopies:
+		o.DeletedCopies, o.CopiesErr = w.deleted, errors.Join(o.CopiesErr, w.copiesErr)
 	case ActionListTenantJobs:
 		o.TenantJobs = w.tenantJobs
 	case ActionListHeld:
@@ -104,7 +114,7 @@ func (w *world) run(t *testing.T) ([]Action, Decision) {
 	o := w.observe()
 	for {
 		d := Decide(o)
-		for _, wrong := range violations(o, d) {
+		for _, wrong := range w.violations(o, d) {
 			t.Errorf("%s, after %v", wrong, o.Done)
 		}
 		if d.Action == ActionNone || t.Failed() {
@@ -117,8 +127,14 @@ func (w *world) run(t *testing.T) ([]Action, Decision) {
 	}
 }
 
+// isNeeded says whether a run has a copied Secret, or the next one gets it.
+func (w *world) isNeeded(name string) bool {
+	old := slices.ContainsFunc(OldCopies(w.tenant), func(c v1alpha1.CopiedSecret) bool { return c.Name == name })
+	return w.mounted[name] || !old && !slices.Contains(w.replaced, name)
+}
+
 // violations says what a decision does that none may do.
-func violations(o Observed, d Decision) (all []string) {
+func (w *world) violations(o Observed, d Decision) (all []string) {
 	never := func(wrong bool, what string) {
 		if wrong {
 			all = append(all, what)
@@ -146,6 +162,8 @@ func violations(o Observed, d Decision) (all []string) {
 	never(d.Action == ActionReleaseNamespace && o.Tenant.Status.Namespace != nil, "the namespace is released while the status says that it is the tenant's")
 	never(o.Claim == Owned && o.isDeleting() && d.Suspended.Status != metav1.ConditionUnknown && !d.Gone, "the jobs of a Tenant that is being deleted are said to be active or suspended")
 	never(d.Action == ActionApplyNamespace && o.Claim == Adoptable && !o.Did(ActionListContents), "a namespace is adopted before what is in it is known")
+	never(d.Action == ActionDeleteCopies && slices.ContainsFunc(o.CopiesToDelete(), func(c v1alpha1.CopiedSecret) bool { return w.isNeeded(c.Name) }),
+		"a copy of a Secret is deleted that somebody needs")
 	never(ends && o.Contents.Rights != nil, "the namespace goes while members may have rights in it")
 	never(ends && !o.isDeleting(), "the namespace of a Tenant goes that stays")
 	never(d.Action == ActionDeleteNamespace && Retains(o.Tenant, o.Namespace), "a namespace is deleted that is to be retained")
@@ -224,6 +242,19 @@ func anyWorld(random *rand.Rand) *world {
 		if maybe(8) {
 			w.namespace.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
 		}
+	}
+	if maybe(2) {
+		w.tenant.Spec.Credentials = []v1alpha1.TenantCredential{{Name: "stripe", SecretRef: &v1alpha1.LocalReference{Name: "a"}}}
+		for _, name := range []string{"1", "2", "3"} {
+			w.tenant.Status.CopiedSecrets = append(w.tenant.Status.CopiedSecrets, copied(name, "stripe", "", []string{"a", "b"}[random.IntN(2)]))
+		}
+		w.mounted = map[string]bool{"1": maybe(2), "2": maybe(2), "3": maybe(2)}
+	}
+	if maybe(4) {
+		w.replaced = []string{"3"}
+	}
+	if maybe(8) {
+		w.copiesErr = errOops
 	}
 	if maybe(3) {
 		w.jobs = []*batchv1.Job{{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.Unix(random.Int64N(3), 0)}}}

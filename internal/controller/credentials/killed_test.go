@@ -1,7 +1,10 @@
 package credentials_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -45,11 +48,29 @@ func (k *killer) step(step string) error {
 	return nil
 }
 
-// through calls step before and after each write of Secrets and of finalizers.
+// run starts an operator, does something, and waits until the operator is killed. It does something else while there is none, and starts
+// another operator, which runs until the test ends.
+func (k *killer) run(t *testing.T, do, between func()) {
+	t.Helper()
+	a := &OtherOperator{Through: k.through}
+	k.cancel = func() { a.Cancel() }
+	a.Start(t)
+	do()
+	AwaitSignal(t, k.killed, "the operator should have come to "+k.at)
+	a.Stop()
+	k.dead.Store(false)
+	between()
+	b := &OtherOperator{}
+	b.Start(t)
+}
+
+// through calls step before and after each write that a test may kill the operator at.
 func (k *killer) through(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 	step := ""
 	switch {
 	case r.Method == http.MethodGet:
+	case strings.Contains(r.URL.Path, "/tenants/") && strings.Contains(bodyOf(r), `"copiedSecrets"`):
+		step = fmt.Sprintf("PATCH Tenant with %d copies", strings.Count(bodyOf(r), `"secretRef"`))
 	case strings.Contains(r.URL.Path, "/secrets"):
 		step = r.Method + " Secret"
 	case strings.Contains(r.URL.Path, "/jobs") && r.Method == http.MethodPost:
@@ -73,6 +94,19 @@ func (k *killer) through(next http.RoundTripper, r *http.Request) (*http.Respons
 	return answer, err
 }
 
+// bodyOf returns the body of a request, which can be sent after that.
+func bodyOf(r *http.Request) string {
+	if r.Body == nil {
+		return ""
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(err) // It is in memory.
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return string(body)
+}
+
 // TestOperatorKilledWhileIssuing: wherever the operator dies while it issues or revokes, the run has one Job whose password the source
 // accepts, and no credential is left when it is over.
 func TestOperatorKilledWhileIssuing(t *testing.T) {
@@ -91,23 +125,16 @@ func TestOperatorKilledWhileIssuing(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			source, tenant := sources[step], tenants[step]
 			k := newKiller(step)
-			a := &OtherOperator{Through: k.through}
-			k.cancel = func() { a.Cancel() }
 			source.OnStep(func(step string, _ credential.Handle) error { return k.step(step) })
-			a.Start(t)
-			tj := NewRun(t, tenant, template, func(*v1alpha1.TenantJob) {})
 			ends := strings.Contains(step, "revoke") || strings.Contains(step, "DELETE")
-			if ends {
-				AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
-				Finish(t, tj, corev1.PodSucceeded)
-			}
-			AwaitSignal(t, k.killed, "the operator should have come to "+step)
-			a.Stop()
-			source.OnStep(nil)
-
-			b := &OtherOperator{}
-			b.Start(t)
-			defer b.Stop()
+			var tj *v1alpha1.TenantJob
+			k.run(t, func() {
+				tj = NewRun(t, tenant, template, func(*v1alpha1.TenantJob) {})
+				if ends {
+					AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+					Finish(t, tj, corev1.PodSucceeded)
+				}
+			}, func() {})
 			if !ends {
 				AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
 				Eventually(t, func(g gomega.Gomega) {

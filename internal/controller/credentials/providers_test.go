@@ -72,39 +72,22 @@ func TestProviderThatWasNeverReady(t *testing.T) {
 	AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonIssuingCredentials, "does not exist")
 }
 
-// TestSecretProvider: a run gets a copy of the Secret that its tenant's credential names, if that is the tenant's, and the next run gets
-// what is in it by then.
+// TestSecretProvider: a run gets a copy of the Secret that its tenant's credential names, if that is the tenant's.
 func TestSecretProvider(t *testing.T) {
 	t.Parallel()
-	provider := Create(t, &v1alpha1.CredentialProvider{
-		ObjectMeta: metav1.ObjectMeta{Name: "secrets-of-" + NewSource(t).Provider.Name}, Spec: v1alpha1.CredentialProviderSpec{Secret: &v1alpha1.SecretProvider{}},
-	})
-	original := Create(t, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: OperatorNamespace, Name: provider.Name}, StringData: map[string]string{"key": "first"},
-	})
-	tenant := NewReadyTenant(t, v1alpha1.TenantSpec{Credentials: []v1alpha1.TenantCredential{{
-		Name: "database", ProviderRef: v1alpha1.LocalReference{Name: provider.Name}, SecretRef: &v1alpha1.LocalReference{Name: original.Name},
-	}}})
-	template := NewReadyTemplate(t, func(o *v1alpha1.TenantJobTemplate) {
-		o.Spec.Credentials = []v1alpha1.TemplateCredential{{Name: "database"}}
-	})
-	first := NewRun(t, tenant, template, func(*v1alpha1.TenantJob) {})
-	AwaitStatus(t, first, metav1.ConditionUnknown, v1alpha1.ReasonIssuingCredentials, "must have the label tenantry.dev/tenant: "+tenant.Name)
+	own := newOwnSecret(t, v1alpha1.TenantSpec{})
+	tj := NewRun(t, own.tenant, own.template, func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+	if got := boundSecret(t, tj); string(got.Data["key"]) != "first" || string(got.Data["type"]) != "secret" {
+		t.Errorf("the run has %v", got.Data)
+	}
+	if len(tj.Finalizers) > 0 {
+		t.Errorf("the run has finalizers %v, and nothing has to be revoked", tj.Finalizers)
+	}
 
-	Patch(t, original, func(o *corev1.Secret) { metav1.SetMetaDataLabel(&o.ObjectMeta, v1alpha1.LabelTenant, tenant.Name) })
-	AwaitStatus(t, first, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
-	if got := boundSecret(t, first); string(got.Data["key"]) != "first" || string(got.Data["type"]) != "secret" {
-		t.Errorf("the first run has %v", got.Data)
-	}
-	if len(first.Finalizers) > 0 {
-		t.Errorf("the first run has finalizers %v, and nothing has to be revoked", first.Finalizers)
-	}
-	Patch(t, original, func(o *corev1.Secret) { o.Data["key"] = []byte("second") })
-	second := NewRun(t, tenant, template, func(*v1alpha1.TenantJob) {})
-	AwaitStatus(t, second, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
-	if got := boundSecret(t, second); string(got.Data["key"]) != "second" {
-		t.Errorf("the second run has %v", got.Data)
-	}
+	Patch(t, own.original, func(o *corev1.Secret) { o.Labels = nil })
+	waiting := NewRun(t, own.tenant, own.template, func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, waiting, metav1.ConditionUnknown, v1alpha1.ReasonIssuingCredentials, "must have the label tenantry.dev/tenant: "+own.tenant.Name)
 }
 
 // boundSecret returns the Secret that the run of a TenantJob has.

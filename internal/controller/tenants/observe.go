@@ -46,6 +46,9 @@ func (r *Reconciler) observe(ctx context.Context, t *v1alpha1.Tenant) (tenant.Ob
 		MemberTemplates:    tenant.MemberTemplates(t, templates.Items),
 	})
 	o.Jobs = unfinishedJobs(r.jobs.In(t.NamespaceName()), t)
+	if len(t.Status.CopiedSecrets) > 0 {
+		o.MountedCopies = r.jobs.CopiesIn(t.NamespaceName(), job.IsLive)
+	}
 	return o, nil
 }
 

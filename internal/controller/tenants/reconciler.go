@@ -51,10 +51,14 @@ type Reconciler struct {
 	requests chan event.GenericEvent
 }
 
-// Credentials revokes those of the tenants' runs.
+// Credentials revokes those of the tenants' runs, and makes and deletes the copies of Secrets that are the tenants' own.
 type Credentials interface {
 	// RevokeTenant returns the names of the TenantJobs of which credentials are not revoked yet.
 	RevokeTenant(ctx context.Context, of *v1alpha1.Tenant) (left []string, err error)
+	// ReplacedCopies returns the names of the copies that are not as their originals are now.
+	ReplacedCopies(ctx context.Context, of *v1alpha1.Tenant) (names []string, err error)
+	// DeleteCopies deletes those of some copies that no run has, and returns their names.
+	DeleteCopies(ctx context.Context, of *v1alpha1.Tenant, copies []v1alpha1.CopiedSecret) (deleted []string, err error)
 }
 
 // Dispatcher starts the tenants' TenantJobs.
@@ -137,6 +141,8 @@ var actions = map[tenant.Action]func(*Reconciler, context.Context, *tenant.Obser
 	tenant.ActionDeletePods:        (*Reconciler).deletePods,
 	tenant.ActionListHeld:          (*Reconciler).listHeld,
 	tenant.ActionRevokeCredentials: (*Reconciler).revokeCredentials,
+	tenant.ActionCheckCopies:       (*Reconciler).checkCopies,
+	tenant.ActionDeleteCopies:      (*Reconciler).deleteCopies,
 
 	tenant.ActionListTenantJobs:   (*Reconciler).listTenantJobs,
 	tenant.ActionDeleteTenantJobs: (*Reconciler).deleteTenantJobs,

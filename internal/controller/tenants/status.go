@@ -18,6 +18,7 @@ import (
 func record(t *v1alpha1.Tenant, d tenant.Decision) {
 	status := &t.Status
 	status.ObservedGeneration = t.Generation
+	recordDeletedCopies(status, d.DeletedCopies)
 	if d.Running != nil {
 		status.Running = d.Running
 	}

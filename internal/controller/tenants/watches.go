@@ -2,6 +2,7 @@ package tenants
 
 import (
 	"context"
+	"slices"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -76,9 +77,10 @@ func (r *Reconciler) request(ctx context.Context, t *v1alpha1.Tenant) {
 	}
 }
 
-// tenantChange is what a Tenant is reconciled for. Its status is left out, because this controller writes it.
+// tenantChange is what a Tenant is reconciled for. Of its status only the copied Secrets are in it, since the Issuer writes them: a new
+// one makes an older one superfluous.
 func tenantChange(obj client.Object) any {
-	return []any{obj.GetGeneration(), obj.GetDeletionTimestamp(), obj.GetLabels(), obj.GetFinalizers()}
+	return []any{obj.GetGeneration(), obj.GetDeletionTimestamp(), obj.GetLabels(), obj.GetFinalizers(), obj.(*v1alpha1.Tenant).Status.CopiedSecrets}
 }
 
 // createdOrDeleted passes no updates: an external id never changes.
@@ -168,14 +170,14 @@ func (r *Reconciler) allTenants(ctx context.Context, _ client.Object) []reconcil
 }
 
 // jobHandler handles the start and the end of Jobs. A tenant that is being suspended or deleted waits for the end, and is
-// enqueued. Any other tenant is counted later.
+// enqueued, and so is one whose run has had an old copy of a Secret. Any other tenant is counted later.
 func (r *Reconciler) jobHandler() handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	handle := func(obj client.Object, q queue) {
 		request := requestOf(obj)
 		switch t, exists := r.tenants.Get(request.NamespacedName); {
 		case !exists:
-		case t.Suspended(), t.DeletionTimestamp != nil:
+		case t.Suspended(), t.DeletionTimestamp != nil, hasOldCopy(obj.(*kube.CachedJob), t):
 			q.Add(request)
 		default:
 			r.counts.add(t.Name, r.Clock.Now())
@@ -198,6 +200,11 @@ func (r *Reconciler) jobHandler() handler.EventHandler {
 			}
 		},
 	}
+}
+
+// hasOldCopy says whether a Job mounts a copy of a Secret that no further run of its tenant gets.
+func hasOldCopy(j *kube.CachedJob, t *v1alpha1.Tenant) bool {
+	return len(j.Copies) > 0 && slices.ContainsFunc(tenant.OldCopies(t), func(c v1alpha1.CopiedSecret) bool { return slices.Contains(j.Copies, c.Name) })
 }
 
 func isUnfinished(obj client.Object) bool { return job.IsLive(obj.(*kube.CachedJob).Job()) }
