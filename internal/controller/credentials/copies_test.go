@@ -297,3 +297,55 @@ func TestCopyCantBeDeleted(t *testing.T) {
 	repaired.Store(true)
 	broken.awaitCopies(t, second[broken.tenant.Name])
 }
+
+// TestReleasedNamespaceHasNoCredentials: when a namespace is released, the Secrets of its tenant's runs go, and no others, wherever the
+// operator dies, and whatever somebody has taken off the namespace.
+func TestReleasedNamespaceHasNoCredentials(t *testing.T) {
+	const stripped = "everything taken off the namespace"
+	steps := []string{
+		stripped, "before DELETE Secret", "after DELETE Secret", "before DELETE RoleBinding", "after DELETE RoleBinding", "before release", "after release",
+	}
+	owns, sources := map[string]ownSecret{}, map[string]*Source{}
+	for _, step := range steps {
+		namespace := NewNamespace(t, nil)
+		Create(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace.Name, Name: "theirs", Labels: map[string]string{v1alpha1.LabelManaged: "true"},
+		}})
+		sources[step] = NewSource(t)
+		spec := sources[step].WithCredential()
+		spec.Namespace = &v1alpha1.TenantNamespace{Name: namespace.Name}
+		own := newOwnSecret(t, spec)
+		own.run(t, "first")
+		own.change(t, "second")
+		own.run(t, "second")
+		if got := own.copies(t, gomega.NewWithT(t)); len(got) != 5 {
+			t.Fatalf("there are %v, want two copies, a Secret for each run, and theirs", got)
+		}
+		owns[step] = own
+	}
+	expectReleased := func(t *testing.T, step string) {
+		t.Helper()
+		AwaitGone(t, owns[step].tenant.DeepCopy())
+		g := gomega.NewWithT(t)
+		g.Expect(Get(t, g, NamespaceOf(owns[step].tenant)).DeletionTimestamp).To(gomega.BeNil())
+		Eventually(t, func(g gomega.Gomega) {
+			g.Expect(owns[step].copies(t, g)).To(gomega.ConsistOf("theirs"))
+			g.Expect(sources[step].Live()).To(gomega.BeEmpty())
+		})
+	}
+	t.Run(stripped, func(t *testing.T) {
+		tenant := owns[stripped].tenant
+		Patch(t, NamespaceOf(tenant), func(o *corev1.Namespace) {
+			o.Annotations, o.Labels = nil, map[string]string{corev1.LabelMetadataName: o.Name}
+		})
+		Remove(t, tenant)
+		expectReleased(t, stripped)
+	})
+	WithoutOperator(t)
+	for _, step := range steps[1:] {
+		t.Run(step, func(t *testing.T) {
+			newKiller(step).run(t, func() { Remove(t, owns[step].tenant) }, func() {})
+			expectReleased(t, step)
+		})
+	}
+}

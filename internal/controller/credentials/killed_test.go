@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,10 @@ func (k *killer) through(next http.RoundTripper, r *http.Request) (*http.Respons
 	step := ""
 	switch {
 	case r.Method == http.MethodGet:
+	case strings.HasSuffix(r.URL.Path, "/rolebindings/tenantry-operator"):
+		step = r.Method + " RoleBinding"
+	case strings.HasSuffix(r.URL.Path, "/namespaces/"+path.Base(r.URL.Path)) && strings.Contains(bodyOf(r), `"tenantry.dev/tenant":null`):
+		step = "release"
 	case strings.Contains(r.URL.Path, "/tenants/") && strings.Contains(bodyOf(r), `"copiedSecrets"`):
 		step = fmt.Sprintf("PATCH Tenant with %d copies", strings.Count(bodyOf(r), `"secretRef"`))
 	case strings.Contains(r.URL.Path, "/secrets"):

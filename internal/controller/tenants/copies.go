@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/tenant"
 )
@@ -24,6 +26,15 @@ func (r *Reconciler) deleteCopies(ctx context.Context, o *tenant.Observed) error
 	o.DeletedCopies, err = r.Credentials.DeleteCopies(ctx, o.Tenant, o.CopiesToDelete())
 	o.CopiesErr = errors.Join(o.CopiesErr, err)
 	return nil
+}
+
+// deleteAllCopies deletes the copies in a namespace that is about to be released. All runs of the tenant are over.
+func (r *Reconciler) deleteAllCopies(ctx context.Context, t *v1alpha1.Tenant) error {
+	var failed error
+	for _, c := range t.Status.CopiedSecrets {
+		failed = errors.Join(failed, r.DeleteSecret(ctx, types.NamespacedName{Namespace: t.NamespaceName(), Name: c.Name}))
+	}
+	return failed
 }
 
 // recordDeletedCopies takes copies that are gone out of the status of a Tenant.

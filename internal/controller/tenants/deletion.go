@@ -81,6 +81,9 @@ func (r *Reconciler) releaseNamespace(ctx context.Context, o *tenant.Observed) e
 	if err := r.deleteJobs(ctx, o); err != nil {
 		return err
 	}
+	if err := r.deleteAllCopies(ctx, o.Tenant); err != nil {
+		return err
+	}
 	applied, err := r.applyMetadata(ctx, o.Namespace, o.Desired, false)
 	if err != nil {
 		return err
