@@ -1,47 +1,19 @@
 package schedules_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/onsi/gomega"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/schedule"
 )
-
-// shell runs what a person types into a terminal, with a kubectl that leads to the API server of the tests.
-func shell(t *testing.T, command string) string {
-	t.Helper()
-	kubeconfig := clientcmdapi.NewConfig()
-	kubeconfig.Clusters["test"] = &clientcmdapi.Cluster{Server: RestConfig.Host, CertificateAuthorityData: RestConfig.CAData}
-	kubeconfig.AuthInfos["test"] = &clientcmdapi.AuthInfo{ClientCertificateData: RestConfig.CertData, ClientKeyData: RestConfig.KeyData}
-	kubeconfig.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: "test"}
-	kubeconfig.CurrentContext = "test"
-	file := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := clientcmd.WriteToFile(*kubeconfig, file); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", command)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+file, "PATH="+os.Getenv("KUBEBUILDER_ASSETS")+":"+os.Getenv("PATH"), "HOME="+t.TempDir())
-	var problems bytes.Buffer
-	cmd.Stderr = &problems
-	output, err := cmd.Output()
-	if err != nil || problems.Len() > 0 {
-		t.Fatalf("%s: %v\n%s", command, err, problems.String())
-	}
-	return string(output)
-}
 
 // TestTenantScheduleRunNow runs the command that docs/schedules.md gives for it.
 func TestTenantScheduleRunNow(t *testing.T) {
@@ -68,7 +40,7 @@ func TestTenantScheduleRunNow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ts := NewSchedule(t, "@yearly", change)
-			said := shell(t, strings.ReplaceAll(command, "NAME", ts.Name))
+			said := Shell(t, strings.ReplaceAll(command, "NAME", ts.Name))
 			made, ok := strings.CutPrefix(strings.TrimSuffix(said, " created\n"), "tenantfanout.tenantry.dev/")
 			if !ok {
 				t.Fatalf("it said %q", said)
@@ -97,7 +69,7 @@ func TestTenantScheduleColumns(t *testing.T) {
 	row := func(want string) {
 		t.Helper()
 		Eventually(t, func(g gomega.Gomega) {
-			fields := strings.Fields(strings.Replace(shell(t, "kubectl get tsch --no-headers "+ts.Name), "0 * * * *", "HOURLY", 1))
+			fields := strings.Fields(strings.Replace(Shell(t, "kubectl get tsch --no-headers "+ts.Name), "0 * * * *", "HOURLY", 1))
 			for i, field := range fields {
 				fields[i] = age.ReplaceAllString(field, "AGE")
 			}
@@ -113,7 +85,7 @@ func TestTenantScheduleColumns(t *testing.T) {
 	row("HOURLY AGE TooManyFailed 2020-08-03T11:00:00Z")
 	Patch(t, ts, suspended(true))
 	row("HOURLY AGE TooManyFailed 2020-08-03T11:00:00Z true")
-	if header := strings.Fields(shell(t, "kubectl get tsch "+ts.Name)); fmt.Sprint(header[:6]) != "[NAME SCHEDULE LAST LAST-RESULT NEXT SUSPENDED]" {
+	if header := strings.Fields(Shell(t, "kubectl get tsch "+ts.Name)); fmt.Sprint(header[:6]) != "[NAME SCHEDULE LAST LAST-RESULT NEXT SUSPENDED]" {
 		t.Error(header)
 	}
 }
