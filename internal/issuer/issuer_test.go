@@ -73,7 +73,7 @@ func TestIssueAfterRestart(t *testing.T) {
 	w := newWorld("billing")
 	w.Revoke(w.tj) // It has the finalizer, and does not start yet.
 	w.revokeFound(w.sources["billing"], w.found("billing"))
-	w.identified([]types.UID{w.tj.UID}, nil)
+	w.identified([]credential.Run{{UID: w.tj.UID}}, nil)
 	if w.issue(); w.isIssuing() {
 		t.Fatal("it is issued while what was found is being revoked")
 	}
@@ -95,7 +95,7 @@ func TestLiveRunIsNotKnown(t *testing.T) {
 	t.Parallel()
 	w := newWorld("billing")
 	w.Revoke(w.tj)
-	w.identified([]types.UID{w.tj.UID}, map[types.UID]bool{w.tj.UID: true})
+	w.identified([]credential.Run{{UID: w.tj.UID}}, map[types.UID]bool{w.tj.UID: true})
 	if w.Standing(w.tj).Known {
 		t.Error("a run of which a credential lives must not count as one without credentials")
 	}

@@ -125,13 +125,13 @@ func (i *Issuer) sweep(ctx context.Context) error {
 	i.abandon()
 	i.forgetMade()
 	unknown := i.unknownRuns()
-	complete := true
 	living := map[types.UID]bool{}
+	unlisted := map[string]bool{}
 	var failure error
 	for _, s := range i.perRunSources(func(*source) bool { return true }) {
 		found, err := i.list(ctx, s)
 		if err != nil {
-			complete, failure = false, errors.Join(failure, err)
+			unlisted[s.name], failure = true, errors.Join(failure, err)
 			continue
 		}
 		for _, f := range found {
@@ -143,15 +143,28 @@ func (i *Issuer) sweep(ctx context.Context) error {
 		}
 	}
 	missing, err := i.missingSources(ctx)
-	if err != nil || missing != "" {
-		complete, failure = false, errors.Join(failure, err)
+	if err != nil {
+		return errors.Join(failure, err)
 	}
-	if complete {
-		i.identified(unknown, living)
-	} else if len(unknown) > 0 && failure == nil {
-		failure = fmt.Errorf("CredentialProvider %s was not tried yet", missing)
+	for _, name := range missing {
+		unlisted[name] = true
+		if len(unknown) > 0 {
+			failure = errors.Join(failure, fmt.Errorf("CredentialProvider %s was not tried yet", name))
+		}
 	}
+	i.identified(slices.DeleteFunc(unknown, func(r credential.Run) bool { return i.mayHaveOneOf(ctx, r, unlisted) }), living)
 	return failure
+}
+
+// mayHaveOneOf says whether a run may have a credential of one of some sources. It goes by what its Tenant names now. Should the Tenant
+// have named another one before, the sweep finds the credential there all the same.
+func (i *Issuer) mayHaveOneOf(ctx context.Context, r credential.Run, sources map[string]bool) bool {
+	tj := i.tenantJob(r)
+	if len(sources) == 0 || tj == nil {
+		return false
+	}
+	tenant, err := kube.Find(ctx, i.Client, types.NamespacedName{Name: tj.Spec.TenantRef.Name}, &v1alpha1.Tenant{})
+	return err != nil || tenant == nil || slices.ContainsFunc(tenant.Spec.Credentials, func(c v1alpha1.TenantCredential) bool { return sources[c.ProviderRef.Name] })
 }
 
 // abandon has the credentials revoked of runs whose TenantJob is gone, although it had the finalizer: somebody has removed that.
@@ -171,13 +184,13 @@ func (i *Issuer) abandon() {
 }
 
 // unknownRuns are those of which only an earlier process knew.
-func (i *Issuer) unknownRuns() []types.UID {
+func (i *Issuer) unknownRuns() []credential.Run {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	var all []types.UID
-	for uid, r := range i.runs {
+	var all []credential.Run
+	for _, r := range i.runs {
 		if r.unknown {
-			all = append(all, uid)
+			all = append(all, r.id())
 		}
 	}
 	return all
@@ -185,10 +198,11 @@ func (i *Issuer) unknownRuns() []types.UID {
 
 // identified takes in that all credentials of some runs are known by now. It forgets those of which some live on, so that they are looked
 // for again when the run is over.
-func (i *Issuer) identified(runs []types.UID, living map[types.UID]bool) {
+func (i *Issuer) identified(runs []credential.Run, living map[types.UID]bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for _, uid := range runs {
+	for _, of := range runs {
+		uid := of.UID
 		r := i.runs[uid]
 		switch {
 		case r == nil || !r.unknown:
@@ -217,20 +231,20 @@ func (i *Issuer) perRunSources(which func(*source) bool) []*source {
 	return all
 }
 
-// missingSources names a CredentialProvider of which nothing is known yet. It is empty when there is none.
-func (i *Issuer) missingSources(ctx context.Context) (string, error) {
+// missingSources names the CredentialProviders of which nothing is known yet.
+func (i *Issuer) missingSources(ctx context.Context) (names []string, err error) {
 	var providers v1alpha1.CredentialProviderList
 	if err := i.List(ctx, &providers); err != nil {
-		return "", fmt.Errorf("listing CredentialProviders: %w", err)
+		return nil, fmt.Errorf("listing CredentialProviders: %w", err)
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, p := range providers.Items {
 		if s := i.sources[p.Name]; s == nil || s.uid != p.UID {
-			return p.Name, nil
+			names = append(names, p.Name)
 		}
 	}
-	return "", nil
+	return names, nil
 }
 
 // list returns what lives at a source, no older than listingLasts.

@@ -173,3 +173,33 @@ func TestFinalizerIsRemovedByOthers(t *testing.T) {
 	defer b.Stop()
 	awaitNothingLeft(t, source, tenant, nil)
 }
+
+// TestOtherSourceIsDown: an operator that has just started need not reach every source. It waits for those that the tenant of a run
+// names, and for no others.
+func TestOtherSourceIsDown(t *testing.T) {
+	up, down := NewSource(t), NewSource(t)
+	template := NewReadyTemplate(t, NeedsDatabase)
+	tenants := map[*Source]*v1alpha1.Tenant{}
+	runs := map[*Source]*v1alpha1.TenantJob{}
+	for _, source := range []*Source{up, down} {
+		tenants[source] = NewReadyTenant(t, source.WithCredential())
+		runs[source] = NewRun(t, tenants[source], template, func(*v1alpha1.TenantJob) {})
+		AwaitStatus(t, runs[source], metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+	}
+	WithoutOperator(t)
+	down.SetDown(true)
+	defer down.SetDown(false) // Its CredentialProvider goes with the test.
+	for _, tj := range runs {
+		Finish(t, tj, corev1.PodSucceeded)
+	}
+	b := &OtherOperator{}
+	b.Start(t)
+	for _, tj := range runs {
+		AwaitStatus(t, tj, metav1.ConditionTrue, v1alpha1.ReasonCompleted, "")
+	}
+	awaitNothingLeft(t, up, tenants[up], runs[up])
+	g := gomega.NewWithT(t)
+	g.Expect(Get(t, g, runs[down]).Finalizers).To(gomega.ContainElement(v1alpha1.FinalizerCredentials))
+	down.SetDown(false)
+	awaitNothingLeft(t, down, tenants[down], runs[down])
+}
