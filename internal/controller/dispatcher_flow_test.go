@@ -369,6 +369,10 @@ func TestDispatcherFlood(t *testing.T) {
 	awaitQueue(t, q, "suspended: nothing starts")
 	makeMany(t, flood/2, template, floods)
 	waited := oneEach(t, starts, others, template, func() {
+		// The operator may hear of them late.
+		for _, tenant := range others {
+			awaitAllSay(t, tenant, template, 1, v1alpha1.ReasonQueued)
+		}
 		Patch(t, q, func(o *v1alpha1.TenantQueue) { o.Spec.Suspend = nil })
 	})
 	t.Logf("they waited for so many starts of others: %v", waited)

@@ -73,7 +73,7 @@ func TestDispatcherOverlapReplaced(t *testing.T) {
 	AwaitStatus(t, ChildIn(tenant, first), IsFalse, v1alpha1.ReasonReplaced, "TenantJob "+second.Name+", a later run of schedule "+s.schedule.Name+", takes its place")
 	AwaitFanOut(t, first, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "0 of 1 tenant succeeded")
 	AwaitStatus(t, ChildIn(tenant, second), Unknown, v1alpha1.ReasonQueued, "the earlier run of schedule "+s.schedule.Name+" is being stopped")
-	gomega.NewWithT(t).Expect(Get(t, gomega.NewWithT(t), pod).DeletionTimestamp).NotTo(gomega.BeNil())
+	Eventually(t, func(g gomega.Gomega) { g.Expect(Get(t, g, pod).DeletionTimestamp).NotTo(gomega.BeNil()) })
 	LetGo(t, pod)
 	Finish(t, ChildIn(tenant, second), corev1.PodSucceeded)
 	AwaitFanOut(t, second, v1alpha1.ConditionSucceeded, IsTrue, v1alpha1.ReasonCompleted, "1 of 1 tenant succeeded")

@@ -220,9 +220,7 @@ var _ = Describe("A run with a credential for the database", func() {
 		for _, kind := range []string{"tenants", "tenantjobs", "jobs", "pods", "events", "credentialproviders", "secrets", "configmaps"} {
 			looked[kind] = kubectl(ctx, "get", kind, "--all-namespaces", "--output", "yaml", "--show-managed-fields")
 		}
-		for name, content := range clusterLogs() {
-			looked[name] = content
-		}
+		maps.Copy(looked, clusterLogs())
 		// What is not secret is found.
 		Expect(looked).To(HaveKeyWithValue("tenantjobs", ContainSubstring(acme.NamespaceName())))
 		for name, content := range looked {
