@@ -109,6 +109,7 @@ test-e2e: ## Run the end-to-end suite on the cluster of KUBECONFIG, or on a loca
 
 .PHONY: bench
 bench: export KUBEBUILDER_ASSETS ?= $(CONTROLPLANE)
+bench: export POSTGRES_BIN ?= $(POSTGRES)
 bench: ## Run the benchmarks.
 	go test ./test/bench/... -run '^$$' -bench . -benchtime 1x -timeout 3h
 

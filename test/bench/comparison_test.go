@@ -2,7 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 )
 
@@ -26,15 +25,7 @@ func (c *comparison) add(r round) { c.rounds = append(c.rounds, r) }
 
 // median returns the median of the ratio of two rates over the rounds. It is zero if one was not measured.
 func (c *comparison) median(ours, theirs func(round) float64) float64 {
-	ratios := make([]float64, 0, len(c.rounds))
-	for _, r := range c.rounds {
-		if theirs(r) == 0 {
-			return 0
-		}
-		ratios = append(ratios, ours(r)/theirs(r))
-	}
-	slices.Sort(ratios)
-	return ratios[len(ratios)/2]
+	return medianRatio(c.rounds, ours, theirs)
 }
 
 // pairsOf returns the mean rate of the bare pairs of a round.

@@ -50,15 +50,21 @@ func startControlPlane(b *testing.B) (string, client.WithWatch, endpoint) {
 // clients is how many requests the benchmarks themselves send at once.
 const clients = 32
 
-// inParallel calls do for the numbers from..to-1, with all clients.
+// inParallel sends the requests from..to-1 to the API server, with all clients.
 func inParallel(b *testing.B, from, to int, do func(i int) error) {
+	b.Helper()
+	withWorkers(b, clients, from, to, func(i int) error { return insist(func() error { return do(i) }) })
+}
+
+// withWorkers calls do for the numbers from..to-1, for n of them at a time.
+func withWorkers(b *testing.B, n, from, to int, do func(i int) error) {
 	b.Helper()
 	numbers := make(chan int)
 	var workers sync.WaitGroup
-	for range clients {
+	for range n {
 		workers.Go(func() {
 			for i := range numbers {
-				if err := insist(func() error { return do(i) }); err != nil {
+				if err := do(i); err != nil {
 					b.Error(err)
 				}
 			}

@@ -91,6 +91,26 @@ func times(ratio float64) string {
 	return fmt.Sprintf("%.2f", ratio)
 }
 
+// median returns the median of a figure over the rounds.
+func median[R any](rounds []R, figure func(R) float64) float64 {
+	all := make([]float64, 0, len(rounds))
+	for _, r := range rounds {
+		all = append(all, figure(r))
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// medianRatio returns the median of the ratio of two figures over the rounds. It is zero if one was not measured.
+func medianRatio[R any](rounds []R, ours, theirs func(R) float64) float64 {
+	for _, r := range rounds {
+		if theirs(r) == 0 {
+			return 0
+		}
+	}
+	return median(rounds, func(r R) float64 { return ours(r) / theirs(r) })
+}
+
 // table prints a table in the format of the docs. The first cell of a row is its name.
 func table(head []string, rows [][]string) {
 	var text strings.Builder

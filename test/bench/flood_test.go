@@ -142,8 +142,8 @@ type running struct {
 	live, most int
 }
 
-// runJobs completes each Job when its time is over. While it is paused, it completes none.
-func runJobs(b *testing.B, c client.WithWatch, paused bool) *running {
+// runJobs completes each Job when its time is over. While it is paused, it completes none. It calls made for each before that.
+func runJobs(b *testing.B, c client.WithWatch, paused bool, made ...func(*batchv1.Job)) *running {
 	b.Helper()
 	ctx, cancel := context.WithCancel(b.Context())
 	r := &running{going: make(chan struct{})}
@@ -151,7 +151,7 @@ func runJobs(b *testing.B, c client.WithWatch, paused bool) *running {
 		r.resume()
 	}
 	var jobs sync.WaitGroup
-	seen, stopWatch := watchJobs(b, c, func(j *batchv1.Job) {
+	seen, stopWatch := watchJobs(b, c, append(made, func(j *batchv1.Job) {
 		r.count(+1)
 		key := client.ObjectKeyFromObject(j)
 		jobs.Go(func() {
@@ -164,7 +164,7 @@ func runJobs(b *testing.B, c client.WithWatch, paused bool) *running {
 				b.Error(err)
 			}
 		})
-	})
+	})...)
 	r.seen = seen
 	r.stop = func() {
 		stopWatch()

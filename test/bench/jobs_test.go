@@ -27,7 +27,7 @@ import (
 var note = map[string]v1alpha1.ParameterValue{"note": v1alpha1.ParameterValue(strings.Repeat("note ", 8))}
 
 // makeTemplate creates a TenantJobTemplate of a usual size.
-func makeTemplate(b *testing.B, c client.Client, name, queue string) *v1alpha1.TenantJobTemplate {
+func makeTemplate(b *testing.B, c client.Client, name, queue string, changes ...func(*v1alpha1.TenantJobTemplateSpec)) *v1alpha1.TenantJobTemplate {
 	b.Helper()
 	template := &v1alpha1.TenantJobTemplate{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -36,6 +36,9 @@ func makeTemplate(b *testing.B, c client.Client, name, queue string) *v1alpha1.T
 			Parameters:  []v1alpha1.Parameter{{Name: "note", Env: "NOTE"}},
 			JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{BackoffLimit: new(int32(2)), Template: podTemplate()}},
 		},
+	}
+	for _, change := range changes {
+		change(&template.Spec)
 	}
 	if err := c.Create(b.Context(), template); err != nil {
 		b.Fatal(err)

@@ -147,6 +147,20 @@ func (p *process) idle(b *testing.B) bool {
 	return p.sum(b, "workqueue_depth") == 0 && p.sum(b, "controller_runtime_active_workers") == 0
 }
 
+// done returns true if the operator has no TenantJob and no credential of a run left.
+func (p *process) done(b *testing.B) bool {
+	for series, value := range p.metrics.scrape(b) {
+		name, _, _ := strings.Cut(series, "{")
+		switch name {
+		case "tenantry_queue_waiting_tenantjobs", "tenantry_queue_running_tenantjobs", "tenantry_credentials_live", "tenantry_credentials_revoking":
+			if value > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // settle waits until the operator is idle ten times in a row.
 func (p *process) settle(b *testing.B) {
 	b.Helper()

@@ -63,16 +63,17 @@ func BenchmarkTenants(b *testing.B) {
 // tenantName is the name of the i-th tenant.
 func tenantName(i int) string { return fmt.Sprintf("t%05d", i) }
 
-// makeTenants creates the tenants from..to-1.
-func makeTenants(b *testing.B, c client.Client, from, to int) {
+// makeTenants creates the tenants from..to-1, each with the credentials.
+func makeTenants(b *testing.B, c client.Client, from, to int, credentials ...v1alpha1.TenantCredential) {
 	b.Helper()
 	inParallel(b, from, to, func(i int) error {
 		tenant := &v1alpha1.Tenant{
 			ObjectMeta: metav1.ObjectMeta{Name: tenantName(i), Labels: map[string]string{"tier": "gold"}},
 			Spec: v1alpha1.TenantSpec{
-				ExternalID: fmt.Sprintf("customer-%d", i),
-				Attributes: map[string]v1alpha1.AttributeValue{"plan": "gold"},
-				Members:    []v1alpha1.TenantMember{{Role: v1alpha1.RoleDispatcher, Subject: v1alpha1.MemberSubject{Kind: v1alpha1.SubjectGroup, Name: fmt.Sprintf("team-%d", i)}}},
+				ExternalID:  fmt.Sprintf("customer-%d", i),
+				Attributes:  map[string]v1alpha1.AttributeValue{"plan": "gold"},
+				Credentials: credentials,
+				Members:     []v1alpha1.TenantMember{{Role: v1alpha1.RoleDispatcher, Subject: v1alpha1.MemberSubject{Kind: v1alpha1.SubjectGroup, Name: fmt.Sprintf("team-%d", i)}}},
 			},
 		}
 		if err := c.Create(context.Background(), tenant); err != nil {
