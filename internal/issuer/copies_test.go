@@ -7,7 +7,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	testingclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
@@ -140,7 +139,7 @@ func TestRunIsAbandoned(t *testing.T) {
 	}
 	w.tenantJob = func(credential.Run) *v1alpha1.TenantJob { return nil }
 	if w.abandon(); len(w.runs) > 0 {
-		t.Errorf("runs: %v", map[types.UID]*run(w.runs))
+		t.Errorf("runs: %v", w.runs)
 	}
 }
 
