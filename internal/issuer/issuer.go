@@ -334,12 +334,13 @@ func (i *Issuer) findTenant(ctx context.Context, name string, uid types.UID) (*v
 	return tenant, nil
 }
 
-// metaTime returns a time for the API, nil for none.
+// metaTime returns a time for the API, nil for none. It is as precise as there: otherwise it would differ from what was read, and be
+// written again.
 func metaTime(t time.Time) *metav1.Time {
 	if t.IsZero() {
 		return nil
 	}
-	return &metav1.Time{Time: t}
+	return new(metav1.NewTime(t).Rfc3339Copy())
 }
 
 // Counts returns what each source that issues credentials for runs has to do, by its name.

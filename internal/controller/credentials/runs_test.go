@@ -1,7 +1,10 @@
 package credentials_test
 
 import (
+	"maps"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -88,6 +91,48 @@ func TestRunHasItsCredentials(t *testing.T) {
 	awaitNothingLeft(t, source, tenant, tj)
 	if c := tj.Status.Credentials; len(c) != 1 || c[0].RevocationTime == nil {
 		t.Errorf("status.credentials: %v", c)
+	}
+}
+
+// TestRunWithCredentialCosts counts what a run costs in its namespace that is issued one.
+func TestRunWithCredentialCosts(t *testing.T) {
+	WithoutOperator(t)
+	var sent RequestLog
+	a := &OtherOperator{Through: sent.Through}
+	a.Start(t)
+	source := NewSource(t)
+	tenant := NewReadyTenant(t, source.WithCredential())
+	tj := NewRun(t, tenant, NewReadyTemplate(t, NeedsDatabase), func(*v1alpha1.TenantJob) {})
+	AwaitStatus(t, tj, metav1.ConditionUnknown, v1alpha1.ReasonRunning, "")
+	Finish(t, tj, corev1.PodSucceeded)
+	awaitNothingLeft(t, source, tenant, tj)
+
+	got := map[string]int{}
+	for _, r := range sent.All() {
+		method, path, _ := strings.Cut(r, " ")
+		if _, object, ok := strings.Cut(path, "/namespaces/"+tenant.NamespaceName()+"/"); ok && method != http.MethodGet {
+			kind, rest, _ := strings.Cut(object, "/")
+			if strings.HasSuffix(rest, "/status") {
+				kind += "/status"
+			}
+			got[method+" "+kind]++
+		}
+	}
+	// What made the namespace is none of the run's.
+	maps.DeleteFunc(got, func(write string, _ int) bool {
+		return !strings.Contains(write, "tenantjobs") && !strings.Contains(write, "jobs") && !strings.Contains(write, "secrets")
+	})
+	// A machine that is slow sees the pod wait before it runs.
+	want := map[string]int{
+		"POST jobs": 1, "POST secrets": 1, "DELETE secrets": 1,
+		"PATCH tenantjobs":        2, // with the labels and the finalizer, and without the finalizer
+		"PATCH tenantjobs/status": 3, // Running, Completed, revoked
+	}
+	if extra := got["PATCH tenantjobs/status"] - 3; extra == 1 {
+		got["PATCH tenantjobs/status"]--
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("writes (-want +got):\n%s", diff)
 	}
 }
 

@@ -159,7 +159,7 @@ func recordCredentials(tj *v1alpha1.TenantJob, s issuer.Standing, now time.Time)
 	}
 	for i := range *all { // An earlier process has issued those of which the time is not known.
 		if c := &(*all)[i]; c.RevocationTime == nil && c.ExpirationTime != nil {
-			c.RevocationTime = &metav1.Time{Time: now}
+			c.RevocationTime = new(metav1.NewTime(now).Rfc3339Copy())
 		}
 	}
 }
