@@ -436,6 +436,7 @@ goodbye() {
 	if $own_cluster; then say "make demo-down                                        # to stop"; else
 		say "make demo-down                                        # to remove the sample tenants and, if there are no others, the operator"
 	fi
+	if [[ -n $no_database ]]; then say "Left out: what the jobs do in their database. $no_database"; fi
 }
 
 # refuse_others fails if a Tenant has the name of a sample tenant and is not one.
