@@ -209,7 +209,17 @@ func (i *Issuer) Revoke(tj *v1alpha1.TenantJob) {
 	i.revoke(r)
 }
 
-// Forget forgets a run whose credentials are revoked.
+// Release notes the version of a TenantJob from which on it does not have the finalizer, because its credentials are revoked.
+func (i *Issuer) Release(tj *v1alpha1.TenantJob) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if r := i.runs[tj.UID]; r != nil {
+		r.released = tj.ResourceVersion
+	}
+}
+
+// Forget forgets a run whose credentials are revoked. Its TenantJob does not have the finalizer any more: otherwise the credentials of an
+// earlier process would be looked for.
 func (i *Issuer) Forget(tj *v1alpha1.TenantJob) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -227,6 +237,8 @@ type Standing struct {
 	IssuingFor time.Duration
 	// Revoked means that all are revoked.
 	Revoked bool
+	// Released is the version of the TenantJob from which on it does not have the finalizer. It is empty when that was not removed.
+	Released string
 	// Failure is why they could not be revoked when that was tried last. Empty means that it was not, or is done.
 	Failure string
 	// Statuses are what the status of the TenantJob has to say of them.

@@ -27,6 +27,8 @@ type run struct {
 	unknown bool
 	// gone means that there is no TenantJob that has to be told.
 	gone bool
+	// released is the version of the TenantJob from which on it does not have the finalizer.
+	released string
 }
 
 // runCredential is one credential of a run.
@@ -116,7 +118,7 @@ func (r *run) withHandle(h credential.Handle) *runCredential {
 
 // standing returns what is known at a time.
 func (r *run) standing(now time.Time) Standing {
-	s := Standing{Known: true, Issued: !r.unknown, Revoked: !r.unknown}
+	s := Standing{Known: true, Issued: !r.unknown, Revoked: !r.unknown, Released: r.released}
 	issuing := false
 	names := r.order
 	if len(names) == 0 {

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// workersPerSource is how many credentials of a source are issued or revoked at once. It bounds the connections to it.
-	workersPerSource = 4
+	// workersPerSource is how many credentials of a source are issued or revoked at once. Most of the time they wait for the API server:
+	// a provider bounds its connections itself.
+	workersPerSource = 16
 	// firstHold and lastHold are for how long nothing is issued after a failure: the first time, and at most.
 	firstHold, lastHold = time.Second, time.Minute
 	// firstRetry and lastRetry are after how long a revocation is tried again: the first time, and at most.

@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -28,6 +29,7 @@ type Credentials interface {
 	Issue(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate)
 	Standing(tj *v1alpha1.TenantJob) issuer.Standing
 	Revoke(tj *v1alpha1.TenantJob)
+	Release(tj *v1alpha1.TenantJob)
 	Forget(tj *v1alpha1.TenantJob)
 	SendRequests(enqueue func(types.NamespacedName), enqueueWaiting func())
 }
@@ -121,7 +123,7 @@ func (r *Reconciler) releaseCredentials(p *pass) (done bool, wait time.Duration)
 	tj := p.TenantJob
 	standing := r.Credentials.Standing(tj)
 	protected := slices.Contains(tj.Finalizers, v1alpha1.FinalizerCredentials)
-	if !standing.Known && !protected {
+	if !standing.Known && !protected || isOlder(tj, standing.Released) {
 		return false, 0
 	}
 	switch {
@@ -164,15 +166,25 @@ func recordCredentials(tj *v1alpha1.TenantJob, s issuer.Standing, now time.Time)
 	}
 }
 
-// forgetCredentials takes the finalizer off a TenantJob of which no credential is left.
+// isOlder says whether a TenantJob is as it was before a version.
+func isOlder(tj *v1alpha1.TenantJob, version string) bool {
+	if version == "" {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(tj.ResourceVersion, version)
+	return err == nil && order < 0
+}
+
+// forgetCredentials takes the finalizer off a TenantJob of which no credential is left, and then forgets them.
 func (r *Reconciler) forgetCredentials(ctx context.Context, tj *v1alpha1.TenantJob) (wait time.Duration, err error) {
-	if slices.Contains(tj.Finalizers, v1alpha1.FinalizerCredentials) {
-		wait, err = r.shares.Write(ctx, kube.KeyOf(tj), func(ctx context.Context) error { return r.unprotect(ctx, tj) })
-		if err != nil || wait > 0 {
-			return wait, err
-		}
+	if !slices.Contains(tj.Finalizers, v1alpha1.FinalizerCredentials) {
+		r.Credentials.Forget(tj)
+		return 0, nil
+	}
+	wait, err = r.shares.Write(ctx, kube.KeyOf(tj), func(ctx context.Context) error { return r.unprotect(ctx, tj) })
+	if err == nil && wait == 0 {
+		r.Credentials.Release(tj) // The watch brings it back without the finalizer.
 		log.FromContext(ctx).V(2).Info("Revoked all credentials", "tenantJob", klog.KObj(tj))
 	}
-	r.Credentials.Forget(tj)
-	return 0, nil
+	return wait, err
 }
