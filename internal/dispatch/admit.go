@@ -76,6 +76,8 @@ func (d *Dispatcher) admits(now time.Time) bool {
 	switch {
 	case !d.synced:
 		holdsBack = "what runs is not known yet"
+	case d.hold != "":
+		holdsBack = d.hold
 	case d.awaitsReports(now):
 		holdsBack = "not all TenantJobs have been reconciled since the restart"
 		d.wakeUp(d.reportsUntil)

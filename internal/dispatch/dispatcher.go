@@ -37,6 +37,8 @@ type Dispatcher struct {
 	fanOuts
 	restart
 	requests
+	// hold is what keeps everybody from starting. Empty means nothing.
+	hold string
 	// ends are those of TenantJobs that are to end and do not have their outcome yet.
 	ends map[types.UID]End
 	wake
@@ -270,6 +272,18 @@ func (d *Dispatcher) Absence() (from, until time.Time) {
 		until = d.clock.Now()
 	}
 	return from, until
+}
+
+// HoldAll keeps everybody from starting, for the reason in the message, until it is called with an empty one. The starts under way
+// go on.
+func (d *Dispatcher) HoldAll(message string) {
+	defer d.lock()()
+	d.hold = message
+	d.state.HoldAll(message)
+	if message != "" {
+		d.revokeAdmissions()
+	}
+	d.admit()
 }
 
 // Holding says whether a TenantJob holds a slot: its Job is being made, is live, or its pods have not ended.

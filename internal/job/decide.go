@@ -178,6 +178,9 @@ func Ends(d Decision) bool {
 // Queued returns the decision about a TenantJob that a limit holds. The message names the limit.
 func Queued(message string) Decision { return waitsFor(v1alpha1.ReasonQueued, message) }
 
+// NotEnforced returns the decision about a TenantJob that waits because an admission policy is not in force.
+func NotEnforced(message string) Decision { return waitsFor(v1alpha1.ReasonPolicyNotEnforced, message) }
+
 // EndWith returns the decision about a TenantJob that is not to start any more: it overlaps with an earlier run, it has
 // waited for too long, or its fan-out has ended.
 func EndWith(reason, message string) Decision {

@@ -43,7 +43,7 @@ func (c *clock) set(on bool, now time.Time) {
 
 // updateClock starts or stops the clock of a waveQueue and notes when the first of its jobs expires.
 func (s *State) updateClock(w *waveQueue) {
-	w.set(w.queue.active() && w.active() && w.fanOut.hasRoom(), s.now)
+	w.set(s.held == "" && w.queue.active() && w.active() && w.fanOut.hasRoom(), s.now)
 	if !w.expiring.empty() {
 		w.deadline = w.since.Add(w.expiring.top().expiresAt - w.elapsed)
 	}

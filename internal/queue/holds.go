@@ -23,6 +23,8 @@ const (
 	HeldByFanOut Kind = "FanOut"
 	// HeldByWave: its wave is not open.
 	HeldByWave Kind = "Wave"
+	// HeldByPolicies: all are held, since the admission policies are not in force.
+	HeldByPolicies Kind = "Policies"
 	// HeldByFullFanOut: the fan-out's maxConcurrent.
 	HeldByFullFanOut Kind = "FanOutFull"
 	// HeldByNoQueue: there is no such TenantQueue.
@@ -112,7 +114,7 @@ func (s *State) isHeldBy(e *entry, by Hold) bool {
 // holdRules return the zero Hold when they do not hold the job.
 var holdRules = []func(*State, *entry) Hold{
 	heldByItself, heldByTime, heldByTenant, heldByReplaced, heldByCaughtUp, heldByFanOut, heldByQueue,
-	heldByFullFanOut, heldByTemplate, heldByFullTenant, heldByShare, heldByBackoff, heldByFullQueue, heldByRate,
+	heldByPolicies, heldByFullFanOut, heldByTemplate, heldByFullTenant, heldByShare, heldByBackoff, heldByFullQueue, heldByRate,
 }
 
 func heldByItself(_ *State, e *entry) Hold {
@@ -154,6 +156,13 @@ func heldByQueue(_ *State, e *entry) Hold {
 		return Hold{Kind: HeldByNoQueue, By: e.queue.Name}
 	}
 	return holdIf(e.queue.Suspended, HeldByQueue, e.queue.Name, 0)
+}
+
+func heldByPolicies(s *State, _ *entry) Hold {
+	if s.held == "" {
+		return Hold{}
+	}
+	return Hold{Kind: HeldByPolicies, message: s.held}
 }
 
 func heldByFullFanOut(_ *State, e *entry) Hold {

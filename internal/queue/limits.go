@@ -9,6 +9,20 @@ import (
 // Limits take effect with the next decision. Lowering a limit below the number of slots in use stops no running job:
 // nothing more starts until there is room again.
 
+// HoldAll holds all jobs that wait, as their status messages say. With an empty message it holds none. Next does not look at it: the
+// caller does not call that while it holds all.
+func (s *State) HoldAll(message string) {
+	if message == s.held {
+		return
+	}
+	s.held = message
+	for _, q := range s.queues {
+		for _, w := range q.waves {
+			s.updateClock(w)
+		}
+	}
+}
+
 // SetQueue sets what a TenantQueue allows. It says whether that is something else than before.
 func (s *State) SetQueue(to Queue) bool { return s.setQueue(to, true) }
 

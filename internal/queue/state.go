@@ -36,6 +36,9 @@ type State struct {
 	reservesStarts bool
 	unreserved     []string
 
+	// held is what holds all jobs. Empty means that nothing does.
+	held string
+
 	// lastSequence is the last sequence number that was given out.
 	lastSequence uint64
 	review       review

@@ -160,6 +160,8 @@ func (r *Reconciler) wait(ctx context.Context, a dispatch.Answer, tj *v1alpha1.T
 	}
 	d := job.Queued(a.Hold.Message())
 	switch {
+	case a.Hold.Kind == queue.HeldByPolicies:
+		d = job.NotEnforced(a.Hold.Message())
 	case a.Hold.Kind != queue.HeldByBackoff:
 	case a.ServerInTrouble:
 		d.Trouble = job.UnclearTrouble
@@ -275,9 +277,9 @@ func succeeded(tj *v1alpha1.TenantJob) metav1.Condition {
 	return conditions.Get(tj.Status.Conditions, v1alpha1.ConditionSucceeded)
 }
 
-// limitMessage is what a TenantJob's status says of the limit that holds it. Empty when it says nothing of one.
+// limitMessage is what a TenantJob's status says of the limit, or of the policy, that holds it. Empty when it says nothing of one.
 func limitMessage(tj *v1alpha1.TenantJob) string {
-	if c := succeeded(tj); c.Reason == v1alpha1.ReasonQueued {
+	if c := succeeded(tj); c.Reason == v1alpha1.ReasonQueued || c.Reason == v1alpha1.ReasonPolicyNotEnforced {
 		return c.Message
 	}
 	return ""
