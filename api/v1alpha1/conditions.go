@@ -18,7 +18,7 @@ const (
 	// ConditionSuspended is True when the tenant is suspended and no pod and no live credential is left, Unknown while
 	// its runs are being stopped or the Tenant is being deleted, and False when jobs may run.
 	ConditionSuspended = "Suspended"
-	// ConditionEnforced is True when the admission policies are in force for the tenant's namespace. Not set yet.
+	// ConditionEnforced is True when the admission policies are in force, and the tenant is in the phase Enforce.
 	ConditionEnforced = "Enforced"
 	// ConditionWorkloadsConform is False in the phases Audit and Warn while the tenant's namespace has Jobs or CronJobs
 	// without tenant context; the message lists them. Not set yet.
@@ -51,6 +51,9 @@ const (
 	ReasonInvalidSpec = "InvalidSpec"
 	// ReasonActive: the tenant is not suspended.
 	ReasonActive = "Active"
+	// ReasonPoliciesInForce: the API server refuses in the tenant's namespace what is no run of the tenant. Other reasons of the
+	// condition Enforced are ReasonPolicyNotEnforced and, in the phases in which such workloads are not refused, Audit and Warn.
+	ReasonPoliciesInForce = "PoliciesInForce"
 	// ReasonSuspended: no pod and no live credential is left.
 	ReasonSuspended = "Suspended"
 	// ReasonStoppingJobs: the tenant's runs are being stopped.
@@ -121,7 +124,8 @@ const (
 	// ReasonTemplateNotReady: the TenantJobTemplate's Ready condition is not True, or it was changed and does not accept the
 	// TenantJob any more.
 	ReasonTemplateNotReady = "TemplateNotReady"
-	// ReasonPolicyNotEnforced: the admission policies are not in force. Not used yet.
+	// ReasonPolicyNotEnforced: an admission policy is not in force, and until it is no run of any tenant starts. The message says
+	// which policy, and why.
 	ReasonPolicyNotEnforced = "PolicyNotEnforced"
 	// ReasonIssuingCredentials: the run's credentials are being issued, or can't be issued now, or the tenant lacks one; the message
 	// says which.

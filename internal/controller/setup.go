@@ -12,6 +12,7 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/config/policy"
 	"github.com/tenantry/tenantry/internal/controller/credentials"
 	"github.com/tenantry/tenantry/internal/controller/fanouts"
 	"github.com/tenantry/tenantry/internal/controller/jobs"
@@ -21,6 +22,7 @@ import (
 	"github.com/tenantry/tenantry/internal/controller/tenants"
 	"github.com/tenantry/tenantry/internal/credential"
 	"github.com/tenantry/tenantry/internal/dispatch"
+	"github.com/tenantry/tenantry/internal/enforcement"
 	"github.com/tenantry/tenantry/internal/issuer"
 	"github.com/tenantry/tenantry/internal/kube"
 	"github.com/tenantry/tenantry/internal/tenant"
@@ -42,6 +44,10 @@ type Options struct {
 	MetricsTenants int
 	// Lease is what this process knows of its lease. Nil means that there is none, and that it always leads.
 	Lease dispatch.Leadership
+	// Policies are the admission policies that are kept in force. Nil means those for the user as whom the operator acts.
+	Policies *policy.Set
+	// ProbeInterval is the time between two rounds in which the policies are tried out. Zero means enforcement.DefaultInterval.
+	ProbeInterval time.Duration
 	// CredentialKinds are the kinds of CredentialProviders that there are.
 	CredentialKinds credential.Kinds
 	// Clock tells the time. Nil means the real one.
@@ -61,6 +67,9 @@ func (o Options) withDefaults() Options {
 	if o.VerifyInterval == 0 {
 		o.VerifyInterval = time.Second
 	}
+	if o.ProbeInterval == 0 {
+		o.ProbeInterval = enforcement.DefaultInterval
+	}
 	if o.MetricsTenants == 0 {
 		o.MetricsTenants = 1000
 	}
@@ -78,6 +87,10 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 	opts = opts.withDefaults()
 	c := kube.NewClient(mgr)
 	dispatcher := dispatch.New(mgr.GetLogger().WithName("dispatcher"), opts.Clock, c.Live, opts.Lease)
+	enforcer, err := newEnforcer(mgr, dispatcher, opts)
+	if err != nil {
+		return fmt.Errorf("setting up the enforcement of the admission policies: %w", err)
+	}
 	credentialIssuer := issuer.New(mgr.GetLogger().WithName("issuer"), opts.Clock, c)
 	recorder := newRecorder(mgr, dispatcher, credentialIssuer, opts)
 	if err := recorder.Register(ctrlmetrics.Registry); err != nil {
@@ -97,7 +110,7 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 	}{
 		"Tenant": &tenants.Reconciler{
 			Client: c, Clock: opts.Clock, OperatorNamespace: opts.OperatorNamespace, DefaultEnforcement: opts.DefaultEnforcement,
-			DNSEgress: opts.DNSEgress, VerifyInterval: opts.VerifyInterval, Dispatcher: dispatcher, Credentials: credentialIssuer, Forget: recorder.ForgetTenant,
+			DNSEgress: opts.DNSEgress, VerifyInterval: opts.VerifyInterval, Dispatcher: dispatcher, Credentials: credentialIssuer, Policies: policies{enforcer}, Forget: recorder.ForgetTenant,
 		},
 		"TenantJobTemplate": &templates.Reconciler{Client: c, OperatorNamespace: opts.OperatorNamespace},
 		"TenantJob":         &jobs.Reconciler{Client: c, Clock: opts.Clock, Dispatcher: dispatcher, Metrics: recorder, Credentials: credentialIssuer},

@@ -33,6 +33,9 @@ type Observed struct {
 	Jobs []*batchv1.Job
 	// MountedCopies are the names of the copied Secrets that Jobs in the cache mount which have not ended.
 	MountedCopies map[string]bool
+	// Enforcement is the Tenant's phase, or the default.
+	Enforcement v1alpha1.Enforcement
+	Policies    Policies
 	// Verify asks to check also what is not watched: the contents of the namespace, a suspended tenant's pods, and the Secrets of which
 	// it has copies.
 	Verify bool
@@ -177,6 +180,7 @@ type Decision struct {
 	Namespace *NamespaceStatus
 	Ready     Condition
 	Suspended Condition
+	Enforced  Condition
 	Progress  Progress
 	// DeletedCopies are to be taken out of status.copiedSecrets, by name.
 	DeletedCopies []string
@@ -209,7 +213,7 @@ type Progress struct {
 
 // Decide returns what to do next about a Tenant. The first step that needs an action, or has to wait, ends the decision.
 func Decide(o Observed) Decision {
-	d := Decision{Running: new(int32(len(o.Jobs)))}
+	d := Decision{Running: new(int32(len(o.Jobs))), Enforced: enforced(o)}
 	for _, step := range stepsOf(o) {
 		next, proceed := step(o)
 		d = d.with(next)

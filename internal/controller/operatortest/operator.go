@@ -18,7 +18,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -26,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/tenantry/tenantry/config/policy"
 	"github.com/tenantry/tenantry/internal/controller"
 	"github.com/tenantry/tenantry/internal/dispatch"
 	"github.com/tenantry/tenantry/internal/kube"
@@ -40,14 +40,10 @@ type RunningOperator struct {
 
 // Start returns when the caches have synced.
 func (o *RunningOperator) Start() error {
-	cfg := rest.CopyConfig(RestConfig)
-	cfg.Impersonate = rest.ImpersonationConfig{
-		UserName: "system:serviceaccount:" + OperatorNamespace + ":tenantry",
-		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + OperatorNamespace, "system:authenticated"},
-	}
+	cfg := operatorConfig()
 	o.sent.reset()
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return RoundTripper(func(r *http.Request) (*http.Response, error) { return o.sent.Through(next, r) })
+		return passProbes(next, func(r *http.Request) (*http.Response, error) { return o.sent.Through(next, r) })
 	})
 	mgr, err := ctrl.NewManager(cfg, manager.Options{
 		Scheme:     Scheme,
@@ -61,7 +57,7 @@ func (o *RunningOperator) Start() error {
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
-	if err := controller.SetupWithManager(mgr, controller.Options{OperatorNamespace: OperatorNamespace, Clock: manualClock{}, CredentialKinds: Kinds()}); err != nil {
+	if err := controller.SetupWithManager(mgr, controller.Options{OperatorNamespace: OperatorNamespace, Clock: manualClock{}, CredentialKinds: Kinds(), Policies: new(Policies())}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -71,6 +67,28 @@ func (o *RunningOperator) Start() error {
 		return errors.New("the operator's cache did not sync")
 	}
 	return nil
+}
+
+// operatorConfig leads to the API server as the operator's service account, with the rights that it is installed with.
+func operatorConfig() *rest.Config {
+	cfg := rest.CopyConfig(RestConfig)
+	cfg.Impersonate = rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:" + OperatorNamespace + ":tenantry",
+		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + OperatorNamespace, "system:authenticated"},
+	}
+	return cfg
+}
+
+// passProbes sends the requests that try the admission policies out past a test, which may stop the operator at any other.
+func passProbes(next http.RoundTripper, through RoundTripper) http.RoundTripper {
+	return RoundTripper(func(r *http.Request) (*http.Response, error) {
+		isProbe := strings.HasSuffix(r.Header.Get("Impersonate-User"), ":"+policy.ProbeServiceAccount) ||
+			strings.HasSuffix(r.URL.Path, "/namespaces") && r.URL.Query().Get("dryRun") != ""
+		if isProbe {
+			return next.RoundTrip(r)
+		}
+		return through(r)
+	})
 }
 
 // Stop returns when it no longer runs.
@@ -204,6 +222,8 @@ type OtherOperator struct {
 	DNSEgress []networkingv1.NetworkPolicyEgressRule
 	// Lease is the name of the one that it has to win before it does anything. Empty means none.
 	Lease string
+	// ProbeInterval is the time between two rounds in which it tries the admission policies out. Zero means the default.
+	ProbeInterval time.Duration
 
 	Cancel context.CancelFunc
 	done   chan struct{}
@@ -223,10 +243,10 @@ func (l WhileNot) Leads() bool { return !l.Lost.Load() }
 func (a *OtherOperator) Start(t *testing.T) {
 	t.Helper()
 	t.Cleanup(a.Stop)
-	cfg := rest.CopyConfig(RestConfig)
+	cfg := operatorConfig()
 	if a.Through != nil {
 		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
-			return RoundTripper(func(r *http.Request) (*http.Response, error) { return a.Through(next, r) })
+			return passProbes(next, func(r *http.Request) (*http.Response, error) { return a.Through(next, r) })
 		})
 	}
 	mgr, err := ctrl.NewManager(cfg, manager.Options{
@@ -238,7 +258,7 @@ func (a *OtherOperator) Start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := controller.Options{OperatorNamespace: OperatorNamespace, Lease: a.Leadership, DNSEgress: a.DNSEgress, CredentialKinds: Kinds()}
+	opts := controller.Options{OperatorNamespace: OperatorNamespace, Lease: a.Leadership, DNSEgress: a.DNSEgress, CredentialKinds: Kinds(), Policies: new(Policies()), ProbeInterval: a.ProbeInterval}
 	if a.Clock != nil {
 		opts.Clock = a.Clock
 	}

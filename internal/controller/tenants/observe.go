@@ -22,7 +22,7 @@ import (
 
 // observe reads what the first decision about a Tenant needs. The actions read the rest.
 func (r *Reconciler) observe(ctx context.Context, t *v1alpha1.Tenant) (tenant.Observed, error) {
-	o := tenant.Observed{Tenant: t}
+	o := tenant.Observed{Tenant: t, Enforcement: tenant.EnforcementOf(t, r.DefaultEnforcement), Policies: r.Policies.State()}
 	_, o.Verify = r.toVerify.LoadAndDelete(t.Name)
 	var err error
 	if o.Namespace, err = r.findNamespace(ctx, t.NamespaceName()); err != nil {

@@ -38,6 +38,7 @@ type Reconciler struct {
 	VerifyInterval time.Duration
 	Dispatcher     Dispatcher
 	Credentials    Credentials
+	Policies       Policies
 	// Forget is called with the name of each Tenant that is deleted.
 	Forget func(name string)
 
@@ -49,6 +50,13 @@ type Reconciler struct {
 	counts countQueue
 	// requests are for Tenants to be reconciled though nothing has changed that is watched.
 	requests chan event.GenericEvent
+}
+
+// Policies knows whether the admission policies are in force.
+type Policies interface {
+	State() tenant.Policies
+	// OnChange has a function called when it becomes known that they are in force, or that they are not.
+	OnChange(func())
 }
 
 // Credentials revokes those of the tenants' runs, and makes and deletes the copies of Secrets that are the tenants' own.

@@ -32,6 +32,9 @@ func record(t *v1alpha1.Tenant, d tenant.Decision) {
 	if d.Suspended != (tenant.Condition{}) {
 		set.Set(v1alpha1.ConditionSuspended, d.Suspended.Status, d.Suspended.Reason, d.Suspended.Message)
 	}
+	if d.Enforced != (tenant.Condition{}) {
+		set.Set(v1alpha1.ConditionEnforced, d.Enforced.Status, d.Enforced.Reason, d.Enforced.Message)
+	}
 	if d.Progress != (tenant.Progress{}) {
 		set.SetProgress(d.Progress.State, d.Progress.Reason, d.Progress.Message)
 	}

@@ -84,7 +84,7 @@ func (r *Reconciler) isOrphan(ctx context.Context, j *batchv1.Job) (bool, error)
 // other workloads in the namespace: then only the pods with the tenant's label are read.
 func (r *Reconciler) listPods(ctx context.Context, o *tenant.Observed) error {
 	opts := []client.ListOption{client.InNamespace(o.Namespace.Name), client.MatchingFieldsSelector{Selector: kube.UnfinishedPods}}
-	if tenant.EnforcementOf(o.Tenant, r.DefaultEnforcement) != v1alpha1.EnforcementEnforce {
+	if o.Enforcement != v1alpha1.EnforcementEnforce {
 		opts = append(opts, client.MatchingLabels{v1alpha1.LabelTenant: o.Tenant.Name})
 	}
 	var list corev1.PodList

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -64,9 +65,26 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		Watches(&batchv1.Job{}, r.jobHandler()).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.allTenants),
 			builder.WithPredicates(memberDispatchChanged)).
+		WatchesRawSource(source.Func(r.whenPoliciesChange)).
 		WatchesRawSource(source.Channel(r.requests, &handler.EnqueueRequestForObject{})).
 		WithOptions(opts).
 		Complete(kube.BackOff(reconcile.AsReconciler(r.Client.Client, r)))
+}
+
+// whenPoliciesChange enqueues all Tenants when it becomes known that the admission policies are in force, or that they are not. Their
+// other events come first.
+func (r *Reconciler) whenPoliciesChange(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	r.Policies.OnChange(func() {
+		for _, t := range listTenants(ctx, r.Client) {
+			request := reconcile.Request{NamespacedName: types.NamespacedName{Name: t.Name}}
+			if q, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
+				q.AddWithOpts(priorityqueue.AddOpts{Priority: new(handler.LowPriority)}, request)
+			} else {
+				queue.Add(request)
+			}
+		}
+	})
+	return nil
 }
 
 // request requests the reconciliation of a Tenant. It waits until the watch takes the request.
