@@ -4,16 +4,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/tenantry/tenantry/internal/dispatch"
+	"github.com/tenantry/tenantry/internal/enforcement"
 	"github.com/tenantry/tenantry/internal/issuer"
 	"github.com/tenantry/tenantry/internal/metrics"
 )
 
 // newRecorder returns what the controllers record their metrics with.
-func newRecorder(mgr manager.Manager, d *dispatch.Dispatcher, i *issuer.Issuer, opts Options) *metrics.Recorder {
+func newRecorder(mgr manager.Manager, d *dispatch.Dispatcher, i *issuer.Issuer, e *enforcement.Enforcer, opts Options) *metrics.Recorder {
 	return metrics.New(metrics.Options{
 		Queues:      onceElected(mgr.Elected(), d.Counts),
 		Running:     onceElected(mgr.Elected(), d.RunningByTenant),
 		Credentials: onceElected(mgr.Elected(), i.Counts),
+		Policies:    onceElected(mgr.Elected(), e.Counts),
 		MaxTenants:  opts.MetricsTenants,
 		Clock:       opts.Clock,
 	})

@@ -92,7 +92,7 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 		return fmt.Errorf("setting up the enforcement of the admission policies: %w", err)
 	}
 	credentialIssuer := issuer.New(mgr.GetLogger().WithName("issuer"), opts.Clock, c)
-	recorder := newRecorder(mgr, dispatcher, credentialIssuer, opts)
+	recorder := newRecorder(mgr, dispatcher, credentialIssuer, enforcer, opts)
 	if err := recorder.Register(ctrlmetrics.Registry); err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ func TestDispatcherRevokesAdmissions(t *testing.T) {
 		}, 0},
 		"fan-out closed":         {func(d *fixture) { d.RemoveFanOut("f") }, 0},
 		"no longer leading":      {func(d *fixture) { d.leader = false }, 0},
+		"all held":               {func(d *fixture) { d.HoldAll("a policy is not in force") }, 0},
 		"nothing":                {func(*fixture) {}, 4},
 		"queue's status written": {func(d *fixture) { d.limitQueue(v1alpha1.TenantQueueSpec{}) }, 4},
 	} {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/tenantry/tenantry/config/policy"
 	"github.com/tenantry/tenantry/internal/kube"
+	"github.com/tenantry/tenantry/internal/metrics"
 )
 
 // The policies are watched, and their definitions written back. Creating and patching is limited to those that there are.
@@ -100,22 +101,14 @@ func (e *Enforcer) OnChange(f func(before, after Verdict)) {
 	e.changed = append(e.changed, f)
 }
 
-// Counts are those of one policy.
-type Counts struct {
-	// InForce says whether the policy is in force, as far as is known.
-	InForce bool
-	// Repairs is how often the policy or a binding of it was put back since this process leads.
-	Repairs uint64
-}
-
 // Counts returns those of all policies, by name.
-func (e *Enforcer) Counts() map[string]Counts {
+func (e *Enforcer) Counts() map[string]metrics.PolicyCounts {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	counts, now := map[string]Counts{}, time.Now()
+	counts, now := map[string]metrics.PolicyCounts{}, time.Now()
 	for name, s := range e.standings {
 		gap, known := s.gap(name, now)
-		counts[name] = Counts{InForce: known && gap == "", Repairs: e.repairs[name]}
+		counts[name] = metrics.PolicyCounts{InForce: known && gap == "", Repairs: e.repairs[name]}
 	}
 	return counts
 }

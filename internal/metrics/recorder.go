@@ -28,6 +28,8 @@ type Options struct {
 	Running func() map[string]int
 	// Credentials returns what each CredentialProvider has to do with credentials of runs, by its name. Nil means none.
 	Credentials func() map[string]CredentialCounts
+	// Policies returns what is known of each admission policy, by its name. Nil means none.
+	Policies func() map[string]PolicyCounts
 	// MaxTenants is how many tenants have series of their own: the first that are seen. The others share those of OtherTenants.
 	MaxTenants int
 	// Clock tells the time.
@@ -66,6 +68,21 @@ var (
 		"How many attempts to issue a credential there were, by outcome: succeeded or failed.", []string{"provider", "outcome"}, nil)
 	credentialsRevocations = prometheus.NewDesc("tenantry_credentials_revocations_total",
 		"How many attempts to revoke a credential there were, by outcome: succeeded or failed.", []string{"provider", "outcome"}, nil)
+)
+
+// PolicyCounts are those of one admission policy.
+type PolicyCounts struct {
+	// InForce says whether the policy is in force, as far as is known.
+	InForce bool
+	// Repairs is how often the policy or a binding of it was put back since this process leads.
+	Repairs uint64
+}
+
+var (
+	policyInForce = prometheus.NewDesc("tenantry_policy_in_force",
+		"1 while the admission policy is in force, 0 while it is not: nothing starts then.", []string{"policy"}, nil)
+	policyRepairs = prometheus.NewDesc("tenantry_policy_repairs_total",
+		"How often the admission policy or a binding of it was missing or changed, and put back.", []string{"policy"}, nil)
 )
 
 // waitBuckets reach from waits that a person does not notice to a whole night.
@@ -133,6 +150,7 @@ func (r *Recorder) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		queueWaiting, queueRunning, queueOldest, tenantRunning,
 		credentialsLive, credentialsRevoking, credentialsOldest, credentialsIssues, credentialsRevocations,
+		policyInForce, policyRepairs,
 	} {
 		descs <- d
 	}
@@ -162,6 +180,16 @@ func (r *Recorder) Collect(series chan<- prometheus.Metric) {
 	}
 	if r.opts.Credentials != nil {
 		r.collectCredentials(series, gauge)
+	}
+	if r.opts.Policies != nil {
+		for name, c := range r.opts.Policies() {
+			inForce := 0.0
+			if c.InForce {
+				inForce = 1
+			}
+			gauge(policyInForce, inForce, name)
+			series <- prometheus.MustNewConstMetric(policyRepairs, prometheus.CounterValue, float64(c.Repairs), name)
+		}
 	}
 }
 

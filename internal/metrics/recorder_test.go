@@ -184,3 +184,11 @@ func TestScrapedWhileRecording(t *testing.T) {
 	}
 	<-done
 }
+
+func TestPolicies(t *testing.T) {
+	expect(t, samplesOf(t, recorder(Options{Policies: func() map[string]PolicyCounts {
+		return map[string]PolicyCounts{"tenant-run": {InForce: true, Repairs: 2}, "tenant-job": {}}
+	}})),
+		"policy_in_force tenant-job 0", "policy_in_force tenant-run 1",
+		"policy_repairs_total tenant-job 0", "policy_repairs_total tenant-run 2")
+}

@@ -9,8 +9,7 @@ import (
 // Limits take effect with the next decision. Lowering a limit below the number of slots in use stops no running job:
 // nothing more starts until there is room again.
 
-// HoldAll holds all jobs that wait, as their status messages say. With an empty message it holds none. Next does not look at it: the
-// caller does not call that while it holds all.
+// HoldAll holds all jobs that wait, and their status messages say why. With an empty message it holds none.
 func (s *State) HoldAll(message string) {
 	if message == s.held {
 		return

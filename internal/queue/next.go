@@ -32,6 +32,9 @@ func (s *State) Advance(now time.Time) {
 // returns ActionNone.
 func (s *State) Next(now time.Time) Decision {
 	s.Advance(now)
+	if s.held != "" {
+		return Decision{}
+	}
 	for !s.startable.empty() {
 		q := s.startable.top()
 		if at := q.starts.next(now, q.StartsPerMinute); at.After(now) {

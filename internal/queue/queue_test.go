@@ -70,6 +70,11 @@ func TestHold(t *testing.T) {
 			lift:    func(s *State) { s.SetTenant(Tenant{Name: "acme"}) },
 			message: "tenant acme is suspended", uncounted: true,
 		},
+		"all held": {
+			hold:    func(s *State) { s.HoldAll("policy tenant-run is not in force") },
+			lift:    func(s *State) { s.HoldAll("") },
+			message: "policy tenant-run is not in force", uncounted: true,
+		},
 		"no tenant": {
 			hold:    func(s *State) { s.RemoveTenant("acme") },
 			lift:    func(s *State) { s.SetTenant(Tenant{Name: "acme"}) },
