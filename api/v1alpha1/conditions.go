@@ -20,8 +20,8 @@ const (
 	ConditionSuspended = "Suspended"
 	// ConditionEnforced is True when the admission policies are in force, and the tenant is in the phase Enforce.
 	ConditionEnforced = "Enforced"
-	// ConditionWorkloadsConform is False in the phases Audit and Warn while the tenant's namespace has Jobs or CronJobs
-	// without tenant context; the message lists them. Not set yet.
+	// ConditionWorkloadsConform is False while the tenant's namespace has workloads that are no runs of the tenant. The message lists
+	// them, and who created them. In the phases Audit and Warn they work as before.
 	ConditionWorkloadsConform = "WorkloadsConform"
 )
 
@@ -54,6 +54,10 @@ const (
 	// ReasonPoliciesInForce: the API server refuses in the tenant's namespace what is no run of the tenant. Other reasons of the
 	// condition Enforced are ReasonPolicyNotEnforced and, in the phases in which such workloads are not refused, Audit and Warn.
 	ReasonPoliciesInForce = "PoliciesInForce"
+	// ReasonConform: all workloads in the namespace are runs of the tenant.
+	ReasonConform = "Conform"
+	// ReasonForeignWorkloads: some workloads in the namespace are no runs of the tenant.
+	ReasonForeignWorkloads = "ForeignWorkloads"
 	// ReasonSuspended: no pod and no live credential is left.
 	ReasonSuspended = "Suspended"
 	// ReasonStoppingJobs: the tenant's runs are being stopped.

@@ -3,6 +3,7 @@ package controller
 import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/tenantry/tenantry/internal/controller/tenants"
 	"github.com/tenantry/tenantry/internal/dispatch"
 	"github.com/tenantry/tenantry/internal/enforcement"
 	"github.com/tenantry/tenantry/internal/issuer"
@@ -10,12 +11,13 @@ import (
 )
 
 // newRecorder returns what the controllers record their metrics with.
-func newRecorder(mgr manager.Manager, d *dispatch.Dispatcher, i *issuer.Issuer, e *enforcement.Enforcer, opts Options) *metrics.Recorder {
+func newRecorder(mgr manager.Manager, d *dispatch.Dispatcher, i *issuer.Issuer, e *enforcement.Enforcer, t *tenants.Reconciler, opts Options) *metrics.Recorder {
 	return metrics.New(metrics.Options{
 		Queues:      onceElected(mgr.Elected(), d.Counts),
 		Running:     onceElected(mgr.Elected(), d.RunningByTenant),
 		Credentials: onceElected(mgr.Elected(), i.Counts),
 		Policies:    onceElected(mgr.Elected(), e.Counts),
+		Workloads:   onceElected(mgr.Elected(), t.ForeignWorkloads),
 		MaxTenants:  opts.MetricsTenants,
 		Clock:       opts.Clock,
 	})

@@ -92,7 +92,12 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 		return fmt.Errorf("setting up the enforcement of the admission policies: %w", err)
 	}
 	credentialIssuer := issuer.New(mgr.GetLogger().WithName("issuer"), opts.Clock, c)
-	recorder := newRecorder(mgr, dispatcher, credentialIssuer, enforcer, opts)
+	tenantReconciler := &tenants.Reconciler{
+		Client: c, Clock: opts.Clock, OperatorNamespace: opts.OperatorNamespace, DefaultEnforcement: opts.DefaultEnforcement,
+		DNSEgress: opts.DNSEgress, VerifyInterval: opts.VerifyInterval, Dispatcher: dispatcher, Credentials: credentialIssuer, Policies: policies{enforcer},
+	}
+	recorder := newRecorder(mgr, dispatcher, credentialIssuer, enforcer, tenantReconciler, opts)
+	tenantReconciler.Forget = recorder.ForgetTenant
 	if err := recorder.Register(ctrlmetrics.Registry); err != nil {
 		return err
 	}
@@ -108,10 +113,7 @@ func SetupWithManager(mgr manager.Manager, opts Options) error {
 	for kind, reconciler := range map[string]interface {
 		SetupWithManager(mgr manager.Manager, opts controller.Options) error
 	}{
-		"Tenant": &tenants.Reconciler{
-			Client: c, Clock: opts.Clock, OperatorNamespace: opts.OperatorNamespace, DefaultEnforcement: opts.DefaultEnforcement,
-			DNSEgress: opts.DNSEgress, VerifyInterval: opts.VerifyInterval, Dispatcher: dispatcher, Credentials: credentialIssuer, Policies: policies{enforcer}, Forget: recorder.ForgetTenant,
-		},
+		"Tenant":            tenantReconciler,
 		"TenantJobTemplate": &templates.Reconciler{Client: c, OperatorNamespace: opts.OperatorNamespace},
 		"TenantJob":         &jobs.Reconciler{Client: c, Clock: opts.Clock, Dispatcher: dispatcher, Metrics: recorder, Credentials: credentialIssuer},
 		"TenantFanOut": &fanouts.Reconciler{

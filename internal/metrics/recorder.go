@@ -30,6 +30,8 @@ type Options struct {
 	Credentials func() map[string]CredentialCounts
 	// Policies returns what is known of each admission policy, by its name. Nil means none.
 	Policies func() map[string]PolicyCounts
+	// Workloads returns how many workloads that are no runs each tenant has, by name. Nil means none.
+	Workloads func() map[string]int
 	// MaxTenants is how many tenants have series of their own: the first that are seen. The others share those of OtherTenants.
 	MaxTenants int
 	// Clock tells the time.
@@ -45,6 +47,8 @@ var (
 		"How long ago the oldest TenantJob that waits in the queue was made. 0 when none waits.", []string{"queue"}, nil)
 	tenantRunning = prometheus.NewDesc("tenantry_tenant_running_tenantjobs",
 		"How many TenantJobs of the tenant run.", []string{"tenant"}, nil)
+	tenantWorkloads = prometheus.NewDesc("tenantry_tenant_foreign_workloads",
+		"How many workloads in the namespace of the tenant are no runs of the tenant.", []string{"tenant"}, nil)
 )
 
 // CredentialCounts are those of one CredentialProvider.
@@ -148,7 +152,7 @@ func (r *Recorder) ForgetQueue(name string) {
 // Describe implements prometheus.Collector.
 func (r *Recorder) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		queueWaiting, queueRunning, queueOldest, tenantRunning,
+		queueWaiting, queueRunning, queueOldest, tenantRunning, tenantWorkloads,
 		credentialsLive, credentialsRevoking, credentialsOldest, credentialsIssues, credentialsRevocations,
 		policyInForce, policyRepairs,
 	} {
@@ -176,6 +180,11 @@ func (r *Recorder) Collect(series chan<- prometheus.Metric) {
 	if r.opts.Running != nil {
 		for name, n := range r.tenants.byLabel(r.opts.Running()) {
 			gauge(tenantRunning, float64(n), name)
+		}
+	}
+	if r.opts.Workloads != nil {
+		for name, n := range r.tenants.sum(r.opts.Workloads()) {
+			gauge(tenantWorkloads, float64(n), name)
 		}
 	}
 	if r.opts.Credentials != nil {

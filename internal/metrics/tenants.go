@@ -75,6 +75,17 @@ func (s *tenantSeries) byLabel(byTenant map[string]int) map[string]int {
 	return sums
 }
 
+// sum adds up numbers of tenants by label. Only tenants with a number count.
+func (s *tenantSeries) sum(byTenant map[string]int) map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sums := map[string]int{}
+	for _, tenant := range slices.Sorted(maps.Keys(byTenant)) {
+		sums[s.label(tenant)] += byTenant[tenant]
+	}
+	return sums
+}
+
 // label returns the label of a tenant. A tenant without one gets a label of its own if there is room.
 func (s *tenantSeries) label(tenant string) string {
 	_, isLabelled := s.labelled[tenant]

@@ -94,16 +94,16 @@ func TestDecideCopies(t *testing.T) {
 			ready: "True Ready", suspended: "True Suspended", progress: "Reconciling Progressing", err: true,
 		},
 		"verified": {
-			tenant: acme(stripe("a"), copies("1")), kept: true, change: func(w *world) { w.verify = true }, want: []Action{write, unlock, ActionCheckCopies},
+			tenant: acme(stripe("a"), copies("1")), kept: true, change: func(w *world) { w.verify = true }, want: []Action{write, unlock, ActionCheckCopies, ActionListWorkloads},
 			ready: "True Ready", suspended: "False Active", progress: "Current Ready",
 		},
 		"verified, the original has changed": {
 			tenant: acme(stripe("a"), copies("1")), kept: true, change: func(w *world) { w.verify, w.replaced, w.deleted = true, []string{"1"}, []string{"1"} },
-			want: []Action{write, unlock, ActionCheckCopies, ActionDeleteCopies}, ready: "True Ready", suspended: "False Active", progress: "Current Ready",
+			want: []Action{write, unlock, ActionCheckCopies, ActionDeleteCopies, ActionListWorkloads}, ready: "True Ready", suspended: "False Active", progress: "Current Ready",
 		},
 		"verified, the original can't be read": {
 			tenant: acme(stripe("a"), copies("1")), kept: true, change: func(w *world) { w.verify, w.copiesErr = true, errOops },
-			want: []Action{write, unlock, ActionCheckCopies}, ready: "True Ready", suspended: "False Active", progress: "Reconciling Progressing", err: true,
+			want: []Action{write, unlock, ActionCheckCopies, ActionListWorkloads}, ready: "True Ready", suspended: "False Active", progress: "Reconciling Progressing", err: true,
 		},
 	} {
 		t.Run(name, tc.test)

@@ -54,6 +54,9 @@ type Observed struct {
 	DeletedCopies []string
 	// CopiesErr is why ActionCheckCopies or ActionDeleteCopies failed. It is tried again.
 	CopiesErr error
+	// Workloads are those in the namespace that are no runs, after ActionListWorkloads, and WorkloadsErr is why it failed.
+	Workloads    []Workload
+	WorkloadsErr error
 	// TenantJobs are those in the namespace, after ActionListTenantJobs.
 	TenantJobs []v1alpha1.TenantJob
 	// Held are the objects that are being deleted and that somebody's finalizer keeps, after ActionListHeld.
@@ -157,6 +160,9 @@ const (
 	// ActionDeleteCopies deletes those of CopiesToDelete that no run has. It sets DeletedCopies.
 	ActionDeleteCopies Action = "DeleteCopies"
 
+	// ActionListWorkloads reads from the API server which workloads in the namespace are no runs. It sets Workloads.
+	ActionListWorkloads Action = "ListWorkloads"
+
 	// ActionListTenantJobs reads TenantJobs from the cache.
 	ActionListTenantJobs Action = "ListTenantJobs"
 	// ActionDeleteTenantJobs deletes all TenantJobs in the namespace.
@@ -181,6 +187,7 @@ type Decision struct {
 	Ready     Condition
 	Suspended Condition
 	Enforced  Condition
+	Conform   Condition
 	Progress  Progress
 	// DeletedCopies are to be taken out of status.copiedSecrets, by name.
 	DeletedCopies []string
@@ -258,6 +265,9 @@ func (d Decision) with(next Decision) Decision {
 	}
 	if next.Suspended != (Condition{}) {
 		d.Suspended = next.Suspended
+	}
+	if next.Conform != (Condition{}) {
+		d.Conform = next.Conform
 	}
 	if next.Progress != (Progress{}) && (d.Progress == (Progress{}) || d.Progress.State == conditions.Current) {
 		d.Progress = next.Progress

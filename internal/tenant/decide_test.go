@@ -122,7 +122,7 @@ func TestDecideActive(t *testing.T) {
 			ready: "False InvalidSpec", suspended: "False Active", progress: "Stalled InvalidSpec",
 		},
 		"verified": {
-			tenant: acme(), kept: true, change: func(w *world) { w.verify = true }, want: []Action{write, unlock},
+			tenant: acme(), kept: true, change: func(w *world) { w.verify = true }, want: []Action{write, unlock, ActionListWorkloads},
 			ready: "True Ready", suspended: "False Active", progress: "Current Ready",
 		},
 		"a label was changed by somebody": {
@@ -150,7 +150,7 @@ func TestDecideActive(t *testing.T) {
 		},
 		"somebody else's objects have the operator's names": {
 			tenant: acme(), kept: true, change: func(w *world) { w.verify, w.contents.Taken = true, []string{"ResourceQuota tenant-quota"} },
-			want: []Action{write, unlock}, ready: "False NamespaceConflict", suspended: "False Active", progress: "Stalled NamespaceConflict", after: AdoptionInterval,
+			want: []Action{write, unlock, ActionListWorkloads}, ready: "False NamespaceConflict", suspended: "False Active", progress: "Stalled NamespaceConflict", after: AdoptionInterval,
 		},
 		"somebody else's objects have the operator's names, suspended": {
 			tenant: acme(suspended), change: func(w *world) { w.contents.Taken = []string{"ResourceQuota tenant-quota"} },

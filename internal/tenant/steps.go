@@ -51,7 +51,7 @@ func stepsOf(o Observed) []step {
 	case o.Tenant.Suspended():
 		return []step{ensureNamespace, ensureContents, checkData, lockDispatcher, skipIfSuspended, awaitJobs, awaitPods, revokeCredentials, deleteCopies, reportSuspended}
 	}
-	return []step{ensureNamespace, ensureContents, checkData, unlockDispatcher, deleteCopies, reportActive}
+	return []step{ensureNamespace, ensureContents, checkData, unlockDispatcher, deleteCopies, checkWorkloads, reportActive}
 }
 
 // reportNoNamespace reports that the Tenant may not have the namespace that it names. Nothing can run for it.

@@ -58,7 +58,7 @@ type world struct {
 }
 
 func (w *world) observe() Observed {
-	o := Observed{Tenant: w.tenant, Namespace: w.namespace, Jobs: w.cached, Verify: w.verify, SameExternalID: w.sameExternalID, MountedCopies: w.mounted}
+	o := Observed{Tenant: w.tenant, Namespace: w.namespace, Jobs: w.cached, Verify: w.verify, Enforcement: v1alpha1.EnforcementEnforce, SameExternalID: w.sameExternalID, MountedCopies: w.mounted}
 	o.Claim, o.ClaimMessage = ClaimOf(w.tenant, w.namespace, "tenantry-system", func(string) bool { return false })
 	s := settings()
 	s.Adoption = AdoptionOf(w.tenant, w.namespace, o.Claim)

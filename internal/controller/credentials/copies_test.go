@@ -339,6 +339,9 @@ func TestReleasedNamespaceHasNoCredentials(t *testing.T) {
 			o.Annotations, o.Labels = nil, map[string]string{corev1.LabelMetadataName: o.Name}
 		})
 		Remove(t, tenant)
+		// Without the label and the annotations it is any namespace, in which the operator may write nothing.
+		AwaitCondition(t, tenant, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonProgressing, "annotate it with tenantry.dev/adopt-by")
+		Consent(t, NamespaceOf(tenant), tenant.Name)
 		expectReleased(t, stripped)
 	})
 	WithoutOperator(t)

@@ -48,6 +48,11 @@ type Reconciler struct {
 	toVerify sync.Map
 	// counts has the Tenants whose count of running Jobs may be out of date.
 	counts countQueue
+	// workloads are how many that are no runs were found in the namespaces of tenants.
+	workloads struct {
+		sync.Mutex
+		byTenant map[string]int
+	}
 	// requests are for Tenants to be reconciled though nothing has changed that is watched.
 	requests chan event.GenericEvent
 }
@@ -151,6 +156,8 @@ var actions = map[tenant.Action]func(*Reconciler, context.Context, *tenant.Obser
 	tenant.ActionRevokeCredentials: (*Reconciler).revokeCredentials,
 	tenant.ActionCheckCopies:       (*Reconciler).checkCopies,
 	tenant.ActionDeleteCopies:      (*Reconciler).deleteCopies,
+
+	tenant.ActionListWorkloads: (*Reconciler).listWorkloads,
 
 	tenant.ActionListTenantJobs:   (*Reconciler).listTenantJobs,
 	tenant.ActionDeleteTenantJobs: (*Reconciler).deleteTenantJobs,

@@ -35,6 +35,9 @@ func record(t *v1alpha1.Tenant, d tenant.Decision) {
 	if d.Enforced != (tenant.Condition{}) {
 		set.Set(v1alpha1.ConditionEnforced, d.Enforced.Status, d.Enforced.Reason, d.Enforced.Message)
 	}
+	if d.Conform != (tenant.Condition{}) {
+		set.Set(v1alpha1.ConditionWorkloadsConform, d.Conform.Status, d.Conform.Reason, d.Conform.Message)
+	}
 	if d.Progress != (tenant.Progress{}) {
 		set.SetProgress(d.Progress.State, d.Progress.Reason, d.Progress.Message)
 	}

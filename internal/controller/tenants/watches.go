@@ -58,7 +58,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 	}
 	return builder.ControllerManagedBy(mgr).
 		Named("tenant").
-		For(&v1alpha1.Tenant{}, builder.WithPredicates(kube.Changed(tenantChange), kube.OnDelete(r.Forget, true))).
+		For(&v1alpha1.Tenant{}, builder.WithPredicates(kube.Changed(tenantChange), kube.OnDelete(r.forget, true))).
 		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.withSameExternalID), builder.WithPredicates(createdOrDeleted)).
 		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.withSameDatabase), builder.WithPredicates(kube.Changed(databasesChange))).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOfLabel)).
