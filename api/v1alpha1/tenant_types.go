@@ -191,6 +191,7 @@ const (
 // MemberSubject is a user, a group or a service account of another namespace.
 // +kubebuilder:validation:XValidation:rule="has(self.__namespace__) == (self.kind == 'ServiceAccount')",message="`subject.namespace` must be set for a ServiceAccount and for nothing else"
 // +kubebuilder:validation:XValidation:rule="self.kind == 'ServiceAccount' ? !format.dns1123Subdomain().validate(self.name).hasValue() : !self.name.startsWith('system:')",message="`subject.name` must be a DNS-1123 subdomain for a ServiceAccount, and must not start with system: for a User or Group"
+// +kubebuilder:validation:XValidation:rule="self.kind != 'ServiceAccount' || self.name != 'tenant-runner'",message="`subject.name` must not be tenant-runner: a job's pod has no rights, and no member is another tenant's job"
 type MemberSubject struct {
 	// kind of the subject.
 	// +required

@@ -144,6 +144,14 @@ func jobProblems(t *v1alpha1.TenantJobTemplate) []Problem {
 	refuse(pod.ServiceAccountName != "" && pod.ServiceAccountName != v1alpha1.RunnerServiceAccount || pod.DeprecatedServiceAccount != "" && pod.DeprecatedServiceAccount != v1alpha1.RunnerServiceAccount,
 		"spec.template.spec.serviceAccountName", "be left out: a run has its tenant's identity, "+v1alpha1.RunnerServiceAccount)
 	refuse(ptr.Deref(pod.AutomountServiceAccountToken, false), "spec.template.spec.automountServiceAccountToken", "be left out: a run has no rights in the API")
+	for i, v := range pod.Volumes {
+		for k, source := range ptr.Deref(v.Projected, corev1.ProjectedVolumeSource{}).Sources {
+			refuse(source.ServiceAccountToken != nil, fmt.Sprintf("spec.template.spec.volumes[%d].projected.sources[%d].serviceAccountToken", i, k),
+				"be left out: name a credential of a CredentialProvider with `serviceAccountToken` in `spec.credentials`")
+		}
+	}
+	refuse(strings.HasPrefix(pod.PriorityClassName, "system-"), "spec.template.spec.priorityClassName",
+		"not be one of the system's: its pods would push out those that the cluster needs")
 	refuse(pod.NodeName != "", "spec.template.spec.nodeName", "be left out: use nodeSelector or affinity")
 	return problems
 }

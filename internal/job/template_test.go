@@ -145,6 +145,19 @@ func TestProblems(t *testing.T) {
 				"`spec.jobTemplate.spec.template.spec.nodeName` must be left out: use nodeSelector or affinity",
 			),
 		},
+		"a token of its own, and a priority of the system's": {
+			change: func(t *template) {
+				pod(t).PriorityClassName = "system-node-critical"
+				pod(t).Volumes = append(pod(t).Volumes, corev1.Volume{Name: "token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+					Sources: []corev1.VolumeProjection{{DownwardAPI: &corev1.DownwardAPIProjection{}}, {ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}}},
+				}}})
+			},
+			want: invalid(
+				"`spec.jobTemplate.spec.template.spec.volumes[0].projected.sources[1].serviceAccountToken` must be left out: name a credential of a CredentialProvider with `serviceAccountToken` in `spec.credentials`",
+				"`spec.jobTemplate.spec.template.spec.priorityClassName` must not be one of the system's: its pods would push out those that the cluster needs",
+			),
+		},
+		"a priority of one's own": {change: func(t *template) { pod(t).PriorityClassName = "high" }},
 		"numbers with which nothing runs": {
 			change: func(t *template) {
 				job(t).Parallelism, job(t).Completions, job(t).ActiveDeadlineSeconds = new(int32(0)), new(int32(0)), new(int64(0))

@@ -125,13 +125,17 @@ var tenantRules = join(
 			"[{role: Viewer, subject: {kind: User, name: 'oidc:system:ann'}}]",
 			"`subject.name` must be a DNS-1123 subdomain for a ServiceAccount, and must not start with system: for a User or Group",
 		},
+		"a job of another tenant": {
+			"spec.members", "[{role: Viewer, subject: {kind: ServiceAccount, namespace: tenant-globex, name: tenant-runner}}]",
+			"[{role: Viewer, subject: {kind: User, name: tenant-runner}}]", "`subject.name` must not be tenant-runner",
+		},
 		"all service accounts as group": {
 			"spec.members", "[{role: Viewer, subject: {kind: Group, name: 'system:serviceaccounts'}}]",
 			"[{role: Viewer, subject: {kind: Group, name: 'systems'}}]", "must not start with system: for a User or Group",
 		},
 		"a service account of the tenant's own namespace": {
-			"spec.members", "[{role: Viewer, subject: {kind: ServiceAccount, namespace: tenant-cel-test, name: tenant-runner}}]",
-			"[{role: Viewer, subject: {kind: ServiceAccount, namespace: tenant-cel-test-2, name: tenant-runner}}]",
+			"spec.members", "[{role: Viewer, subject: {kind: ServiceAccount, namespace: tenant-cel-test, name: api}}]",
+			"[{role: Viewer, subject: {kind: ServiceAccount, namespace: tenant-cel-test-2, name: api}}]",
 			ownNamespace,
 		},
 		"a service account of the adopted namespace": {
