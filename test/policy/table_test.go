@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/config/policy"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 )
 
@@ -325,6 +326,7 @@ func operatorAttacks(w world) []attack {
 }
 
 func protectionAttacks(w world) []attack {
+	probe := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: policy.ProbeNamespace}}
 	return []attack{
 		{name: "protected Tenant deleted", as: developer, do: remove(w.protected), refused: "is protected: remove its annotation", probe: true},
 		{name: "protected Tenant deleted by root", as: root, do: remove(w.protected), refused: "is protected: remove its annotation"},
@@ -333,6 +335,11 @@ func protectionAttacks(w world) []attack {
 		{name: "protection taken off by root", as: root, do: update(w.protected, unannotate[*v1alpha1.Tenant](v1alpha1.AnnotationProtected))},
 		{name: "protected Tenant changed", as: developer, do: update(w.protected, label[*v1alpha1.Tenant]("tier", "gold"))},
 		{name: "Tenant deleted", as: developer, do: remove(w.globex)},
+		{name: "Tenant with the reserved name", as: root, do: create(&v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: policy.ProbeTenant}}), refused: "the name tenantry-probe is reserved"},
+		{name: "probe's namespace relabelled", as: developer, do: update(probe, label[*corev1.Namespace](v1alpha1.LabelEnforcement, "audit")), refused: "must be left"},
+		{name: "probe's namespace deleted", as: developer, do: remove(probe), refused: "delete the Tenant instead"},
+		{name: "probe's namespace relabelled by root", as: root, do: update(probe, label[*corev1.Namespace](v1alpha1.LabelState, "suspended"))},
+		{name: "probe's namespace deleted by root", as: root, do: remove(probe)},
 		{name: "Tenant's finalizer removed", as: developer, do: update(w.globex, finalize[*v1alpha1.Tenant]()), refused: "may not take the finalizer off"},
 		{name: "Tenant's finalizer removed by root", as: root, do: update(w.globex, finalize[*v1alpha1.Tenant]())},
 		{name: "Tenant's finalizer removed by the operator", as: operator, do: update(w.globex, finalize[*v1alpha1.Tenant]())},
