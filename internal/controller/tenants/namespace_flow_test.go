@@ -194,6 +194,8 @@ func TestTenantPutsBackWhatDrifts(t *testing.T) {
 				o.Annotations = nil
 				o.Labels = map[string]string{corev1.LabelMetadataName: o.Name}
 			})
+			// It is any namespace now, in which the operator may write nothing without consent.
+			Consent(t, NamespaceOf(tenant), tenant.Name)
 		},
 		"another owner": func(t *testing.T) {
 			Patch(t, NamespaceOf(tenant), func(o *corev1.Namespace) { o.Annotations[v1alpha1.AnnotationTenantUID] = "x" })
