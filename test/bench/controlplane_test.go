@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -45,6 +47,45 @@ func startControlPlane(b *testing.B) (string, client.WithWatch, endpoint) {
 		b.Fatal(err)
 	}
 	return kubeconfig, c, apiServer(b, config)
+}
+
+// The users as whom the benchmarks act where the admission policies trust nobody else. None of them needs rights of its own.
+const (
+	operator      = "system:serviceaccount:tenantry-system:tenantry"
+	jobController = "system:serviceaccount:kube-system:job-controller"
+)
+
+// asOperator returns a kubeconfig that leads to the same API server as the operator's user.
+func asOperator(b *testing.B, kubeconfig string) string {
+	b.Helper()
+	config, err := clientcmd.LoadFromFile(kubeconfig)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, user := range config.AuthInfos {
+		user.Impersonate, user.ImpersonateGroups = operator, []string{"system:masters"}
+	}
+	file := filepath.Join(b.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, file); err != nil {
+		b.Fatal(err)
+	}
+	return file
+}
+
+// clientAs returns a client that acts as a user.
+func clientAs(b *testing.B, kubeconfig string, scheme *runtime.Scheme, user string) client.WithWatch {
+	b.Helper()
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		b.Fatal(err)
+	}
+	config.QPS, config.Burst = -1, -1
+	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:masters"}}
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return c
 }
 
 // clients is how many requests the benchmarks themselves send at once.

@@ -69,7 +69,7 @@ func BenchmarkCredentials(b *testing.B) {
 	}
 	d := startDatabase(b)
 	e := &environment{binary: buildManager(b), tenants: credentialTenants}
-	e.kubeconfig, e.c, e.apiServer = startControlPlane(b)
+	e.startControlPlane(b)
 	queue := &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: "bench"}, Spec: v1alpha1.TenantQueueSpec{MaxConcurrent: new(int32(credentialSlots))}}
 	if err := e.c.Create(b.Context(), queue); err != nil {
 		b.Fatal(err)
@@ -116,7 +116,7 @@ func benchRuns(b *testing.B, e *environment, m *process, d *database, part crede
 	m.quiet(b)
 	before, stop := d.follow(b)
 	roles := runRoles{}
-	world := runJobs(b, e.c, true, func(j *batchv1.Job) { roles.add(b, d, j) })
+	world := runJobs(b, e.jobController, true, func(j *batchv1.Job) { roles.add(b, d, j) })
 	requests, served := m.requests(b), e.apiServer.served(b)
 	inParallel(b, 0, n, func(i int) error {
 		return e.c.Create(b.Context(), newTenantJob(part.template, i%e.tenants, fmt.Sprintf("%s-%d", part.template.Name, i)))

@@ -23,7 +23,9 @@ import (
 type environment struct {
 	kubeconfig, binary string
 	c                  client.WithWatch
-	apiServer          endpoint
+	// operator and jobController act as these users.
+	operator, jobController client.WithWatch
+	apiServer               endpoint
 	// template of all runs except those of the flood. Its queue has no limits.
 	template *v1alpha1.TenantJobTemplate
 	// tenants is how many tenants exist.
@@ -55,7 +57,7 @@ func BenchmarkFanOut(b *testing.B) {
 	sizes := numbers(b, "TENANTRY_BENCH_FANOUT_TENANTS", 2000, 10000)
 	rounds := numbers(b, "TENANTRY_BENCH_ROUNDS", 5)[0]
 	e := &environment{binary: buildManager(b)}
-	e.kubeconfig, e.c, e.apiServer = startControlPlane(b)
+	e.startControlPlane(b)
 	e.template = makeTemplate(b, e.c, "bench", "bench")
 	if err := e.c.Create(b.Context(), &v1alpha1.TenantQueue{ObjectMeta: metav1.ObjectMeta{Name: "bench"}}); err != nil {
 		b.Fatal(err)
@@ -156,11 +158,11 @@ func benchBare(b *testing.B, e *environment, n int, name string, uid types.UID) 
 	cpu, began := e.spent(b, nil), time.Now()
 	inParallel(b, 0, n, func(i int) error {
 		if tj := runs[i].TenantJob; tj.UID == "" {
-			if err := e.c.Create(b.Context(), tj); err != nil {
+			if err := e.operator.Create(b.Context(), tj); err != nil {
 				return err
 			}
 		}
-		return e.c.Create(b.Context(), job.Build(runs[i], values[i]))
+		return e.operator.Create(b.Context(), job.Build(runs[i], values[i]))
 	})
 	seen.await(b, n)
 	cpu = e.spent(b, nil).since(cpu)
@@ -197,7 +199,7 @@ func benchFanOut(b *testing.B, e *environment, m *process, n int) (figures, [][]
 	m.forgetPeak(b)
 
 	completing := time.Now()
-	seen.completeAll(b, e.c)
+	seen.completeAll(b, e.jobController)
 	completed := time.Since(completing)
 	waitFor(b, "the fan-out to succeed", func() bool {
 		if err := e.c.Get(b.Context(), client.ObjectKeyFromObject(fanOut), fanOut); err != nil {
@@ -316,9 +318,16 @@ func (e *environment) suspend(b *testing.B, suspend bool) {
 	}
 }
 
+func (e *environment) startControlPlane(b *testing.B) {
+	b.Helper()
+	e.kubeconfig, e.c, e.apiServer = startControlPlane(b)
+	e.operator = clientAs(b, e.kubeconfig, e.c.Scheme(), operator)
+	e.jobController = clientAs(b, e.kubeconfig, e.c.Scheme(), jobController)
+}
+
 // clear deletes all runs. TenantJobs first: the operator would write the status of a TenantJob whose Job is deleted.
 func (e *environment) clear(b *testing.B) {
 	b.Helper()
 	remove(b, e.c, &v1alpha1.TenantJobList{})
-	remove(b, e.c, &batchv1.JobList{})
+	remove(b, e.operator, &batchv1.JobList{})
 }

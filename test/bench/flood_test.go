@@ -43,23 +43,23 @@ func benchFlood(b *testing.B, e *environment) {
 	defer m.stop()
 	awaitTemplate(b, e.c, flooded.template)
 
-	alone := singles(b, &flooded, m, "alone", runJobs(b, e.c, false))
+	alone := singles(b, &flooded, m, "alone", runJobs(b, e.jobController, false))
 
 	// The status messages of the whole flood say that the queue is full before any Job completes.
-	world := runJobs(b, e.c, true)
+	world := runJobs(b, e.jobController, true)
 	flooded.flood(b)
 	m.quiet(b)
 	world.resume()
 	waiting := singles(b, &flooded, m, "waiting", world)
 
 	flooded.suspend(b, true)
-	world = runJobs(b, e.c, false)
+	world = runJobs(b, e.jobController, false)
 	flooded.flood(b)
 	m.quiet(b)
 	flooded.suspend(b, false)
 	released := singles(b, &flooded, m, "released", world)
 
-	world = runJobs(b, e.c, false)
+	world = runJobs(b, e.jobController, false)
 	flooded.flood(b)
 	arriving := singles(b, &flooded, m, "arriving", world)
 

@@ -36,7 +36,7 @@ func startManager(b *testing.B, binary, kubeconfig string, flags ...string) *pro
 	address := freeAddress(b)
 	command := exec.Command(binary, append([]string{"--metrics-bind-address=" + address, "--metrics-secure=false",
 		"--health-probe-bind-address=0", "--zap-log-level=error"}, flags...)...)
-	command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	command.Env = append(os.Environ(), "KUBECONFIG="+asOperator(b, kubeconfig))
 	return start(b, command, "http://"+address+"/metrics")
 }
 
