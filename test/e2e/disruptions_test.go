@@ -87,7 +87,7 @@ var _ = Describe("The status of a run", func() {
 		Eventually(ctx, func() []string { return childrenOf(ctx, fanOut) }).Should(HaveLen(1))
 		runs(ctx, childOf(ctx, fanOut, acme))
 
-		Expect(kube.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: acme.NamespaceName()}})).To(Succeed())
+		Expect(asOperator().Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: acme.NamespaceName()}})).To(Succeed())
 		expectFanOut(ctx, fanOut, v1alpha1.ReasonSomeFailed)
 		Expect(fanOut.Status.UnsuccessfulTenants).To(HaveExactElements(And(
 			HaveField("Tenant", v1alpha1.TenantName(acme.Name)),
@@ -108,7 +108,7 @@ func deletePod(ctx context.Context, pod *corev1.Pod) error { return kube.Delete(
 
 func deleteJob(ctx context.Context, pod *corev1.Pod) error {
 	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Labels[batchv1.JobNameLabel]}}
-	return kube.Delete(ctx, job, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	return asOperator().Delete(ctx, job, client.PropagationPolicy(metav1.DeletePropagationBackground))
 }
 
 // givenPriority creates a PriorityClass, which is deleted when the spec ends, and returns its name.

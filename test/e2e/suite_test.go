@@ -95,6 +95,13 @@ func clientAs(user string, groups ...string) client.Client {
 	return client.WithFieldValidation(made, "Strict")
 }
 
+// asOperator returns a client that the admission policies let delete what they let nobody else delete. It stands for what can happen
+// while a policy is not in force.
+func asOperator() client.Client {
+	GinkgoHelper()
+	return clientAs("system:serviceaccount:"+operatorNamespace+":tenantry", "system:masters")
+}
+
 func configAs(user string, groups ...string) *rest.Config {
 	config := rest.CopyConfig(restConfig)
 	if user != "" {
