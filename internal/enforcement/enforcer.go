@@ -154,10 +154,10 @@ func (e *Enforcer) Start(ctx context.Context) error {
 	if !toolscache.WaitForCacheSync(ctx.Done(), e.synced...) {
 		return nil
 	}
-	e.createProbeObjects(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var next time.Time
+	created := false
 	for {
 		if e.restore(ctx) {
 			next = time.Now().Add(settleAfter)
@@ -165,6 +165,10 @@ func (e *Enforcer) Start(ctx context.Context) error {
 		if !time.Now().Before(next) {
 			e.probe(ctx)
 			next = time.Now().Add(e.interval())
+			if !created && !e.Verdict().Open() {
+				e.createProbeObjects(ctx)
+				created, next = true, time.Now()
+			}
 		}
 		timer.Reset(time.Until(next))
 		select {
