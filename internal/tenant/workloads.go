@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -110,8 +111,10 @@ func checkWorkloads(o Observed) (Decision, bool) {
 		return Decision{Action: ActionListWorkloads}, false
 	case !o.Did(ActionListWorkloads):
 		return Decision{}, true
-	case o.WorkloadsErr != nil:
+	case apierrors.IsForbidden(o.WorkloadsErr):
 		return Decision{Conform: Condition{metav1.ConditionUnknown, v1alpha1.ReasonProgressing, fmt.Sprintf("retrying: %v", o.WorkloadsErr)}}, true
+	case o.WorkloadsErr != nil:
+		return Decision{}, true // It stays as it is, and the next verification tries again.
 	case len(o.Workloads) == 0:
 		return Decision{Conform: Condition{metav1.ConditionTrue, v1alpha1.ReasonConform, "all workloads in the namespace are runs of the tenant"}}, true
 	}

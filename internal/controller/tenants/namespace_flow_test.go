@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 	. "github.com/tenantry/tenantry/internal/controller/operatortest"
 	"github.com/tenantry/tenantry/internal/kube"
 	tenantpkg "github.com/tenantry/tenantry/internal/tenant"
@@ -220,6 +221,17 @@ func TestTenantRestartWritesNothing(t *testing.T) {
 		}}),
 	}
 	AwaitCondition(t, tenants[2], v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "")
+	var before []*v1alpha1.Tenant
+	for _, tenant := range tenants {
+		Eventually(t, func(g gomega.Gomega) {
+			Get(t, g, tenant)
+			g.Expect(conditions.Get(tenant.Status.Conditions, v1alpha1.ConditionEnforced).Status).NotTo(gomega.BeEmpty())
+			if !tenant.Suspended() {
+				g.Expect(conditions.Get(tenant.Status.Conditions, v1alpha1.ConditionWorkloadsConform).Status).To(gomega.Equal(metav1.ConditionTrue))
+			}
+		})
+		before = append(before, tenant.DeepCopy())
+	}
 	Operator.Stop()
 	if err := Operator.Start(); err != nil {
 		t.Fatal(err)
@@ -237,6 +249,9 @@ func TestTenantRestartWritesNothing(t *testing.T) {
 	writes := slices.DeleteFunc(Operator.Requests(), func(request string) bool { return strings.HasPrefix(request, "GET ") })
 	if len(writes) > 0 {
 		t.Errorf("wrote %v", writes)
+		for i := range tenants {
+			t.Log(cmp.Diff(before[i].Status, Get(t, gomega.NewWithT(t), tenants[i]).Status))
+		}
 	}
 }
 
