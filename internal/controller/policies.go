@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/tenantry/tenantry/internal/dispatch"
@@ -20,7 +21,8 @@ func newEnforcer(mgr manager.Manager, d *dispatch.Dispatcher, opts Options) (*en
 		}
 		set = &own
 	}
-	enforcer := enforcement.New(mgr.GetLogger().WithName("enforcement"), *set, opts.ProbeInterval)
+	// The time is that of the API server that is asked, whatever the time is for schedules.
+	enforcer := enforcement.New(mgr.GetLogger().WithName("enforcement"), clock.RealClock{}, *set, opts.ProbeInterval)
 	hold := func(v enforcement.Verdict) {
 		switch {
 		case v.Open():

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
@@ -40,10 +41,11 @@ const (
 	probeTimeout = 5 * time.Second
 )
 
-// Enforcer keeps the policies in force and knows whether they are. Only the leader's does. It goes by the time of the machine.
+// Enforcer keeps the policies in force and knows whether they are. Only the leader's does.
 type Enforcer struct {
-	log logr.Logger
-	set policy.Set
+	log   logr.Logger
+	clock clock.WithTicker
+	set   policy.Set
 	// probeInterval is the time between two rounds of probes while all policies are in force.
 	probeInterval time.Duration
 	// client reads from the cache and writes, live reads from the API server.
@@ -65,12 +67,12 @@ type Enforcer struct {
 }
 
 // New returns the Enforcer of a set of policies, with the time between two rounds of probes.
-func New(log logr.Logger, set policy.Set, interval time.Duration) *Enforcer {
+func New(log logr.Logger, c clock.WithTicker, set policy.Set, interval time.Duration) *Enforcer {
 	var names []string
 	for _, p := range set.Policies {
 		names = append(names, p.Name)
 	}
-	return &Enforcer{log: log, set: set, probeInterval: interval, wake: make(chan struct{}, 1), standings: newStandings(names), repairs: map[string]uint64{}}
+	return &Enforcer{log: log, clock: c, set: set, probeInterval: interval, wake: make(chan struct{}, 1), standings: newStandings(names), repairs: map[string]uint64{}}
 }
 
 // PoliciesFor returns the policies for an operator that has a namespace and this configuration. They trust the user as whom it acts,
@@ -105,7 +107,7 @@ func (e *Enforcer) OnChange(f func(before, after Verdict)) {
 func (e *Enforcer) Counts() map[string]metrics.PolicyCounts {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	counts, now := map[string]metrics.PolicyCounts{}, time.Now()
+	counts, now := map[string]metrics.PolicyCounts{}, e.clock.Now()
 	for name, s := range e.standings {
 		gap, known := s.gap(name, now)
 		counts[name] = metrics.PolicyCounts{InForce: known && gap == "", Repairs: e.repairs[name]}
@@ -154,28 +156,28 @@ func (e *Enforcer) Start(ctx context.Context) error {
 	if !toolscache.WaitForCacheSync(ctx.Done(), e.synced...) {
 		return nil
 	}
-	timer := time.NewTimer(0)
+	timer := e.clock.NewTimer(0)
 	defer timer.Stop()
 	var next time.Time
 	created := false
 	for {
 		if e.restore(ctx) {
-			next = time.Now().Add(settleAfter)
+			next = e.clock.Now().Add(settleAfter)
 		}
-		if !time.Now().Before(next) {
+		if !e.clock.Now().Before(next) {
 			e.probe(ctx)
-			next = time.Now().Add(e.interval())
+			next = e.clock.Now().Add(e.interval())
 			if !created && !e.Verdict().Open() {
 				e.createProbeObjects(ctx)
-				created, next = true, time.Now()
+				created, next = true, e.clock.Now()
 			}
 		}
-		timer.Reset(time.Until(next))
+		timer.Reset(next.Sub(e.clock.Now()))
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-e.wake:
-		case <-timer.C:
+		case <-timer.C():
 		}
 	}
 }
@@ -184,7 +186,7 @@ func (e *Enforcer) Start(ctx context.Context) error {
 func (e *Enforcer) interval() time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.verdict.Open() || time.Since(e.closedSince) > retriesOften {
+	if e.verdict.Open() || e.clock.Since(e.closedSince) > retriesOften {
 		return e.probeInterval
 	}
 	return min(retryInterval, e.probeInterval)
@@ -211,7 +213,7 @@ func (e *Enforcer) restore(ctx context.Context) (restored bool) {
 			restored = true
 			e.log.Info("Put back", "kind", kind, "name", name)
 			e.mu.Lock()
-			e.standings.restored(policyName, time.Now())
+			e.standings.restored(policyName, e.clock.Now())
 			e.repairs[policyName]++
 			e.mu.Unlock()
 		}
@@ -267,7 +269,7 @@ func restoreObject[T client.Object](ctx context.Context, e *Enforcer, want, inst
 
 // probe tries all policies out.
 func (e *Enforcer) probe(ctx context.Context) {
-	sent := time.Now()
+	sent := e.clock.Now()
 	sending, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	answers := make(chan answer)
@@ -292,7 +294,7 @@ func (e *Enforcer) probe(ctx context.Context) {
 func (e *Enforcer) judge(takeIn func()) {
 	e.mu.Lock()
 	takeIn()
-	before, now := e.verdict, time.Now()
+	before, now := e.verdict, e.clock.Now()
 	e.verdict = e.standings.verdict(now)
 	after := e.verdict
 	if before.Open() || e.closedSince.IsZero() {

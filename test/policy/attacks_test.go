@@ -251,10 +251,6 @@ var (
 	stranger = metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "gone", UID: "00000000-0000-0000-0000-000000000000"}
 )
 
-func jobOwner(job *batchv1.Job) metav1.OwnerReference {
-	return *metav1.NewControllerRef(job, batchv1.SchemeGroupVersion.WithKind("Job"))
-}
-
 // allowEverything is the network policy that opens a namespace for good.
 func allowEverything(namespace string) *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{ObjectMeta: named(namespace, "attack"), Spec: networkingv1.NetworkPolicySpec{

@@ -153,11 +153,10 @@ func everythingOf(t *testing.T, tenant *v1alpha1.Tenant) map[string]metav1.Objec
 	t.Helper()
 	objects := map[string]metav1.ObjectMeta{}
 	add := func(o client.Object) {
-		meta := metav1.ObjectMeta{
+		objects[fmt.Sprintf("%T %s", o, o.GetName())] = metav1.ObjectMeta{
 			UID: o.GetUID(), Generation: o.GetGeneration(), Labels: o.GetLabels(), Annotations: o.GetAnnotations(),
 			OwnerReferences: o.GetOwnerReferences(), Finalizers: o.GetFinalizers(), DeletionTimestamp: o.GetDeletionTimestamp(),
 		}
-		objects[fmt.Sprintf("%T %s", o, o.GetName())] = meta
 	}
 	namespace := NamespaceOf(tenant)
 	if err := Read(t.Context(), namespace); err != nil {

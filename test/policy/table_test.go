@@ -265,6 +265,7 @@ func accessAttacks(w world) []attack {
 		{name: "token of the runs", as: developer, do: mintToken(acme, v1alpha1.RunnerServiceAccount), refused: "may not use serviceaccounts/token of tenant-runner", probe: true},
 		{name: "token of the default service account", as: developer, do: mintToken(acme, "default"), refused: "may not use serviceaccounts/token of default"},
 		{name: "token of the runs by who has access", as: root, do: mintToken(acme, v1alpha1.RunnerServiceAccount)},
+		{name: "token of the runs by the kubelet", as: kubelet, do: mintToken(acme, v1alpha1.RunnerServiceAccount)},
 		{name: "token in a namespace that is no tenant's", as: developer, do: mintToken(w.theirs.Name, "default")},
 		{name: "ephemeral container", as: developer, do: updateOf("ephemeralcontainers", w.pod, debug), refused: "may not use pods/ephemeralcontainers"},
 		{name: "ephemeral container by who has access", as: root, do: updateOf("ephemeralcontainers", w.pod, debug)},

@@ -3,7 +3,6 @@ package tenants_test
 import (
 	"testing"
 
-	"github.com/onsi/gomega"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,9 +26,7 @@ func TestWorkloadsConform(t *testing.T) {
 				Schedule: "@yearly", Suspend: new(true), JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: spec}},
 			}})
 			imported := Create(t, &batchv1.Job{ObjectMeta: Within(tenant, "import"), Spec: batchv1.JobSpec{Suspend: new(true), Template: spec}})
-			Eventually(t, func(g gomega.Gomega) {
-				AwaitCondition(t, tenant, v1alpha1.ConditionWorkloadsConform, metav1.ConditionFalse, v1alpha1.ReasonForeignWorkloads, "CronJob nightly (by tenants.test), Job import (by tenants.test); in the phase Enforce")
-			})
+			AwaitCondition(t, tenant, v1alpha1.ConditionWorkloadsConform, metav1.ConditionFalse, v1alpha1.ReasonForeignWorkloads, "CronJob nightly (by tenants.test), Job import (by tenants.test); in the phase Enforce")
 			Remove(t, nightly)
 			Remove(t, imported)
 			AwaitCondition(t, tenant, v1alpha1.ConditionWorkloadsConform, metav1.ConditionTrue, v1alpha1.ReasonConform, "")
