@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
+	"github.com/tenantry/tenantry/internal/conditions"
 )
 
 // maxListed is how many workloads a message lists.
@@ -88,18 +89,15 @@ func (w Workload) String() string {
 	return fmt.Sprintf("%s %s (%s)", w.Kind, w.Name, strings.Join(notes, ", "))
 }
 
-// needsWorkloads says whether to look for workloads that are no runs: when the Tenant is verified, and while it is being moved also
-// when its spec has changed.
+// needsWorkloads says whether to look for workloads that are no runs: when the Tenant is verified, and also when its spec has changed
+// while it is being moved, or has such workloads.
 func needsWorkloads(o Observed) bool {
 	if o.Did(ActionListWorkloads) {
 		return false
 	}
-	for _, c := range o.Tenant.Status.Conditions {
-		if c.Type == v1alpha1.ConditionWorkloadsConform && c.ObservedGeneration == o.Tenant.Generation {
-			return o.Verify
-		}
-	}
-	return o.Verify || o.Enforcement != v1alpha1.EnforcementEnforce
+	c := conditions.Get(o.Tenant.Status.Conditions, v1alpha1.ConditionWorkloadsConform)
+	isMoving := o.Enforcement != v1alpha1.EnforcementEnforce || c.Status == metav1.ConditionFalse
+	return o.Verify || isMoving && c.ObservedGeneration != o.Tenant.Generation
 }
 
 // checkWorkloads reports which workloads in the namespace are no runs. Nothing else depends on it.

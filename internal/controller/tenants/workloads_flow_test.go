@@ -27,6 +27,8 @@ func TestWorkloadsConform(t *testing.T) {
 			}})
 			imported := Create(t, &batchv1.Job{ObjectMeta: Within(tenant, "import"), Spec: batchv1.JobSpec{Suspend: new(true), Template: spec}})
 			AwaitCondition(t, tenant, v1alpha1.ConditionWorkloadsConform, metav1.ConditionFalse, v1alpha1.ReasonForeignWorkloads, "CronJob nightly (by tenants.test), Job import (by tenants.test); in the phase Enforce")
+			Patch(t, tenant, func(o *v1alpha1.Tenant) { o.Spec.Enforcement = v1alpha1.EnforcementEnforce })
+			AwaitCondition(t, tenant, v1alpha1.ConditionWorkloadsConform, metav1.ConditionFalse, v1alpha1.ReasonForeignWorkloads, "they are from before the phase Enforce")
 			Remove(t, nightly)
 			Remove(t, imported)
 			AwaitCondition(t, tenant, v1alpha1.ConditionWorkloadsConform, metav1.ConditionTrue, v1alpha1.ReasonConform, "")
