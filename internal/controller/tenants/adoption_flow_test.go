@@ -225,8 +225,9 @@ func TestTenantNeverDeletesAnAdoptedNamespace(t *testing.T) {
 			delete(o.Annotations, v1alpha1.AnnotationAdoptBy)
 			delete(o.Annotations, v1alpha1.AnnotationAdopted)
 		},
-		"everything taken off": func(o *corev1.Namespace) {
-			o.Annotations, o.Labels = nil, map[string]string{corev1.LabelMetadataName: o.Name}
+		"everything but the consent taken off": func(o *corev1.Namespace) {
+			o.Annotations = map[string]string{v1alpha1.AnnotationAdoptBy: o.Annotations[v1alpha1.AnnotationAdoptBy]}
+			o.Labels = map[string]string{corev1.LabelMetadataName: o.Name}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -132,7 +132,7 @@ func TestTenantDeletedWithoutItsNamespace(t *testing.T) {
 			})
 		},
 		"its labels were taken off": func(t *testing.T, tenant *v1alpha1.Tenant) {
-			Patch(t, NamespaceOf(tenant), func(o *corev1.Namespace) { o.Labels, o.Annotations = nil, nil })
+			Patch(t, NamespaceOf(tenant), func(o *corev1.Namespace) { o.Labels = nil })
 		},
 	}
 	for name, damage := range cases {
