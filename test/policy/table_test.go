@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"context"
 	"slices"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -8,6 +9,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/config/policy"
@@ -144,6 +146,12 @@ func workloadAttacks(w world) []attack {
 		{name: "pod of a run by the Job controller", as: jobController, do: create(newPod(acme, func(o *corev1.Pod) {
 			o.Labels, o.OwnerReferences = w.pod.Labels, w.pod.OwnerReferences
 		}))},
+		{name: "pod of a suspended tenant", as: root, do: create(newPod(w.suspended.NamespaceName(), nil)), refused: "is not active but suspended"},
+		{name: "pod of a suspended tenant by the Job controller", as: jobController, do: create(newPod(w.suspended.NamespaceName(), nil)), refused: "is not active but suspended"},
+		{name: "pod of a suspended tenant bound", as: root, do: func(ctx context.Context, c client.Client) error {
+			pod := newPod(w.suspended.NamespaceName(), nil)
+			return c.SubResource("binding").Create(ctx, pod, &corev1.Binding{ObjectMeta: pod.ObjectMeta, Target: corev1.ObjectReference{Kind: "Node", Name: "node-1"}})
+		}, refused: "is not active but suspended"},
 		{name: "Job where tenant context is enforced", as: root, do: create(newJob(w.labelled.Name, nil)), refused: "which has the label tenantry.dev/enforcement"},
 		{name: "CronJob where tenant context is enforced", as: root, do: create(newCronJob(w.labelled.Name)), refused: "which has the label tenantry.dev/enforcement"},
 		{name: "Deployment where tenant context is enforced", as: root, do: create(newDeployment(w.labelled.Name))},

@@ -80,6 +80,8 @@ func (u user) clientset(t *testing.T) *kubernetes.Clientset {
 type world struct {
 	// acme is in the phase Enforce, warned in Warn, audited in Audit.
 	acme, globex, warned, audited *v1alpha1.Tenant
+	// suspended is, in the phase Audit.
+	suspended *v1alpha1.Tenant
 	// open may be dispatched by members of acme, closed by none.
 	open, closed *v1alpha1.TenantJobTemplate
 	// run is a TenantJob of acme whose pod runs, and child one of a fan-out.
@@ -104,10 +106,11 @@ func newWorld(t *testing.T) world {
 			{Role: v1alpha1.RoleDispatcher, Subject: v1alpha1.MemberSubject{Kind: v1alpha1.SubjectUser, Name: member.name}},
 			{Role: v1alpha1.RoleViewer, Subject: v1alpha1.MemberSubject{Kind: v1alpha1.SubjectUser, Name: viewer.name}},
 		}}),
-		globex:  NewReadyTenant(t, v1alpha1.TenantSpec{}),
-		warned:  NewReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementWarn}),
-		audited: NewReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementAudit}),
-		theirs:  NewNamespace(t, nil),
+		globex:    NewReadyTenant(t, v1alpha1.TenantSpec{}),
+		warned:    NewReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementWarn}),
+		audited:   NewReadyTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementAudit}),
+		suspended: NewTenant(t, v1alpha1.TenantSpec{Enforcement: v1alpha1.EnforcementAudit, Suspend: new(true)}),
+		theirs:    NewNamespace(t, nil),
 		labelled: NewNamespace(t, func(o *corev1.Namespace) {
 			o.Labels = map[string]string{v1alpha1.LabelEnforcement: "enforce"}
 		}),
@@ -131,6 +134,7 @@ func newWorld(t *testing.T) world {
 		namespace := Get(t, g, NamespaceOf(w.acme))
 		g.Expect(namespace.Annotations).To(gomega.HaveKeyWithValue(v1alpha1.AnnotationMemberTemplates, w.open.Name))
 	})
+	AwaitCondition(t, w.suspended, v1alpha1.ConditionSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "")
 	w.run, w.auditedRun = run, auditedRun
 	awaitEnforcement(t, w)
 	return w
