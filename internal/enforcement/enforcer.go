@@ -156,10 +156,12 @@ func (e *Enforcer) Start(ctx context.Context) error {
 	if !toolscache.WaitForCacheSync(ctx.Done(), e.synced...) {
 		return nil
 	}
+	if !e.isInstalled(ctx) {
+		e.createProbeObjects(ctx)
+	}
 	timer := e.clock.NewTimer(0)
 	defer timer.Stop()
 	var next time.Time
-	created := false
 	for {
 		if e.restore(ctx) {
 			next = e.clock.Now().Add(settleAfter)
@@ -167,10 +169,6 @@ func (e *Enforcer) Start(ctx context.Context) error {
 		if !e.clock.Now().Before(next) {
 			e.probe(ctx)
 			next = e.clock.Now().Add(e.interval())
-			if !created && !e.Verdict().Open() {
-				e.createProbeObjects(ctx)
-				created, next = true, e.clock.Now()
-			}
 		}
 		timer.Reset(next.Sub(e.clock.Now()))
 		select {
@@ -192,7 +190,15 @@ func (e *Enforcer) interval() time.Duration {
 	return min(retryInterval, e.probeInterval)
 }
 
-// createProbeObjects creates what the probes need, where it was not installed. An operator that runs in a cluster may not, and need not.
+// isInstalled says whether any of the policies is in the cluster.
+func (e *Enforcer) isInstalled(ctx context.Context) bool {
+	return slices.ContainsFunc(e.set.Policies, func(p *admissionregistrationv1.ValidatingAdmissionPolicy) bool {
+		return e.client.Get(ctx, kube.KeyOf(p), &admissionregistrationv1.ValidatingAdmissionPolicy{}) == nil
+	})
+}
+
+// createProbeObjects creates what the probes need, where neither that nor the policies were installed, since the operator runs outside
+// of the cluster. It comes before the policies, which would refuse it.
 func (e *Enforcer) createProbeObjects(ctx context.Context) {
 	for _, obj := range e.set.Probe {
 		if err := e.client.Create(ctx, obj.DeepCopy(), client.FieldOwner(kube.FieldManager)); err != nil && !apierrors.IsAlreadyExists(err) {
