@@ -225,7 +225,7 @@ func TestTenantRestartWritesNothing(t *testing.T) {
 	for _, tenant := range tenants {
 		Eventually(t, func(g gomega.Gomega) {
 			Get(t, g, tenant)
-			g.Expect(conditions.Get(tenant.Status.Conditions, v1alpha1.ConditionEnforced).Status).NotTo(gomega.BeEmpty())
+			g.Expect(conditions.Get(tenant.Status.Conditions, v1alpha1.ConditionEnforced).Reason).To(gomega.BeElementOf(v1alpha1.ReasonPoliciesInForce, "Audit"))
 			if !tenant.Suspended() {
 				g.Expect(conditions.Get(tenant.Status.Conditions, v1alpha1.ConditionWorkloadsConform).Status).To(gomega.Equal(metav1.ConditionTrue))
 			}
