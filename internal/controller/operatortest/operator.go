@@ -224,7 +224,11 @@ type OtherOperator struct {
 	Lease string
 	// ProbeInterval is the time between two rounds in which it tries the admission policies out. Zero means the default.
 	ProbeInterval time.Duration
+	// VerifyInterval is the time from the verification of one tenant to that of the next. Zero means the default.
+	VerifyInterval time.Duration
 
+	// Jobs are those that it has in its cache, once it was started.
+	Jobs   kube.JobLister
 	Cancel context.CancelFunc
 	done   chan struct{}
 	Once   sync.Once
@@ -258,11 +262,14 @@ func (a *OtherOperator) Start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := controller.Options{OperatorNamespace: OperatorNamespace, Lease: a.Leadership, DNSEgress: a.DNSEgress, CredentialKinds: Kinds(), Policies: new(Policies()), ProbeInterval: a.ProbeInterval}
+	opts := controller.Options{OperatorNamespace: OperatorNamespace, Lease: a.Leadership, DNSEgress: a.DNSEgress, CredentialKinds: Kinds(), Policies: new(Policies()), ProbeInterval: a.ProbeInterval, VerifyInterval: a.VerifyInterval}
 	if a.Clock != nil {
 		opts.Clock = a.Clock
 	}
 	if err := controller.SetupWithManager(mgr, opts); err != nil {
+		t.Fatal(err)
+	}
+	if a.Jobs, err = kube.NewJobLister(mgr.GetCache()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
