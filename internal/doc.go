@@ -29,6 +29,7 @@
 //	credential/  what a source of credentials has to do, and those that there are: postgres/, secret/, serviceaccounttoken/
 //	issuer/      the Issuer, which owns the credentials of all runs: it issues, delivers, revokes, and looks for what is left. Its doc.go
 //	             lists its files
+//	enforcement/ the Enforcer, which tries the admission policies of config/policy out and puts them back. Its doc.go lists its files
 //	metrics/     the recorder of all Prometheus series
 //	controller/  setup.go wires everything: what each controller holds. A package for each kind, none of which knows another:
 //	             tenants/ templates/ jobs/ fanouts/ schedules/ queues/ credentials/. The plan of a fan-out is sealed, which means stored for

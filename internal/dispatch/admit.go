@@ -76,8 +76,8 @@ func (d *Dispatcher) admits(now time.Time) bool {
 	switch {
 	case !d.synced:
 		holdsBack = "what runs is not known yet"
-	case d.hold != "":
-		holdsBack = d.hold
+	case d.state.Held() != "":
+		holdsBack = d.state.Held()
 	case d.awaitsReports(now):
 		holdsBack = "not all TenantJobs have been reconciled since the restart"
 		d.wakeUp(d.reportsUntil)

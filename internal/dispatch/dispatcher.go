@@ -37,8 +37,6 @@ type Dispatcher struct {
 	fanOuts
 	restart
 	requests
-	// hold is what keeps everybody from starting. Empty means nothing.
-	hold string
 	// ends are those of TenantJobs that are to end and do not have their outcome yet.
 	ends map[types.UID]End
 	wake
@@ -278,7 +276,6 @@ func (d *Dispatcher) Absence() (from, until time.Time) {
 // go on.
 func (d *Dispatcher) HoldAll(message string) {
 	defer d.lock()()
-	d.hold = message
 	d.state.HoldAll(message)
 	if message != "" {
 		d.revokeAdmissions()

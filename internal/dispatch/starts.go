@@ -127,7 +127,7 @@ func (r StartResult) String() string {
 
 // mayBegin says whether the start of an admitted TenantJob may begin.
 func (d *Dispatcher) mayBegin(s *slot) bool {
-	return d.synced && d.hold == "" && !s.starting && !d.locked[s.job.Tenant] && d.lease.Leads()
+	return d.synced && d.state.Held() == "" && !s.starting && !d.locked[s.job.Tenant] && d.lease.Leads()
 }
 
 // mayRepeat says whether a start whose result is uncertain may be tried again at once: only as long as the first attempt could

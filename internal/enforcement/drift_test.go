@@ -18,7 +18,7 @@ func set(t *testing.T) policy.Set {
 	return set
 }
 
-// TestAllProbesHaveAPolicy is the other half of the probes: a policy without one would never be known to be in force.
+// A policy without a probe would never be known to be in force.
 func TestEachPolicyHasAProbe(t *testing.T) {
 	probes := (&probes{}).all()
 	for _, p := range set(t).Policies {

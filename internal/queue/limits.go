@@ -22,6 +22,9 @@ func (s *State) HoldAll(message string) {
 	}
 }
 
+// Held is the message with which HoldAll holds all jobs. Empty means that it holds none.
+func (s *State) Held() string { return s.held }
+
 // SetQueue sets what a TenantQueue allows. It says whether that is something else than before.
 func (s *State) SetQueue(to Queue) bool { return s.setQueue(to, true) }
 

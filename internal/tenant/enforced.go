@@ -19,10 +19,10 @@ type Policies struct {
 // enforced returns the condition Enforced. The zero value leaves it as it is.
 func enforced(o Observed) Condition {
 	switch {
-	case !o.Policies.Known && o.Policies.Gap == "":
-		return Condition{}
 	case o.Policies.Gap != "":
 		return Condition{metav1.ConditionFalse, v1alpha1.ReasonPolicyNotEnforced, o.Policies.Gap + "; no run of any tenant starts until it is in force again"}
+	case !o.Policies.Known:
+		return Condition{}
 	case o.Enforcement != v1alpha1.EnforcementEnforce:
 		does := "only written into the audit log"
 		if o.Enforcement == v1alpha1.EnforcementWarn {

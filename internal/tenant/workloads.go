@@ -36,9 +36,11 @@ func WorkloadsOf(objects []metav1.PartialObjectMetadata) []Workload {
 		switch {
 		case owner == nil:
 			workloads = append(workloads, Workload{Kind: o.Kind, Name: o.Name, By: creatorOf(o.ManagedFields)})
-		case owner.Kind == "CronJob":
-			jobs[owner.Name]++
-		case isWorkload(owner), owner.Kind == "TenantJob" && strings.HasPrefix(owner.APIVersion, v1alpha1.GroupVersion.Group+"/"):
+		case isWorkload(owner):
+			if owner.Kind == "CronJob" {
+				jobs[owner.Name]++
+			}
+		case owner.Kind == "TenantJob" && strings.HasPrefix(owner.APIVersion, v1alpha1.GroupVersion.Group+"/"):
 		default: // For instance the Job of another operator's object.
 			workloads = append(workloads, Workload{Kind: o.Kind, Name: o.Name, By: owner.Kind + " " + owner.Name})
 		}
@@ -54,8 +56,9 @@ func WorkloadsOf(objects []metav1.PartialObjectMetadata) []Workload {
 
 // isWorkload says whether an owner is of a kind that is looked for itself.
 func isWorkload(owner *metav1.OwnerReference) bool {
-	switch owner.Kind {
-	case "CronJob", "Job", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController":
+	switch owner.APIVersion + " " + owner.Kind {
+	case "batch/v1 CronJob", "batch/v1 Job", "apps/v1 Deployment", "apps/v1 ReplicaSet", "apps/v1 StatefulSet", "apps/v1 DaemonSet",
+		"v1 ReplicationController":
 		return true
 	}
 	return false
@@ -90,14 +93,18 @@ func (w Workload) String() string {
 }
 
 // needsWorkloads says whether to look for workloads that are no runs: when the Tenant is verified, and also when its spec has changed
-// while it is being moved, or has such workloads.
+// while it is being moved, or has such workloads. Where none was left and none may be created, it is not looked for any more.
 func needsWorkloads(o Observed) bool {
 	if o.Did(ActionListWorkloads) {
 		return false
 	}
 	c := conditions.Get(o.Tenant.Status.Conditions, v1alpha1.ConditionWorkloadsConform)
-	isMoving := o.Enforcement != v1alpha1.EnforcementEnforce || c.Status == metav1.ConditionFalse
-	return o.Verify || isMoving && c.ObservedGeneration != o.Tenant.Generation
+	isCurrent := c.Status != "" && c.ObservedGeneration == o.Tenant.Generation
+	isEnforced := o.Enforcement == v1alpha1.EnforcementEnforce
+	if o.Verify {
+		return !(isEnforced && isCurrent && c.Status == metav1.ConditionTrue)
+	}
+	return !isCurrent && (!isEnforced || c.Status == metav1.ConditionFalse)
 }
 
 // checkWorkloads reports which workloads in the namespace are no runs. Nothing else depends on it.

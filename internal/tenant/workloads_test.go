@@ -30,19 +30,20 @@ func TestWorkloadsOf(t *testing.T) {
 	got := WorkloadsOf([]metav1.PartialObjectMetadata{
 		object("Pod", "bare", nobody),
 		object("CronJob", "nightly", nobody),
-		object("Job", "nightly-1", metav1.OwnerReference{Kind: "CronJob", Name: "nightly"}),
-		object("Job", "nightly-2", metav1.OwnerReference{Kind: "CronJob", Name: "nightly"}),
-		object("Pod", "nightly-2-x", metav1.OwnerReference{Kind: "Job", Name: "nightly-2"}),
+		object("Job", "nightly-1", metav1.OwnerReference{APIVersion: "batch/v1", Kind: "CronJob", Name: "nightly"}),
+		object("Job", "nightly-2", metav1.OwnerReference{APIVersion: "batch/v1", Kind: "CronJob", Name: "nightly"}),
+		object("Pod", "nightly-2-x", metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: "nightly-2"}),
 		object("Job", "run", metav1.OwnerReference{APIVersion: "tenantry.dev/v1alpha1", Kind: "TenantJob", Name: "run"}),
-		object("Pod", "run-x", metav1.OwnerReference{Kind: "Job", Name: "run"}),
+		object("Pod", "run-x", metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: "run"}),
 		object("Job", "forged", metav1.OwnerReference{APIVersion: "example.com/v1", Kind: "TenantJob", Name: "run"}),
+		object("Pod", "of-another-job", metav1.OwnerReference{APIVersion: "batch.volcano.sh/v1alpha1", Kind: "Job", Name: "theirs"}),
 		object("Deployment", "web", nobody),
-		object("ReplicaSet", "web-1", metav1.OwnerReference{Kind: "Deployment", Name: "web"}),
+		object("ReplicaSet", "web-1", metav1.OwnerReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "web"}),
 		created,
 	})
 	want := []Workload{
 		{Kind: "CronJob", Name: "nightly", Jobs: 2}, {Kind: "Deployment", Name: "web"}, {Kind: "Job", Name: "forged", By: "TenantJob run"},
-		{Kind: "Job", Name: "import", By: "kubectl-create"}, {Kind: "Pod", Name: "bare"},
+		{Kind: "Job", Name: "import", By: "kubectl-create"}, {Kind: "Pod", Name: "bare"}, {Kind: "Pod", Name: "of-another-job", By: "Job theirs"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -59,5 +60,42 @@ func TestWorkloadsMessage(t *testing.T) {
 		if got := workloadsMessage(workloads, phase); got != listed+then {
 			t.Errorf("%s: got %q", phase, got)
 		}
+	}
+}
+
+func TestNeedsWorkloads(t *testing.T) {
+	const enforce, audit = v1alpha1.EnforcementEnforce, v1alpha1.EnforcementAudit
+	for _, tt := range []struct {
+		name     string
+		phase    v1alpha1.Enforcement
+		status   metav1.ConditionStatus // of the generation before, unless current is set
+		current  bool
+		verified bool
+		want     bool
+	}{
+		{"new, in the phase Audit", audit, "", false, false, true},
+		{"new, in the phase Enforce", enforce, "", false, false, false},
+		{"new, verified in the phase Enforce", enforce, "", false, true, true},
+		{"changed, in the phase Audit", audit, metav1.ConditionTrue, false, false, true},
+		{"changed, with workloads that are left", enforce, metav1.ConditionFalse, false, false, true},
+		{"changed, with none", enforce, metav1.ConditionTrue, false, false, false},
+		{"known, in the phase Audit", audit, metav1.ConditionTrue, true, false, false},
+		{"known, verified in the phase Audit", audit, metav1.ConditionTrue, true, true, true},
+		{"known, verified with workloads that are left", enforce, metav1.ConditionFalse, true, true, true},
+		{"known, verified with none", enforce, metav1.ConditionTrue, true, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tenant := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Generation: 2}}
+			if tt.status != "" {
+				c := metav1.Condition{Type: v1alpha1.ConditionWorkloadsConform, Status: tt.status, ObservedGeneration: 1}
+				if tt.current {
+					c.ObservedGeneration = 2
+				}
+				tenant.Status.Conditions = []metav1.Condition{c}
+			}
+			if got := needsWorkloads(Observed{Tenant: tenant, Enforcement: tt.phase, Verify: tt.verified}); got != tt.want {
+				t.Errorf("got %t, want %t", got, tt.want)
+			}
+		})
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -122,12 +121,12 @@ func (r *Reconciler) inNamespace(_ context.Context, namespace client.Object) []r
 
 // requested enqueues the TenantJobs that the dispatcher requests, and those whose credentials are issued or revoked.
 func (r *Reconciler) requested(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-	r.Dispatcher.SendRequests(func(req dispatch.Request) { enqueue(queue, req.NamespacedName, req.Priority) })
+	r.Dispatcher.SendRequests(func(req dispatch.Request) { kube.Enqueue(queue, req.NamespacedName, req.Priority) })
 	r.Credentials.SendRequests(
-		func(key types.NamespacedName) { enqueue(queue, key, dispatch.PriorityAdmitted) },
+		func(key types.NamespacedName) { kube.Enqueue(queue, key, dispatch.PriorityAdmitted) },
 		func() {
 			for _, tj := range r.tenantJobs.By(indexAwaiting, "") {
-				enqueue(queue, kube.KeyOf(tj), r.priorityOf(tj))
+				kube.Enqueue(queue, kube.KeyOf(tj), r.priorityOf(tj))
 			}
 		},
 	)
@@ -139,26 +138,17 @@ func (r *Reconciler) created(_ context.Context, e event.CreateEvent, queue workq
 		queue.Add(reconcile.Request{NamespacedName: kube.KeyOf(e.Object)})
 		return
 	}
-	enqueue(queue, kube.KeyOf(e.Object), r.priorityOf(e.Object))
+	kube.Enqueue(queue, kube.KeyOf(e.Object), r.priorityOf(e.Object))
 }
 
 func (r *Reconciler) updated(_ context.Context, e event.UpdateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-	enqueue(queue, kube.KeyOf(e.ObjectNew), r.priorityOf(e.ObjectNew))
+	kube.Enqueue(queue, kube.KeyOf(e.ObjectNew), r.priorityOf(e.ObjectNew))
 }
 
 // priorityOf a TenantJob is the lower the more of its tenant's wait, so that those of others are not reconciled after all
 // of a flood. It lies between dispatch.PriorityAdmitted and dispatch.PriorityStarted.
 func (r *Reconciler) priorityOf(obj client.Object) int {
 	return -bits.Len(uint(r.Dispatcher.Waiting(obj.(*v1alpha1.TenantJob).Spec.TenantRef.Name)))
-}
-
-func enqueue(queue workqueue.TypedRateLimitingInterface[reconcile.Request], key types.NamespacedName, priority int) {
-	request := reconcile.Request{NamespacedName: key}
-	if by, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
-		by.AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, request)
-		return
-	}
-	queue.Add(request)
 }
 
 // requests for those that are not over.

@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -76,12 +75,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 func (r *Reconciler) whenPoliciesChange(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	r.Policies.OnChange(func() {
 		for _, t := range listTenants(ctx, r.Client) {
-			request := reconcile.Request{NamespacedName: types.NamespacedName{Name: t.Name}}
-			if q, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
-				q.AddWithOpts(priorityqueue.AddOpts{Priority: new(handler.LowPriority)}, request)
-			} else {
-				queue.Add(request)
-			}
+			kube.Enqueue(queue, types.NamespacedName{Name: t.Name}, handler.LowPriority)
 		}
 	})
 	return nil
