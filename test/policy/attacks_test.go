@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"testing"
 
@@ -198,41 +199,35 @@ func clusterRoleBinding(namespace, clusterRole string, subjects ...rbacv1.Subjec
 }
 
 func label[T client.Object](key, value string) func(T) {
-	return func(o T) {
-		labels := o.GetLabels()
-		if labels == nil {
-			labels = map[string]string{}
-		}
-		labels[key] = value
-		o.SetLabels(labels)
-	}
+	return func(o T) { o.SetLabels(with(o.GetLabels(), key, value)) }
 }
 
 func unlabel[T client.Object](key string) func(T) {
-	return func(o T) {
-		labels := o.GetLabels()
-		delete(labels, key)
-		o.SetLabels(labels)
-	}
+	return func(o T) { o.SetLabels(without(o.GetLabels(), key)) }
 }
 
 func annotate[T client.Object](key, value string) func(T) {
-	return func(o T) {
-		annotations := o.GetAnnotations()
-		if annotations == nil {
-			annotations = map[string]string{}
-		}
-		annotations[key] = value
-		o.SetAnnotations(annotations)
-	}
+	return func(o T) { o.SetAnnotations(with(o.GetAnnotations(), key, value)) }
 }
 
 func unannotate[T client.Object](key string) func(T) {
-	return func(o T) {
-		annotations := o.GetAnnotations()
-		delete(annotations, key)
-		o.SetAnnotations(annotations)
+	return func(o T) { o.SetAnnotations(without(o.GetAnnotations(), key)) }
+}
+
+func with(all map[string]string, key, value string) map[string]string {
+	changed := map[string]string{key: value}
+	for k, v := range all {
+		if k != key {
+			changed[k] = v
+		}
 	}
+	return changed
+}
+
+func without(all map[string]string, key string) map[string]string {
+	changed := maps.Clone(all)
+	delete(changed, key)
+	return changed
 }
 
 func finalize[T client.Object](finalizers ...string) func(T) {
