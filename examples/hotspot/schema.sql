@@ -153,7 +153,7 @@ BEGIN
     EXECUTE format('DROP POLICY IF EXISTS application ON %s', t);
     EXECUTE format('DROP POLICY IF EXISTS tenantry ON %s', t);
     EXECUTE format('CREATE POLICY application ON %s TO hotspot_web USING (true)', t);
-    EXECUTE format('CREATE POLICY tenantry ON %s TO tenantry_tenant USING (%s) WITH CHECK (%2$s)', t, own);
+    EXECUTE format('CREATE POLICY tenantry ON %s USING (%s) WITH CHECK (%2$s)', t, own);
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO hotspot_web, tenantry_tenant', t);
   END LOOP;

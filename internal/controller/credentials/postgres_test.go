@@ -27,7 +27,7 @@ CREATE ROLE billing_owner NOLOGIN;
 CREATE SCHEMA app AUTHORIZATION billing_owner;
 SET ROLE billing_owner;
 CREATE TABLE app.subscriptions (tenant_id text NOT NULL, id int NOT NULL, state text NOT NULL, PRIMARY KEY (tenant_id, id));
-CREATE POLICY tenantry ON app.subscriptions TO tenantry_tenant
+CREATE POLICY tenantry ON app.subscriptions
 	USING (tenant_id = (SELECT tenantry.current_tenant())) WITH CHECK (tenant_id = (SELECT tenantry.current_tenant()));
 CREATE POLICY owner ON app.subscriptions TO billing_owner USING (true);
 ALTER TABLE app.subscriptions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

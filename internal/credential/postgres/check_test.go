@@ -23,6 +23,9 @@ func check(t *testing.T, p *Provider, credentials ...v1alpha1.TenantCredential) 
 	return findings
 }
 
+// ownRows is what a policy says that lets tenants reach their own rows.
+const ownRows = "USING (tenant_id = (SELECT tenantry.current_tenant()::uuid)) WITH CHECK (tenant_id = (SELECT tenantry.current_tenant()::uuid))"
+
 // runRoles counts the roles of runs, of checks too.
 const runRoles = "SELECT count(*) FROM pg_roles WHERE starts_with(rolname, '" + rolePrefix + "')"
 
@@ -106,23 +109,55 @@ func TestFindings(t *testing.T) {
 			object: "policy application on table app.payments", problem: "name the roles",
 		},
 		"policy that checks nothing": {
-			hole: `CREATE POLICY half ON app.payments TO tenantry_tenant
+			hole: `CREATE POLICY half ON app.payments
 				USING (tenant_id = (SELECT tenantry.current_tenant()::uuid)) WITH CHECK (true)`,
 			object: "policy half on table app.payments", problem: "without comparing",
 		},
 		"policy that reads a setting": {
-			hole: `CREATE POLICY setting ON app.payments TO tenantry_tenant
+			hole: `CREATE POLICY setting ON app.payments
 				USING (tenant_id = coalesce(current_setting('app.tenant_id', true), tenantry.current_tenant())::uuid)`,
 			object: "policy setting on table app.payments", problem: "a setting",
 		},
+		"policy that names current_tenant() in a value only": {
+			hole:   "CREATE POLICY named ON app.payments USING (reference <> 'tenantry.current_tenant()')",
+			object: "policy named on table app.payments", problem: "without comparing",
+		},
+		"policy that a run can drop": {
+			hole:   "DROP POLICY tenantry ON app.payments; CREATE POLICY tenantry ON app.payments TO tenantry_tenant " + ownRows,
+			object: "policy tenantry on table app.payments", problem: "DROP OWNED",
+		},
+		"policy for the runs of one database": {
+			hole:   "DO $$ BEGIN EXECUTE format('CREATE POLICY runs_of_one ON app.payments TO %I " + ownRows + "', tenantry.connect_group(current_database())); END $$",
+			object: "policy runs_of_one on table app.payments", problem: "DROP OWNED",
+		},
+		"restriction that a run can drop": {
+			hole:   "CREATE POLICY narrower ON app.payments AS RESTRICTIVE TO tenantry_tenant USING (reference <> 'hidden') WITH CHECK (reference <> 'x')",
+			object: "policy narrower on table app.payments", problem: "DROP OWNED",
+		},
+		"table without policy": {
+			hole:   "DROP POLICY tenantry ON app.payments",
+			object: "table app.payments", problem: "find no rows",
+		},
+		"table without policy and tenant_id": {
+			hole:   "CREATE TABLE app.t (id int); ALTER TABLE app.t ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; GRANT SELECT ON app.t TO tenantry_tenant",
+			object: "table app.t", problem: "find no rows",
+		},
+		"default privileges for sequences": {
+			hole:   "ALTER DEFAULT PRIVILEGES FOR ROLE app_owner GRANT USAGE ON SEQUENCES TO tenantry_tenant",
+			object: "default privileges of role app_owner", problem: "DROP OWNED",
+		},
+		"default privileges for functions of a schema": {
+			hole:   "ALTER DEFAULT PRIVILEGES FOR ROLE app_owner IN SCHEMA app GRANT EXECUTE ON FUNCTIONS TO tenantry_tenant",
+			object: "default privileges of role app_owner in schema app", problem: "DROP OWNED",
+		},
 		"policy that compares and lets everything through": {
-			hole: `CREATE POLICY anything ON app.payments TO tenantry_tenant
+			hole: `CREATE POLICY anything ON app.payments
 				USING (tenant_id = (SELECT tenantry.current_tenant()::uuid) OR reference <> '')`,
 			object: "table app.payments", problem: readByNobody,
 		},
 		"policy on a table with bigint ids that lets everything through": {
 			hole: `CREATE TABLE app.t (tenant_id bigint); INSERT INTO app.t VALUES (1);
-				CREATE POLICY p ON app.t TO tenantry_tenant USING (tenant_id <> (SELECT tenantry.current_tenant()::bigint));
+				CREATE POLICY p ON app.t USING (tenant_id <> (SELECT tenantry.current_tenant()::bigint));
 				ALTER TABLE app.t ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; GRANT SELECT ON app.t TO tenantry_tenant`,
 			object: "table app.t", problem: readByNobody,
 		},
@@ -259,7 +294,8 @@ func TestHarmless(t *testing.T) {
 		CREATE SCHEMA hidden; CREATE TABLE hidden.t (id int); GRANT SELECT ON hidden.t TO tenantry_tenant;
 		CREATE VIEW app.internal_view AS SELECT * FROM app.payments;
 		CREATE POLICY application ON app.payments TO app_owner USING (true);
-		CREATE POLICY narrower ON app.payments AS RESTRICTIVE TO tenantry_tenant USING (reference <> 'hidden')`)
+		CREATE POLICY narrower ON app.payments AS RESTRICTIVE USING (reference <> 'hidden');
+		ALTER DEFAULT PRIVILEGES FOR ROLE app_owner GRANT USAGE ON SEQUENCES TO operator`)
 	if diff := cmp.Diff([]string(nil), objects(check(t, open(t, settings(database))))); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}

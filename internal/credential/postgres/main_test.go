@@ -50,9 +50,9 @@ CREATE TABLE app.currencies (code text PRIMARY KEY);
 INSERT INTO app.currencies VALUES ('EUR');
 INSERT INTO app.payments VALUES ('` + acme + `', 1, 'of acme'), ('` + globex + `', 2, 'of globex');
 ANALYZE app.payments;
-CREATE POLICY tenantry ON app.payments TO tenantry_tenant
+CREATE POLICY tenantry ON app.payments
 	USING (tenant_id = (SELECT tenantry.current_tenant()::uuid)) WITH CHECK (tenant_id = (SELECT tenantry.current_tenant()::uuid));
-CREATE POLICY tenantry ON app.refunds TO tenantry_tenant
+CREATE POLICY tenantry ON app.refunds
 	USING (tenant_id = (SELECT tenantry.current_tenant()::uuid)) WITH CHECK (tenant_id = (SELECT tenantry.current_tenant()::uuid));
 ALTER TABLE app.payments ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE app.refunds ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

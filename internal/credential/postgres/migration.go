@@ -3,7 +3,7 @@ package postgres
 import _ "embed"
 
 // SchemaVersion is the version of the schema tenantry that this package needs, or a newer one.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
 // Migration is the file that an administrator runs in a provider's database. It can be run again, also over an older version.
 //

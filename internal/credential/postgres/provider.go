@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,6 +42,8 @@ type Provider struct {
 	Settings
 	config *pgxpool.Config
 	pool   *pgxpool.Pool
+	// evicts lets one call at a time look for who is in its way.
+	evicts sync.Mutex
 }
 
 // New returns a provider. It does not connect.

@@ -2,8 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/credential"
@@ -14,6 +17,10 @@ const (
 	endPasses = 60
 	// fenceAttempts is how often the sessions are ended that are in the way of fencing their role.
 	fenceAttempts = 20
+	// dropAttempts is how often a role is dropped to which other runs grant something meanwhile.
+	dropAttempts = 10
+	// evictAfter is how long a step waits for a lock until somebody looks for who has it, and the pause between two such looks.
+	evictAfter = 100 * time.Millisecond
 	// largeObjectBatch is how many large objects are removed at once. Each takes a lock, and the server has about 10,000 of them.
 	largeObjectBatch = 1000
 )
@@ -32,7 +39,7 @@ func (p *Provider) revoke(ctx context.Context, role string) error {
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
-	for _, step := range []func(context.Context, string) error{p.silence, p.dropOwned, p.remove, p.verifyRemoved} {
+	for _, step := range []func(context.Context, string) error{p.silence, p.drop, p.verifyRemoved} {
 		if err := step(ctx, role); err != nil {
 			return p.describe(caller, err, "revoking credential "+role)
 		}
@@ -49,7 +56,7 @@ func (p *Provider) silence(ctx context.Context, role string) error {
 	if err := p.endSessions(ctx, *id); err != nil {
 		return err
 	}
-	return p.rollBackPrepared(ctx, role)
+	return p.rollBackPrepared(ctx, p.pool, role)
 }
 
 // fence takes the role's login and memberships away, and returns its OID, or nil when it does not exist. A session of the role can be
@@ -64,16 +71,10 @@ func (p *Provider) fence(ctx context.Context, role string) (*uint32, error) {
 		if err == nil || ctx.Err() != nil || !hasCode(err, codeLockTimeout) && !isConflict(err) {
 			return id, err
 		}
-		var taken uint32
-		if err := p.try(ctx, func() error {
-			return p.pool.QueryRow(ctx, "SELECT tenantry.take($1)", role).Scan(&taken)
-		}); err != nil {
+		if err := p.endOnce(ctx, role); err != nil {
 			return nil, err
 		}
-		if _, err := p.pool.Exec(ctx, "SELECT tenantry.end_sessions($1, 1)", taken); err != nil {
-			return nil, err
-		}
-		if err := p.rollBackPrepared(ctx, role); err != nil {
+		if err := p.rollBackPrepared(ctx, p.pool, role); err != nil {
 			return nil, err
 		}
 	}
@@ -93,11 +94,11 @@ func (p *Provider) endSessions(ctx context.Context, id uint32) error {
 }
 
 // rollBackPrepared rolls back the transactions that a role has prepared. They have locks, and no session. Only the role itself may.
-func (p *Provider) rollBackPrepared(ctx context.Context, role string) error {
+func (p *Provider) rollBackPrepared(ctx context.Context, there querier, role string) error {
 	type prepared struct{ Database, Rollback string }
 	// The server quotes what the tenant has chosen.
 	query := "SELECT database, format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE owner = $1"
-	rows, err := p.pool.Query(ctx, query, role)
+	rows, err := there.Query(ctx, query, role)
 	if err != nil {
 		return err
 	}
@@ -120,6 +121,20 @@ func (p *Provider) rollBackPrepared(ctx context.Context, role string) error {
 	return nil
 }
 
+// drop drops a role, with all that it owns. Another run may grant it something, or have that in an open transaction: then it is ended.
+func (p *Provider) drop(ctx context.Context, role string) error {
+	var err error
+	for range dropAttempts {
+		if err = p.dropOwned(ctx, role); err != nil {
+			return err
+		}
+		if err = p.remove(ctx, role); !hasCode(err, codeDependentObjects) {
+			return err
+		}
+	}
+	return credential.Transientf(v1alpha1.ReasonServerError, "the role owns something again (%s)", codeDependentObjects)
+}
+
 // dropOwned drops what a role owns, and what was granted to it, in all databases. Runs may create large objects, and nothing else.
 func (p *Provider) dropOwned(ctx context.Context, role string) error {
 	query := `SELECT DISTINCT coalesce(d.datname, $2) FROM pg_shdepend s LEFT JOIN pg_database d ON d.oid = s.dbid
@@ -134,7 +149,12 @@ func (p *Provider) dropOwned(ctx context.Context, role string) error {
 	}
 	for _, database := range databases {
 		err := p.try(ctx, func() error {
-			return p.in(ctx, database, func(conn *pgx.Conn) error { return dropOwnedIn(ctx, conn, role) })
+			return p.in(ctx, database, func(conn *pgx.Conn) error {
+				if err := p.endGrants(ctx, conn, role); err != nil {
+					return err
+				}
+				return p.evicting(ctx, conn, func() error { return dropOwnedIn(ctx, conn, role) })
+			})
 		})
 		if err != nil {
 			return err
@@ -143,9 +163,45 @@ func (p *Provider) dropOwned(ctx context.Context, role string) error {
 	return nil
 }
 
+// largeObjects are those that a role owns, and those of other runs of which the role has been granted something.
+const largeObjects = `FROM pg_largeobject_metadata l JOIN pg_roles owner ON owner.oid = l.lomowner
+	WHERE owner.rolname = $1 OR starts_with(owner.rolname, '` + rolePrefix + `') AND l.oid IN (SELECT s.objid FROM pg_shdepend s
+		WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = (SELECT oid FROM pg_roles WHERE rolname = $1)
+			AND s.classid = 'pg_largeobject'::regclass AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()))`
+
+// endGrants ends the sessions of other runs that have granted a role large objects, and gives the operator their rights.
+func (p *Provider) endGrants(ctx context.Context, conn *pgx.Conn, role string) error {
+	rows, err := conn.Query(ctx, "SELECT DISTINCT owner.rolname::text "+largeObjects, role)
+	if err != nil {
+		return err
+	}
+	owners, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	for _, owner := range owners {
+		if owner == role {
+			continue // Its sessions have ended.
+		}
+		if err := p.endOnce(ctx, owner); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endOnce ends the sessions that a role has now.
+func (p *Provider) endOnce(ctx context.Context, role string) error {
+	var taken *uint32
+	if err := p.try(ctx, func() error { return p.pool.QueryRow(ctx, "SELECT tenantry.take($1)", role).Scan(&taken) }); err != nil || taken == nil {
+		return err
+	}
+	_, err := p.pool.Exec(ctx, "SELECT tenantry.end_sessions($1, 1)", taken)
+	return err
+}
+
 func dropOwnedIn(ctx context.Context, conn *pgx.Conn, role string) error {
-	query := `SELECT count(lo_unlink(oid)) FROM (SELECT oid FROM pg_largeobject_metadata
-		WHERE lomowner = (SELECT oid FROM pg_roles WHERE rolname = $1) LIMIT $2) batch`
+	query := "SELECT count(lo_unlink(oid)) FROM (SELECT l.oid " + largeObjects + " LIMIT $2) batch"
 	for removed := largeObjectBatch; removed == largeObjectBatch; {
 		if err := conn.QueryRow(ctx, query, role, largeObjectBatch).Scan(&removed); err != nil {
 			return err
@@ -157,14 +213,53 @@ func dropOwnedIn(ctx context.Context, conn *pgx.Conn, role string) error {
 
 // remove drops the role, with the row that says whose it was.
 func (p *Provider) remove(ctx context.Context, role string) error {
-	err := p.try(ctx, func() error {
-		_, err := p.pool.Exec(ctx, "SELECT tenantry.remove($1)", role)
-		return err
+	return p.try(ctx, func() error {
+		return p.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+			return p.evicting(ctx, conn.Conn(), func() error {
+				_, err := conn.Exec(ctx, "SELECT tenantry.remove($1)", role)
+				return err
+			})
+		})
 	})
-	if hasCode(err, codeDependentObjects) {
-		return credential.Transientf(v1alpha1.ReasonServerError, "the role owns something again (%s)", codeDependentObjects)
-	}
+}
+
+// evicting does a step on a connection. While the step waits for a lock, the sessions of other runs are ended that have it.
+func (p *Provider) evicting(ctx context.Context, conn *pgx.Conn, step func() error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		p.evict(ctx, conn.PgConn().PID())
+	}()
+	err := step()
+	cancel()
+	<-ended
 	return err
+}
+
+// evict ends whoever is in the way of a session, until ctx ends. It has a connection of its own, since all of the pool's may wait.
+func (p *Provider) evict(ctx context.Context, waiting uint32) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(evictAfter):
+		}
+		p.evicts.Lock() // One connection is enough for all.
+		// What fails is tried again, or what waits times out.
+		_ = p.in(ctx, p.Database, func(conn *pgx.Conn) error {
+			rows, err := conn.Query(ctx, "SELECT tenantry.evict($1)", waiting)
+			if err != nil {
+				return err
+			}
+			owners, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			for _, owner := range owners {
+				err = errors.Join(err, p.rollBackPrepared(ctx, conn, owner))
+			}
+			return err
+		})
+		p.evicts.Unlock()
+	}
 }
 
 // verifyRemoved sees that the role is gone: somebody else may have issued it again at the same time.
@@ -176,6 +271,11 @@ func (p *Provider) verifyRemoved(ctx context.Context, role string) error {
 		return credential.Transientf(v1alpha1.ReasonServerError, "it has been issued again")
 	}
 	return err
+}
+
+// querier is a pool or a connection.
+type querier interface {
+	Query(ctx context.Context, query string, args ...any) (pgx.Rows, error)
 }
 
 // in runs something on a connection of its own to a database.

@@ -16,10 +16,11 @@
 --
 -- The application's row policies compare the tenant's column with tenantry.current_tenant(), which is the Tenant's external id as
 -- text. Write it as a sub-select, with the cast inside: then it is computed once for each statement, and an index on the column is
--- used. Without the sub-select, a scan of the table computes it for every row.
+-- used. Without the sub-select, a scan of the table computes it for every row. Policies are for everybody (PUBLIC) and name no role of
+-- tenants: a member of a role may DROP OWNED BY that role, which takes the role out of each policy that names it.
 --
 --     ALTER TABLE payments ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
---     CREATE POLICY tenantry ON payments TO tenantry_tenant
+--     CREATE POLICY tenantry ON payments
 --       USING (tenant_id = (SELECT tenantry.current_tenant()::uuid))
 --       WITH CHECK (tenant_id = (SELECT tenantry.current_tenant()::uuid));
 --     GRANT SELECT, INSERT, UPDATE, DELETE ON payments TO tenantry_tenant;
@@ -31,7 +32,7 @@ SET LOCAL client_min_messages = warning;
 
 DO $$
 DECLARE
-  this_version CONSTANT integer := 1;
+  this_version CONSTANT integer := 2;
   role name;
   found integer;
 BEGIN
@@ -74,7 +75,7 @@ SET LOCAL ROLE tenantry_owner;
 -- Everybody may name current_tenant() in a policy. The tables and the other functions are for the operator only.
 GRANT USAGE ON SCHEMA tenantry TO PUBLIC;
 
-CREATE OR REPLACE FUNCTION tenantry.version() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 1;
+CREATE OR REPLACE FUNCTION tenantry.version() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 2;
 
 -- A row for each run's role.
 CREATE TABLE IF NOT EXISTS tenantry.runs (
@@ -102,10 +103,11 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON tenantry.runs TO tenantry_operator;
 GRANT SELECT ON tenantry.exceptions TO tenantry_operator;
 
 -- current_tenant returns the external id of the tenant whose run has logged in, and NULL for everybody else. Neither SET ROLE nor a
--- setting changes whom the session belongs to.
+-- setting changes whom the session belongs to. It goes by the clock and not by the time when the statement began: a procedure is one
+-- statement, however long it runs.
 CREATE OR REPLACE FUNCTION tenantry.current_tenant() RETURNS text
   LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  RETURN (SELECT r.tenant FROM tenantry.runs r WHERE r.role = session_user AND r.expiration_time > statement_timestamp());
+  RETURN (SELECT r.tenant FROM tenantry.runs r WHERE r.role = session_user AND r.expiration_time > clock_timestamp());
 
 -- A run's role is a member of one group. That of a tenant's own schema is a member of that of its database, which is a member of
 -- tenantry_tenant. So it takes one grant to make a run a tenant's, and one to end that.
@@ -272,6 +274,30 @@ BEGIN
 END
 $$;
 
+-- evict ends the sessions of other runs that are in the way of a session of the operator, which removes a run's role. Only who names that
+-- role in a GRANT can be in its way, and no run has a reason to. It returns the roles of runs that have prepared transactions, when one is
+-- in the way: these have no session.
+CREATE OR REPLACE FUNCTION tenantry.evict(waiting integer) RETURNS SETOF name
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  blocking integer[] := pg_blocking_pids(waiting);
+  session record;
+BEGIN
+  FOR session IN SELECT a.pid, r.rolname FROM pg_stat_get_activity(NULL) a JOIN pg_roles r ON r.oid = a.usesysid
+    WHERE a.pid = ANY (blocking) AND starts_with(r.rolname, 'tenantry_run_') LOOP
+    PERFORM tenantry.take(session.rolname);
+    PERFORM pg_terminate_backend(session.pid);
+  END LOOP;
+  IF 0 = ANY (blocking) THEN
+    FOR session IN SELECT DISTINCT p.owner AS rolname FROM pg_prepared_xacts p WHERE starts_with(p.owner, 'tenantry_run_') LOOP
+      PERFORM tenantry.take(session.rolname);
+      RETURN NEXT session.rolname;
+    END LOOP;
+  END IF;
+END
+$$;
+
 -- remove drops a role that is fenced, owns nothing and has no sessions, with its row.
 CREATE OR REPLACE FUNCTION tenantry.remove(role name) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -350,15 +376,22 @@ AS $$
   reached AS (
     SELECT * FROM relations r WHERE r.written OR has_any_column_privilege('tenantry_tenant', r.oid, 'SELECT')
   ),
+  -- Roles whose rights runs have. They create nothing but large objects, so their default privileges have no effect.
+  tenants AS (
+    SELECT r.oid FROM pg_roles r WHERE r.rolname = 'tenantry_tenant' OR r.rolname ~ '^tenantry_(connect|schema|run)_'
+  ),
   policies AS (
-    SELECT p.polname, r.oid, r.name, r.owner, p.polroles @> '{0}'::oid[] AS everybody, p.uses,
-      p.uses NOT LIKE '%tenantry.current_tenant()%' AS blind, p.uses LIKE '%current_setting(%' AS settable
-    FROM (
-      SELECT p.polname, p.polrelid, p.polroles, e.uses FROM pg_policy p, LATERAL (VALUES
-        (pg_get_expr(p.polqual, p.polrelid)), (pg_get_expr(p.polwithcheck, p.polrelid))) AS e (uses)
-      WHERE p.polpermissive AND e.uses IS NOT NULL AND EXISTS (SELECT FROM unnest(p.polroles) AS member (role)
-        WHERE member.role = 0 OR pg_has_role('tenantry_tenant', member.role, 'USAGE'))
-    ) p JOIN reached r ON r.oid = p.polrelid AND r.relrowsecurity
+    SELECT p.polname, r.oid, r.name, r.owner, p.polpermissive, p.polroles @> '{0}'::oid[] AS everybody, p.polqual, p.polwithcheck,
+      p.polroles && ARRAY(SELECT t.oid FROM tenants t) AS named, uses.blind, uses.settable
+    FROM pg_policy p JOIN reached r ON r.oid = p.polrelid AND r.relrowsecurity,
+      -- The functions that an expression calls are looked for in its stored form: pg_get_expr waits for whoever has locked the table.
+      LATERAL (SELECT
+        bool_or(e.tree NOT LIKE format('%%:funcid %s %%', 'tenantry.current_tenant()'::regprocedure::oid)) AS blind,
+        bool_or(e.tree LIKE ANY (SELECT format('%%:funcid %s %%', f.oid) FROM pg_proc f
+          WHERE f.pronamespace = 'pg_catalog'::regnamespace AND f.proname = 'current_setting')) AS settable
+        FROM (VALUES (p.polqual::text), (p.polwithcheck::text)) AS e (tree) WHERE e.tree IS NOT NULL) AS uses
+    WHERE EXISTS (SELECT FROM unnest(p.polroles) AS member (role)
+      WHERE member.role = 0 OR pg_has_role('tenantry_tenant', member.role, 'USAGE') OR member.role IN (SELECT t.oid FROM tenants t))
   ),
   too_much AS (
     SELECT r.oid, r.name, r.object, string_agg(privilege, ', ') AS privileges
@@ -372,7 +405,7 @@ AS $$
       'application''s own roles a policy' AS problem,
       CASE WHEN EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = r.oid) THEN ''
         WHEN r.condition IS NULL THEN format('REVOKE ALL ON TABLE %s FROM PUBLIC, tenantry_tenant', r.name)
-        ELSE format('CREATE POLICY tenantry ON %s TO tenantry_tenant USING (%s) WITH CHECK (%2$s); ', r.name, r.condition) END
+        ELSE format('CREATE POLICY tenantry ON %s USING (%s) WITH CHECK (%2$s); ', r.name, r.condition) END
       || CASE WHEN r.condition IS NULL AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = r.oid) THEN ''
         ELSE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', r.name) END AS remedy
     FROM reached r WHERE r.relkind IN ('r', 'p') AND NOT r.relrowsecurity
@@ -392,7 +425,21 @@ AS $$
       || CASE WHEN p.everybody THEN '; name the roles of the application that it is for' ELSE '' END,
       CASE WHEN p.everybody THEN format('ALTER POLICY %I ON %s TO %I', p.polname, p.name, p.owner)
         ELSE format('DROP POLICY %I ON %s', p.polname, p.name) END
-    FROM policies p WHERE p.blind OR p.settable
+    FROM policies p WHERE p.polpermissive AND (p.blind OR p.settable)
+    UNION ALL
+    SELECT format('policy %I on table %s', p.polname, p.name), 'it names a role of tenants, and each run can drop it with DROP OWNED',
+      CASE WHEN p.polpermissive THEN format('ALTER POLICY %I ON %s TO PUBLIC', p.polname, p.name)
+        ELSE format('ALTER POLICY %I ON %s TO PUBLIC', p.polname, p.name)
+          || coalesce(format(' USING ((SELECT tenantry.current_tenant()) IS NULL OR (%s))', pg_get_expr(p.polqual, p.oid)), '')
+          || coalesce(format(' WITH CHECK ((SELECT tenantry.current_tenant()) IS NULL OR (%s))', pg_get_expr(p.polwithcheck, p.oid)), '')
+      END
+    FROM policies p WHERE p.named AND NOT (p.polpermissive AND (p.blind OR p.settable))
+    UNION ALL
+    SELECT r.object, 'row security is enabled and no policy is for tenants, so they find no rows',
+      CASE WHEN r.condition IS NULL THEN format('REVOKE ALL ON TABLE %s FROM PUBLIC, tenantry_tenant', r.name)
+        ELSE format('CREATE POLICY tenantry ON %s USING (%s) WITH CHECK (%2$s)', r.name, r.condition) END
+    FROM reached r WHERE r.relkind IN ('r', 'p') AND r.relrowsecurity
+      AND NOT EXISTS (SELECT FROM policies p WHERE p.oid = r.oid AND p.polpermissive)
     UNION ALL
     SELECT r.object, 'it runs with the rights of its owner, which row security does not restrict like the tenant',
       format('ALTER VIEW %s SET (security_invoker = true)', r.name)
@@ -433,12 +480,23 @@ AS $$
         pg_get_userbyid(d.defaclrole), ' IN SCHEMA ' || s.name)
     FROM pg_default_acl d LEFT JOIN schemas s ON s.oid = d.defaclnamespace
     WHERE d.defaclobjtype = 'r' AND (d.defaclnamespace = 0 OR s.used)
+      AND d.defaclrole NOT IN (SELECT t.oid FROM tenants t)
       AND EXISTS (SELECT FROM aclexplode(d.defaclacl) a WHERE a.grantee IN (0, 'tenantry_tenant'::regrole))
+    UNION ALL
+    SELECT format('default privileges of role %I%s', pg_get_userbyid(d.defaclrole), ' in schema ' || n.oid::regnamespace),
+      'each run can drop them with DROP OWNED; grant the rights on each new object',
+      format('ALTER DEFAULT PRIVILEGES FOR ROLE %I%s REVOKE ALL ON %s FROM tenantry_tenant',
+        pg_get_userbyid(d.defaclrole), ' IN SCHEMA ' || n.oid::regnamespace, CASE d.defaclobjtype WHEN 'S' THEN 'SEQUENCES'
+          WHEN 'f' THEN 'FUNCTIONS' WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END)
+    FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+    WHERE d.defaclobjtype <> 'r' AND d.defaclrole NOT IN (SELECT t.oid FROM tenants t)
+      AND EXISTS (SELECT FROM aclexplode(d.defaclacl) a WHERE a.grantee = 'tenantry_tenant'::regrole)
     UNION ALL
     SELECT 'large object ' || l.oid, 'every tenant may reach it',
       format('REVOKE ALL ON LARGE OBJECT %s FROM PUBLIC, tenantry_tenant', l.oid)
+    -- Those of runs are gone with them: what a run shows to others is its own.
     FROM pg_largeobject_metadata l
-    WHERE EXISTS (SELECT FROM aclexplode(l.lomacl) a WHERE a.grantee IN (0, 'tenantry_tenant'::regrole))
+    WHERE l.lomowner NOT IN (SELECT t.oid FROM tenants t) AND EXISTS (SELECT FROM aclexplode(l.lomacl) a WHERE a.grantee IN (0, 'tenantry_tenant'::regrole))
     UNION ALL
     SELECT 'setting lo_compat_privileges', 'every large object is open to everybody',
       format('ALTER DATABASE %I SET lo_compat_privileges = off', current_database())
@@ -451,7 +509,8 @@ AS $$
     SELECT 'role tenantry_tenant', 'it owns objects, and an owner may do everything with them',
       format('REASSIGN OWNED BY tenantry_tenant TO %I', pg_get_userbyid(d.datdba))
     FROM pg_database d WHERE d.datname = current_database() AND EXISTS (SELECT FROM pg_shdepend o WHERE o.dbid IN (0, d.oid)
-      AND o.refclassid = 'pg_authid'::regclass AND o.refobjid = 'tenantry_tenant'::regrole AND o.deptype = 'o')
+      AND o.refclassid = 'pg_authid'::regclass AND o.refobjid = 'tenantry_tenant'::regrole AND o.deptype = 'o'
+      AND o.classid <> 'pg_default_acl'::regclass)
   ),
   found_anywhere AS (
     SELECT format('role %I', r.rolname), 'tenants are members of it',  format('REVOKE %I FROM tenantry_tenant', r.rolname)

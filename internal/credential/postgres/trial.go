@@ -22,8 +22,12 @@ const (
 	readByNobody = "a tenant that does not exist reads rows of it"
 	// trialLifetime is how long the role of a trial is valid. Until then List leaves it out.
 	trialLifetime = time.Minute
-	// trialStatementTimeout is how long a trial looks for a row in a table. A table in which that takes longer was looked at in vain.
+	// trialStatementTimeout is how long a trial looks for a row in a table, and trialLockTimeout how long it waits for whoever has locked
+	// it. A table in which that takes longer was looked at in vain.
 	trialStatementTimeout = "2s"
+	trialLockTimeout      = "200ms"
+	// trialBudget is how long a trial looks at tables, in random order. The next check begins with others.
+	trialBudget = 6 * time.Second
 )
 
 // trial is the credential of a tenant that does not exist.
@@ -107,7 +111,7 @@ func (t trial) login(ctx context.Context, tenant string) (*pgx.Conn, error) {
 		"search_path":                   "pg_catalog, pg_temp",
 		"default_transaction_read_only": "on",
 		"statement_timeout":             trialStatementTimeout,
-		"lock_timeout":                  trialStatementTimeout,
+		"lock_timeout":                  trialLockTimeout,
 	}
 	return pgx.ConnectConfig(ctx, config)
 }
@@ -146,7 +150,11 @@ func (t trial) find(ctx context.Context, tenant string, relations []relation) (r
 		}
 	}
 	var found reading
+	began := time.Now()
 	for _, r := range relations {
+		if time.Since(began) > trialBudget {
+			break
+		}
 		var exists bool
 		err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM "+r.Name+")").Scan(&exists)
 		switch {
@@ -161,14 +169,14 @@ func (t trial) find(ctx context.Context, tenant string, relations []relation) (r
 	return found, nil
 }
 
-// readable returns what a session can read outside of the catalogue. The names are quoted by the server.
+// readable returns what a session can read outside of the catalogue, in random order. The names are quoted by the server.
 func readable(ctx context.Context, conn *pgx.Conn) ([]relation, error) {
 	query := `SELECT c.oid::regclass::text, CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
 			WHEN 'f' THEN 'foreign table' ELSE 'table' END || ' ' || c.oid::regclass
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'information_schema' AND NOT starts_with(n.nspname, 'pg_')
 			AND has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT')
-		ORDER BY 1`
+		ORDER BY random()`
 	rows, err := conn.Query(ctx, query)
 	if err != nil {
 		return nil, err
