@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
 	"github.com/tenantry/tenantry/internal/credential"
@@ -239,13 +240,10 @@ func (p *Provider) evicting(ctx context.Context, conn *pgx.Conn, step func() err
 
 // evict ends whoever is in the way of a session, until ctx ends. It has a connection of its own, since all of the pool's may wait.
 func (p *Provider) evict(ctx context.Context, waiting uint32) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(evictAfter):
-		}
+	// It ends with ctx, which is no failure.
+	_ = wait.PollUntilContextCancel(ctx, evictAfter, false, func(ctx context.Context) (bool, error) {
 		p.evicts.Lock() // One connection is enough for all.
+		defer p.evicts.Unlock()
 		// What fails is tried again, or what waits times out.
 		_ = p.in(ctx, p.Database, func(conn *pgx.Conn) error {
 			rows, err := conn.Query(ctx, "SELECT tenantry.evict($1)", waiting)
@@ -258,8 +256,8 @@ func (p *Provider) evict(ctx context.Context, waiting uint32) {
 			}
 			return err
 		})
-		p.evicts.Unlock()
-	}
+		return false, nil
+	})
 }
 
 // verifyRemoved sees that the role is gone: somebody else may have issued it again at the same time.
