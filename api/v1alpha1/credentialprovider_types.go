@@ -29,6 +29,7 @@ type CredentialProvider struct {
 
 // CredentialProviderSpec has exactly one kind of provider.
 // +kubebuilder:validation:XValidation:rule="[has(self.secret), has(self.serviceAccountToken), has(self.postgres)].filter(x, x).size() == 1",message="`spec` must have exactly one of secret, serviceAccountToken, postgres"
+// +kubebuilder:validation:XValidation:rule="has(self.secret) == has(oldSelf.secret) && has(self.serviceAccountToken) == has(oldSelf.serviceAccountToken) && has(self.postgres) == has(oldSelf.postgres)",message="`spec` must stay of one kind, since what was issued there has to be revoked there: create another CredentialProvider, name it in the Tenants, and delete this one"
 type CredentialProviderSpec struct {
 	// secret copies a Secret from the operator's namespace. The tenant's credential names it, and it must have the label
 	// tenantry.dev/tenant: <name>.
@@ -65,30 +66,32 @@ type ServiceAccountTokenProvider struct {
 }
 
 // PostgresProvider creates a PostgreSQL role for each run.
+// +kubebuilder:validation:XValidation:rule="self.host == oldSelf.host && self.port == oldSelf.port && self.database == oldSelf.database",message="`postgres` must keep its host, port and database, since what was issued there has to be revoked there: create another CredentialProvider, name it in the Tenants, and delete this one"
 type PostgresProvider struct {
 	// adminSecretRef names a Secret in the operator's namespace with the keys username and password of a member of the role
 	// tenantry_operator, see docs/credentials.md. It needs no other right.
 	// +required
 	AdminSecretRef LocalReference `json:"adminSecretRef,omitzero"`
 
-	// host of the server.
+	// host of the server. Immutable.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9:]([A-Za-z0-9:.-]*[A-Za-z0-9])?$`
 	Host string `json:"host,omitempty"`
 
-	// port of the server. Unset means 5432.
+	// port of the server. Unset means 5432. Immutable.
 	// +optional
 	// +default=5432
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port *int32 `json:"port,omitempty"`
 
-	// database to connect to.
+	// database to connect to. Immutable.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 63",message="`database` must have at most 63 bytes"
 	Database string `json:"database,omitempty"`
 
 	// sslMode as in libpq. Unset means verify-full.

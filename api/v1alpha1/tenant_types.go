@@ -316,12 +316,14 @@ type TenantPostgres struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 63",message="`database` must have at most 63 bytes"
 	Database string `json:"database,omitempty"`
 
 	// schema of the tenant. Unset means every schema of the tenant's database.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 63",message="`schema` must have at most 63 bytes"
 	Schema string `json:"schema,omitempty"`
 }
 
@@ -366,6 +368,13 @@ type TenantStatus struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=256
 	CopiedSecrets []CopiedSecret `json:"copiedSecrets,omitempty"`
+
+	// databases are the databases and schemas of spec.credentials that are this tenant's own. A Tenant that names one of them later is not
+	// ready.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Databases []TenantDatabase `json:"databases,omitempty"`
 
 	// conditions of the tenant: Ready, Suspended, Enforced, WorkloadsConform; Reconciling and Stalled while they apply.
 	// +optional
@@ -413,6 +422,27 @@ type CopiedSecret struct {
 	// secretRef names the Secret in the operator's namespace.
 	// +required
 	SecretRef LocalReference `json:"secretRef,omitzero"`
+}
+
+// TenantDatabase is a database, or a schema of one.
+type TenantDatabase struct {
+	// server is the host and the port, as the CredentialProvider names them.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=262
+	Server string `json:"server,omitempty"`
+
+	// database on the server.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Database string `json:"database,omitempty"`
+
+	// schema in the database. Unset means all of them.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Schema string `json:"schema,omitempty"`
 }
 
 // TenantList is a list of Tenants.

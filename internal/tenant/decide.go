@@ -26,7 +26,8 @@ type Observed struct {
 	ClaimMessage string
 	// SameExternalID is the older Tenant that has the same external id. Empty when there is none.
 	SameExternalID string
-	// SharedDatabase says that an older Tenant names one of the databases that are to be this one's own. Empty when none does.
+	// Databases are those that are this Tenant's own, and SharedDatabase says that another Tenant has one that this one names, too.
+	Databases      []v1alpha1.TenantDatabase
 	SharedDatabase string
 	Desired        Desired
 	// Jobs are the tenant's Jobs that have not ended: those in the cache, and after ActionListJobs those in the API server.

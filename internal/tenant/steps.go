@@ -125,8 +125,8 @@ func ensureContents(o Observed) (Decision, bool) {
 	}, true
 }
 
-// checkData reports that an older Tenant has the same external id, or the same database of its own, so that the jobs of one would work with the data of the
-// other. Such a Tenant is not ready, and so starts nothing.
+// checkData reports that another Tenant has the same external id, or the same database of its own, so that the jobs of one would work with
+// the data of the other. Such a Tenant is not ready, and so starts nothing.
 func checkData(o Observed) (Decision, bool) {
 	if o.SameExternalID == "" && o.SharedDatabase == "" {
 		return Decision{}, true

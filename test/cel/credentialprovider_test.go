@@ -34,6 +34,8 @@ var credentialProviderRules = join(
 			"should be at least 1 chars long"),
 		"postgres with a long database": postgres("adminSecretRef: {name: a}, host: a, database: "+strings.Repeat("a", 64),
 			"may not be more than 63"),
+		"postgres with a database of too many bytes": postgres("adminSecretRef: {name: a}, host: a, database: "+strings.Repeat("ä", 32),
+			"`database` must have at most 63 bytes"),
 		"postgres with a mode of its own": postgres("adminSecretRef: {name: a}, host: a, database: a, sslMode: prefer",
 			`supported values: "disable", "require", "verify-ca", "verify-full"`),
 	},

@@ -30,6 +30,8 @@ const (
 	parameters    = "`parameters` must not change"
 	tenants       = "`spec.tenants` must not change"
 	waves         = "`spec.strategy.waves` must not change"
+	oneKind       = "`spec` must stay of one kind"
+	sameServer    = "`postgres` must keep its host, port and database"
 )
 
 // changesOf are the changes of objects of all kinds, by what they show. The object is named cel-test.
@@ -124,7 +126,17 @@ var changesOf = map[string]changes{
 	},
 	"TenantJobTemplate":  {"the queue": {"spec.queueRef", absent, "{name: a}", ""}},
 	"TenantQueue":        {"the limit": {"spec.maxConcurrent", "1", absent, ""}, "the spec": {"spec", "{maxConcurrent: 1}", absent, ""}},
-	"CredentialProvider": {"the kind of provider": {"spec", "{secret: {}}", "{serviceAccountToken: {audience: a}}", ""}},
+	"CredentialProvider": {
+		"secret becomes a token":    {"spec", "{secret: {}}", "{serviceAccountToken: {audience: a}}", oneKind},
+		"a token becomes postgres":  {"spec", "{serviceAccountToken: {audience: a}}", postgresAt("host: a, database: a"), oneKind},
+		"postgres becomes a secret": {"spec", postgresAt("host: a, database: a"), "{secret: {}}", oneKind},
+		"the audience":              {"spec", "{serviceAccountToken: {audience: a}}", "{serviceAccountToken: {audience: b}}", ""},
+		"the host":                  {"spec", postgresAt("host: a, database: a"), postgresAt("host: b, database: a"), sameServer},
+		"the port":                  {"spec", postgresAt("host: a, database: a"), postgresAt("host: a, database: a, port: 5433"), sameServer},
+		"the port, spelled out":     {"spec", postgresAt("host: a, database: a"), postgresAt("host: a, database: a, port: 5432"), ""},
+		"the database":              {"spec", postgresAt("host: a, database: a"), postgresAt("host: a, database: b"), sameServer},
+		"the CA":                    {"spec", postgresAt("host: a, database: a"), postgresAt("host: a, database: a, caSecretRef: {name: ca}"), ""},
+	},
 }
 
 func TestChanges(t *testing.T) {
@@ -214,6 +226,9 @@ func unsetMeans(at, same, other, want string) changes {
 		at + " changes from what it meant": {at, same, other, want},
 	}
 }
+
+// postgresAt is the spec of a provider of that kind.
+func postgresAt(fields string) string { return "{postgres: {adminSecretRef: {name: a}, " + fields + "}}" }
 
 func joinChanges(tables ...changes) changes {
 	all := changes{}

@@ -179,6 +179,14 @@ var tenantRules = join(
 			"spec.credentials", "[{name: a, providerRef: {name: a}, postgres: {}}]", "[{name: a, providerRef: {name: a}, postgres: {schema: a}}]",
 			"`postgres` must have database, schema or both",
 		},
+		"a database of too many bytes": {
+			"spec.credentials", "[{name: a, providerRef: {name: a}, postgres: {database: " + strings.Repeat("ä", 32) + "}}]",
+			"[{name: a, providerRef: {name: a}, postgres: {database: " + strings.Repeat("ä", 31) + "a}}]", "`database` must have at most 63 bytes",
+		},
+		"a schema of too many bytes": {
+			"spec.credentials", "[{name: a, providerRef: {name: a}, postgres: {schema: " + strings.Repeat("ä", 32) + "}}]",
+			"[{name: a, providerRef: {name: a}, postgres: {schema: " + strings.Repeat("ä", 31) + "a}}]", "`schema` must have at most 63 bytes",
+		},
 		"too many credentials": {
 			"spec.credentials", list(17, "{name: c%d, providerRef: {name: a}}"),
 			list(16, "{name: c%d, providerRef: {name: a}}"), "must have at most 16 items",

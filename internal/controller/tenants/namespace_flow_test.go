@@ -416,6 +416,47 @@ func TestTenantExternalIDIsUnique(t *testing.T) {
 	AwaitRunningPod(t, waits)
 }
 
+// TestTenantDatabaseIsUnique: of two Tenants that name one database as their own, the one keeps it that has it, whatever providers they
+// name and in whatever order things are written.
+func TestTenantDatabaseIsUnique(t *testing.T) {
+	t.Parallel()
+	const names = "must be the tenant's own, and Tenant "
+	server := fmt.Sprintf("db%d.example.com", Serial.Add(1))
+	provider := func(name, host string) {
+		Create(t, &v1alpha1.CredentialProvider{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.CredentialProviderSpec{
+			Postgres: &v1alpha1.PostgresProvider{AdminSecretRef: v1alpha1.LocalReference{Name: "absent"}, Host: host, Database: "billing"},
+		}})
+	}
+	own := func(provider, database, schema string) v1alpha1.TenantSpec {
+		return v1alpha1.TenantSpec{Credentials: []v1alpha1.TenantCredential{{
+			Name: "database", ProviderRef: v1alpha1.LocalReference{Name: provider}, Postgres: &v1alpha1.TenantPostgres{Database: database, Schema: schema},
+		}}}
+	}
+	first, second := fmt.Sprintf("first-%d", Serial.Add(1)), fmt.Sprintf("second-%d", Serial.Add(1))
+	oldest := NewReadyTenant(t, v1alpha1.TenantSpec{})
+	older, younger := NewReadyTenant(t, own(first, "", "acme")), NewReadyTenant(t, own(first, "", "acme"))
+	provider(first, server) // Before, nobody could have anything there.
+	Eventually(t, func(g gomega.Gomega) {
+		if len(Get(t, g, younger).Status.Databases) > 0 { // Both are as old, and so its name has decided.
+			older, younger = younger, older
+		}
+		g.Expect(Get(t, g, older).Status.Databases).To(gomega.ConsistOf(v1alpha1.TenantDatabase{Server: server + ":5432", Database: "billing", Schema: "acme"}))
+	})
+	AwaitCondition(t, younger, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, names+older.Name)
+
+	provider(second, strings.ToUpper(server))
+	Patch(t, oldest, func(tenant *v1alpha1.Tenant) { tenant.Spec = own(second, "billing", "") })
+	AwaitCondition(t, oldest, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, names+older.Name)
+	Patch(t, younger, func(tenant *v1alpha1.Tenant) { tenant.Spec = own(second, "globex", "") })
+	AwaitCondition(t, younger, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+	AwaitCondition(t, older, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+
+	for _, tenant := range []*v1alpha1.Tenant{older, younger} {
+		Patch(t, tenant, func(tenant *v1alpha1.Tenant) { tenant.Spec = v1alpha1.TenantSpec{} })
+	}
+	AwaitCondition(t, oldest, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady, "")
+}
+
 // TestTenantDNSEgress: a tenant's pods reach the DNS where the operator is told that it is, and every namespace learns of a change. It
 // stops the operator of all tests, and so is not parallel.
 func TestTenantDNSEgress(t *testing.T) {

@@ -17,6 +17,8 @@ import (
 
 // A template says whose members may dispatch it.
 // +kubebuilder:rbac:groups=tenantry.dev,resources=tenantjobtemplates,verbs=get;list;watch
+// A provider says which server and database are meant by a tenant that has one of its own.
+// +kubebuilder:rbac:groups=tenantry.dev,resources=credentialproviders,verbs=get;list;watch
 // The Jobs of all tenants are watched.
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch
 
@@ -32,8 +34,13 @@ func (r *Reconciler) observe(ctx context.Context, t *v1alpha1.Tenant) (tenant.Ob
 		return r.Get(ctx, types.NamespacedName{Name: name}, &v1alpha1.Tenant{}) == nil
 	}
 	o.Claim, o.ClaimMessage = tenant.ClaimOf(t, o.Namespace, r.OperatorNamespace, exists)
-	o.SameExternalID = tenant.SameExternalID(t, r.tenants.By(indexExternalID, t.ExternalID()))
-	o.SharedDatabase = tenant.SharedDatabase(t, r.namingDatabasesOf(t))
+	o.SameExternalID = tenant.SameExternalID(t, r.tenants.By(indexExternalID, tenant.CanonicalExternalID(t.ExternalID())))
+	providers, err := r.postgresProviders(ctx, t)
+	if err != nil {
+		return o, err
+	}
+	o.Databases, o.SharedDatabase = tenant.Databases(t, r.namingDatabasesOf(t, providers),
+		func(name string) *v1alpha1.PostgresProvider { return providers[name] })
 	var templates v1alpha1.TenantJobTemplateList
 	if err := r.List(ctx, &templates, client.UnsafeDisableDeepCopy); err != nil {
 		return o, fmt.Errorf("listing TenantJobTemplates: %w", err)

@@ -125,6 +125,7 @@ func (r *Reconciler) decideAndAct(ctx context.Context, t *v1alpha1.Tenant) tenan
 	if err != nil {
 		return tenant.Decision{}.Failed(t, err)
 	}
+	t.Status.Databases = o.Databases
 	d := tenant.Decide(o)
 	for ; d.Action != tenant.ActionNone; d = tenant.Decide(o) {
 		if err := actions[d.Action](r, ctx, &o); err != nil {

@@ -2,6 +2,7 @@ package tenants
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -10,11 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -26,24 +29,45 @@ import (
 	"github.com/tenantry/tenantry/internal/tenant"
 )
 
-// indexExternalID finds Tenants by their external id.
-const indexExternalID = "external-id"
+const (
+	// indexExternalID finds Tenants by their external id.
+	indexExternalID = "external-id"
+	// indexDatabase finds Tenants by the databases that they name as their own.
+	indexDatabase = "database"
+	// indexProvider finds Tenants by the CredentialProviders of these databases.
+	indexProvider = "provider"
+)
 
-// indexDatabase finds Tenants by the databases that are to be their own.
-const indexDatabase = "database"
+var indexes = toolscache.Indexers{
+	indexExternalID: by(func(t *v1alpha1.Tenant) []string { return []string{tenant.CanonicalExternalID(t.ExternalID())} }),
+	indexDatabase:   by(tenant.DatabaseKeys),
+	indexProvider:   by(providersOfDatabases),
+}
 
-func externalIDOf(obj any) ([]string, error) {
-	if t, ok := obj.(*v1alpha1.Tenant); ok {
-		return []string{t.ExternalID()}, nil
+func by(keys func(*v1alpha1.Tenant) []string) toolscache.IndexFunc {
+	return func(obj any) ([]string, error) {
+		if t, ok := obj.(*v1alpha1.Tenant); ok {
+			return keys(t), nil
+		}
+		return nil, nil
 	}
-	return nil, nil
+}
+
+func providersOfDatabases(t *v1alpha1.Tenant) []string {
+	var names []string
+	for _, c := range t.Spec.Credentials {
+		if c.Postgres != nil {
+			names = append(names, c.ProviderRef.Name)
+		}
+	}
+	return names
 }
 
 // SetupWithManager adds the controller to a manager.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Options) error {
 	r.requests = make(chan event.GenericEvent)
 	var err error
-	if r.tenants, err = kube.NewLister[*v1alpha1.Tenant](mgr.GetCache(), &v1alpha1.Tenant{}, toolscache.Indexers{indexExternalID: externalIDOf, indexDatabase: databasesOf}); err != nil {
+	if r.tenants, err = kube.NewLister[*v1alpha1.Tenant](mgr.GetCache(), &v1alpha1.Tenant{}, indexes); err != nil {
 		return err
 	}
 	if r.jobs, err = kube.NewJobLister(mgr.GetCache()); err != nil {
@@ -60,6 +84,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager, opts controller.Optio
 		For(&v1alpha1.Tenant{}, builder.WithPredicates(kube.Changed(tenantChange), kube.OnDelete(r.forget, true))).
 		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.withSameExternalID), builder.WithPredicates(createdOrDeleted)).
 		Watches(&v1alpha1.Tenant{}, handler.EnqueueRequestsFromMapFunc(r.withSameDatabase), builder.WithPredicates(kube.Changed(databasesChange))).
+		Watches(&v1alpha1.CredentialProvider{}, handler.EnqueueRequestsFromMapFunc(r.withDatabasesOfProvider), builder.WithPredicates(createdOrDeleted)).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOfLabel)).
 		Watches(&batchv1.Job{}, r.jobHandler()).
 		Watches(&v1alpha1.TenantJobTemplate{}, handler.EnqueueRequestsFromMapFunc(r.allTenants),
@@ -95,56 +120,68 @@ func tenantChange(obj client.Object) any {
 	return []any{obj.GetGeneration(), obj.GetDeletionTimestamp(), obj.GetLabels(), obj.GetFinalizers(), obj.(*v1alpha1.Tenant).Status.CopiedSecrets}
 }
 
-// createdOrDeleted passes no updates: an external id never changes.
+// createdOrDeleted passes no updates: neither an external id nor a provider's server ever changes.
 var createdOrDeleted = predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }}
 
 // withSameExternalID enqueues the other Tenants that have the external id of one that was created or deleted.
 func (r *Reconciler) withSameExternalID(_ context.Context, obj client.Object) []reconcile.Request {
-	var others []reconcile.Request
-	for _, t := range r.tenants.By(indexExternalID, obj.(*v1alpha1.Tenant).ExternalID()) {
-		if t.Name != obj.GetName() {
-			others = append(others, reconcile.Request{NamespacedName: kube.KeyOf(t)})
-		}
-	}
-	return others
-}
-
-// databasesOf are the keys of the databases that are to be a Tenant's own.
-func databasesOf(obj any) ([]string, error) {
-	t, ok := obj.(*v1alpha1.Tenant)
-	if !ok {
-		return nil, nil
-	}
-	var keys []string
-	for _, c := range t.Spec.Credentials {
-		if key := tenant.DatabaseKey(c); key != "" {
-			keys = append(keys, key)
-		}
-	}
-	return keys, nil
+	return requestsOfOthers(obj, r.tenants.By(indexExternalID, tenant.CanonicalExternalID(obj.(*v1alpha1.Tenant).ExternalID())))
 }
 
 // databasesChange is what other Tenants look at in a Tenant that has databases of its own.
-func databasesChange(obj client.Object) any {
-	keys, _ := databasesOf(obj)
-	return keys
+func databasesChange(obj client.Object) any { return databasesOf(obj.(*v1alpha1.Tenant)) }
+
+func databasesOf(t *v1alpha1.Tenant) []v1alpha1.TenantCredential {
+	return slices.DeleteFunc(slices.Clone(t.Spec.Credentials), func(c v1alpha1.TenantCredential) bool { return c.Postgres == nil })
 }
 
-// namingDatabasesOf are the Tenants that name one of the databases of a Tenant.
-func (r *Reconciler) namingDatabasesOf(t *v1alpha1.Tenant) []*v1alpha1.Tenant {
+// postgresProviders are the settings of the CredentialProviders of kind postgres, by name. They are empty for a Tenant without a database
+// of its own.
+func (r *Reconciler) postgresProviders(ctx context.Context, t *v1alpha1.Tenant) (map[string]*v1alpha1.PostgresProvider, error) {
+	if len(databasesOf(t)) == 0 {
+		return nil, nil
+	}
+	var list v1alpha1.CredentialProviderList
+	if err := r.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing CredentialProviders: %w", err)
+	}
+	providers := map[string]*v1alpha1.PostgresProvider{}
+	for i := range list.Items {
+		if p := list.Items[i].Spec.Postgres; p != nil {
+			providers[list.Items[i].Name] = p
+		}
+	}
+	return providers, nil
+}
+
+// namingDatabasesOf are the Tenants that name one of the databases of a Tenant, and some more.
+func (r *Reconciler) namingDatabasesOf(t *v1alpha1.Tenant, providers map[string]*v1alpha1.PostgresProvider) []*v1alpha1.Tenant {
 	var all []*v1alpha1.Tenant
-	keys, _ := databasesOf(t)
-	for _, key := range keys {
+	for _, key := range tenant.OverlappingKeys(t, providers) {
 		all = append(all, r.tenants.By(indexDatabase, key)...)
 	}
 	return all
 }
 
 // withSameDatabase enqueues the other Tenants that name a database of one that was created, changed or deleted.
-func (r *Reconciler) withSameDatabase(_ context.Context, obj client.Object) []reconcile.Request {
+func (r *Reconciler) withSameDatabase(ctx context.Context, obj client.Object) []reconcile.Request {
+	t := obj.(*v1alpha1.Tenant)
+	providers, err := r.postgresProviders(ctx, t)
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Looking for Tenants that name the same database", "tenant", klog.KObj(t))
+	}
+	return requestsOfOthers(t, r.namingDatabasesOf(t, providers))
+}
+
+// withDatabasesOfProvider enqueues the Tenants that name a database of their own by way of a provider.
+func (r *Reconciler) withDatabasesOfProvider(_ context.Context, obj client.Object) []reconcile.Request {
+	return requestsOfOthers(obj, r.tenants.By(indexProvider, obj.GetName()))
+}
+
+func requestsOfOthers(than client.Object, all []*v1alpha1.Tenant) []reconcile.Request {
 	var others []reconcile.Request
-	for _, t := range r.namingDatabasesOf(obj.(*v1alpha1.Tenant)) {
-		if t.Name != obj.GetName() {
+	for _, t := range all {
+		if t.UID != than.GetUID() {
 			others = append(others, reconcile.Request{NamespacedName: kube.KeyOf(t)})
 		}
 	}
