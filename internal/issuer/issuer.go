@@ -86,6 +86,7 @@ func (i *Issuer) Check(tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemp
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	now := i.clock.Now()
+	var blocked *job.Credentials // What passes by itself does not hide what a person has to change.
 	for _, wanted := range template.Spec.Credentials {
 		has := credentialOf(tenant, wanted.Name)
 		if has == nil {
@@ -93,20 +94,21 @@ func (i *Issuer) Check(tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemp
 				tenant.Name, wanted.Name, template.Name)}
 		}
 		s := i.sources[has.ProviderRef.Name]
-		switch {
-		case s == nil:
-			return &job.Credentials{Trouble: job.UnclearTrouble, RetryAfter: lookAgain, Blocked: fmt.Sprintf("credential %s of tenant %s is from CredentialProvider %s, which does not exist or was not tried yet",
-				wanted.Name, tenant.Name, has.ProviderRef.Name)}
-		case s.refuses != nil:
+		if s != nil && s.refuses != nil {
 			if problem := s.refuses(credential.TenantsEntry{Tenant: *has, Template: wanted}); problem != "" {
 				return &job.Credentials{Missing: fmt.Sprintf("credential %s of tenant %s: %s", wanted.Name, tenant.Name, problem)}
 			}
 		}
-		if blocked := s.blocks(tenant.UID, now); blocked != nil {
-			return blocked
+		switch {
+		case blocked != nil:
+		case s == nil:
+			blocked = &job.Credentials{Trouble: job.UnclearTrouble, RetryAfter: lookAgain, Blocked: fmt.Sprintf(
+				"credential %s of tenant %s is from CredentialProvider %s, which does not exist or was not tried yet", wanted.Name, tenant.Name, has.ProviderRef.Name)}
+		default:
+			blocked = s.blocks(tenant.UID, now)
 		}
 	}
-	return nil
+	return blocked
 }
 
 // credentialOf is the entry of a tenant's credentials with a name. Nil means that there is none.
@@ -140,8 +142,8 @@ func (i *Issuer) Issue(tj *v1alpha1.TenantJob, tenant *v1alpha1.Tenant, template
 	switch {
 	case r != nil && r.hasFound():
 		return // What was found may have the same handle, and is being revoked.
-	case r != nil && r.isOfOtherSources(tenant):
-		i.revoke(r) // The Tenant has been edited.
+	case r != nil && r.isOutdated(tenant, template):
+		i.revoke(r) // The Tenant or the template has been edited.
 		return
 	case r == nil || r.unknown || r.gone:
 		r = newRun(kube.KeyOf(tj), tj.UID)
@@ -257,12 +259,13 @@ func (i *Issuer) Standing(tj *v1alpha1.TenantJob) Standing {
 }
 
 // RevokeTenant has all credentials revoked that live for runs of a tenant, and says of which runs there are some left, sorted. An
-// error means that nobody knows.
+// error means that nobody knows. A source that the Tenant does not name now may have some of before: it is asked, but need not answer,
+// since the sweep asks it again.
 func (i *Issuer) RevokeTenant(ctx context.Context, tenant *v1alpha1.Tenant) (left []string, err error) {
 	left = i.revokeRemembered(tenant.UID)
-	for _, s := range i.perRunSources(func(s *source) bool { return s.isOf(tenant) }) {
+	for _, s := range i.perRunSources(func(*source) bool { return true }) {
 		found, err := i.list(ctx, s)
-		if err != nil {
+		if err != nil && s.isOf(tenant) {
 			return nil, err
 		}
 		for _, f := range found {

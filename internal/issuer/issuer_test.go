@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -118,6 +119,102 @@ func TestSourceOfTenantChanges(t *testing.T) {
 	w.issue()
 	if got := w.runs[w.tj.UID].credentials["database"].source; got != "reports" || !w.isIssuing() {
 		t.Errorf("it is issued by %s", got)
+	}
+}
+
+// TestTemplateNamesFewer: what the template does not name any more is revoked, and until then nothing counts as revoked.
+func TestTemplateNamesFewer(t *testing.T) {
+	t.Parallel()
+	w := newWorld("billing")
+	w.tenant.Spec.Credentials = append(w.tenant.Spec.Credentials,
+		v1alpha1.TenantCredential{Name: "reports", ProviderRef: v1alpha1.LocalReference{Name: "billing"}})
+	w.template.Spec.Credentials = append(w.template.Spec.Credentials, v1alpha1.TemplateCredential{Name: "reports"})
+	w.issue()
+	for _, name := range []string{"database", "reports"} {
+		w.issued(w.sources["billing"], item{w.tj.UID, name}, delivered{secret: name}, nil)
+	}
+	w.template.Spec.Credentials = w.template.Spec.Credentials[:1]
+	if w.issue(); w.Standing(w.tj).Issued {
+		t.Fatal("it should be revoked first")
+	}
+	w.revoked(item{w.tj.UID, "database"}, nil)
+	if w.Standing(w.tj).Revoked {
+		t.Error("the one that the template named before still lives")
+	}
+	w.revoked(item{w.tj.UID, "reports"}, nil)
+	if !w.Standing(w.tj).Revoked {
+		t.Error("both are revoked")
+	}
+	w.issue()
+	w.issued(w.sources["billing"], item{w.tj.UID, "database"}, delivered{secret: "database"}, nil)
+	if s := w.Standing(w.tj); !s.Issued || len(s.Bindings) != 1 || len(s.Statuses) != 2 {
+		t.Errorf("got %+v, want one binding, and the status of both", s)
+	}
+}
+
+// TestProviderIsMadeLate: a provider of an operator that was restarted while its Secret was missing, and that is being deleted meanwhile,
+// revokes what is left as soon as there is a Secret. It issues nothing.
+func TestProviderIsMadeLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld("billing")
+	per := credential.Capabilities{PerRun: true}
+	s := w.sources["billing"]
+	w.SetSource(Source{Name: "billing", UID: "billing", Blocked: "there is no Secret", Capabilities: per})
+	w.Revoke(w.tj)
+	w.revokeFound(s, w.found("billing"))
+	it, _ := s.queue.Get()
+	if done := w.process(t.Context(), s, it); !done || w.Standing(w.tj).Revoked {
+		t.Fatal("nobody can revoke it, and nobody should try again before there is a Secret")
+	}
+	s.queue.Done(it)
+	w.SetSource(Source{Name: "billing", UID: "billing", Provider: silent{}, Blocked: "it is being deleted", Capabilities: per})
+	if got := s.queue.Len(); got != 1 {
+		t.Errorf("%d are to be tried, want the one that is to be revoked", got)
+	}
+}
+
+// TestCheckSaysWhatAPersonHasToChange: a source that is not ready yet does not hide a credential that the tenant lacks.
+func TestCheckSaysWhatAPersonHasToChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld("billing")
+	w.SetSource(Source{Name: "billing", UID: "billing", Blocked: "there is no Secret"})
+	if c := w.Check(w.tenant, w.template); c == nil || c.Blocked == "" {
+		t.Errorf("got %+v, want a source that is not ready", c)
+	}
+	w.template.Spec.Credentials = append(w.template.Spec.Credentials, v1alpha1.TemplateCredential{Name: "reports"})
+	if c := w.Check(w.tenant, w.template); c == nil || c.Missing == "" {
+		t.Errorf("got %+v, want the credential that is missing", c)
+	}
+}
+
+// listing is a provider that lists.
+type listing struct {
+	silent
+	found []credential.Issued
+	err   error
+}
+
+func (l listing) List(context.Context) ([]credential.Issued, error) { return l.found, l.err }
+
+// TestRevokeTenantAsksAllSources: what was issued by a provider that the Tenant named before is revoked, too, and a provider that it never
+// named can't hold it up.
+func TestRevokeTenantAsksAllSources(t *testing.T) {
+	t.Parallel()
+	w := newWorld("billing", "before", "others")
+	per := credential.Capabilities{PerRun: true}
+	set := func(name string, p credential.Provider) {
+		w.SetSource(Source{Name: name, UID: types.UID(name), Provider: p, Capabilities: per})
+	}
+	set("before", listing{found: []credential.Issued{{Handle: w.handle("before"), Run: credential.Run{Namespace: w.tenant.NamespaceName(), Name: "report", UID: "run"}}}})
+	set("others", listing{err: errors.New("down")})
+	left, err := w.RevokeTenant(t.Context(), w.tenant)
+	if err != nil || len(left) != 1 {
+		t.Errorf("got %v and %v, want one run", left, err)
+	}
+	set("billing", listing{err: errors.New("down")})
+	w.clock.(*testingclock.FakeClock).Step(listingLasts)
+	if _, err := w.RevokeTenant(t.Context(), w.tenant); err == nil {
+		t.Error("nobody knows what the tenant's own source has")
 	}
 }
 

@@ -96,15 +96,23 @@ func (r *run) hasFound() bool {
 	return false
 }
 
-// isOfOtherSources says whether some that are not revoked are from another provider than the tenant names now.
-func (r *run) isOfOtherSources(tenant *v1alpha1.Tenant) bool {
+// isOutdated says whether some that are not revoked are from another provider than the tenant names now, or the template does not name
+// them any more.
+func (r *run) isOutdated(tenant *v1alpha1.Tenant, template *v1alpha1.TenantJobTemplate) bool {
+	named := namesOf(template)
 	for _, c := range r.credentials {
-		if has := credentialOf(tenant, c.name); c.state != revoked && has != nil && has.ProviderRef.Name != c.source {
+		if c.state == revoked {
+			continue
+		}
+		if has := credentialOf(tenant, c.name); !slices.Contains(named, c.name) || has != nil && has.ProviderRef.Name != c.source {
 			return true
 		}
 	}
 	return false
 }
+
+// mustBeRevoked says whether it is to be revoked, and is not yet.
+func (c *runCredential) mustBeRevoked() bool { return !c.wanted && c.state != revoked }
 
 // withHandle returns the credential of the run that has a handle. Nil means that none has.
 func (r *run) withHandle(h credential.Handle) *runCredential {
@@ -132,19 +140,29 @@ func (r *run) standing(now time.Time) Standing {
 		}
 		s.Issued = s.Issued && c.wanted && c.state == issued
 		issuing = issuing || c.wanted && c.state == pending
-		s.Revoked = s.Revoked && !c.wanted && c.state == revoked
-		if !c.wanted && c.state != revoked && c.failure != "" {
-			s.Failure = c.failure
-		}
 		s.Bindings = append(s.Bindings, c.binding())
-		if !c.issued.IsZero() {
-			s.Statuses = append(s.Statuses, c.status())
+		s.add(c)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.credentials)) {
+		if !slices.Contains(names, name) { // The template does not name it any more.
+			s.add(r.credentials[name])
 		}
 	}
 	if issuing {
 		s.IssuingFor = max(1, now.Sub(r.issuingSince))
 	}
 	return s
+}
+
+// add takes in what counts for each credential, whether the template still names it or not.
+func (s *Standing) add(c *runCredential) {
+	s.Revoked = s.Revoked && !c.wanted && c.state == revoked
+	if c.mustBeRevoked() && c.failure != "" {
+		s.Failure = c.failure
+	}
+	if !c.issued.IsZero() {
+		s.Statuses = append(s.Statuses, c.status())
+	}
 }
 
 // status is what the status of the TenantJob has to say. One that is the tenant's own is never revoked.

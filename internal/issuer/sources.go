@@ -91,7 +91,7 @@ func (s *source) isOf(tenant *v1alpha1.Tenant) bool {
 // blocks says why nothing can be issued for a tenant now. Nil means that it can.
 func (s *source) blocks(tenant types.UID, now time.Time) *job.Credentials {
 	switch of := s.holds[tenant]; {
-	case s.blocked != "" || s.provider == nil:
+	case !s.canIssue():
 		return &job.Credentials{Trouble: job.UnclearTrouble, RetryAfter: lookAgain, Blocked: fmt.Sprintf("CredentialProvider %s is not ready: %s", s.name, s.blocked)}
 	case now.Before(s.hold.until):
 		return &job.Credentials{Trouble: job.UnclearTrouble, RetryAfter: s.hold.until.Sub(now), Blocked: fmt.Sprintf("CredentialProvider %s: %s", s.name, s.hold.why)}
@@ -124,29 +124,32 @@ func (i *Issuer) SetSource(to Source) {
 		s = i.newSource(to.Name, to.UID)
 		i.sources[to.Name] = s
 	}
-	wasBlocked := s.blocked != "" || s.provider == nil
+	couldIssue, couldRevoke := s.canIssue(), s.provider != nil
 	s.can, s.refuses, s.provider, s.blocked = to.Capabilities, to.Refuses, to.Provider, to.Blocked
-	if to.Blocked != "" || to.Provider == nil {
-		return
-	}
-	if wasBlocked {
-		i.sourceRecovered(s)
+	switch {
+	case s.canIssue() && !couldIssue:
+		s.hold = hold{}
+		i.retry(s, func(c *runCredential) bool { return c.state == pending || c.mustBeRevoked() })
+		i.wakeSweep()
+		i.requestWaiting()
+	case s.provider != nil && !couldRevoke: // A provider that must not issue, for example one that is being deleted, revokes all the same.
+		i.retry(s, (*runCredential).mustBeRevoked)
+		i.wakeSweep()
 	}
 }
 
-// sourceRecovered has everything tried again that waits for a source.
-func (i *Issuer) sourceRecovered(s *source) {
-	s.hold = hold{}
+func (s *source) canIssue() bool { return s.provider != nil && s.blocked == "" }
+
+// retry has workers try some of the credentials of a source again at once.
+func (i *Issuer) retry(s *source, which func(*runCredential) bool) {
 	for uid, r := range i.runs {
 		for name, c := range r.credentials {
-			if c.source == s.name && (c.state == pending || !c.wanted && c.state != revoked) {
+			if c.source == s.name && which(c) {
 				s.queue.Forget(item{uid, name})
 				s.queue.Add(item{uid, name})
 			}
 		}
 	}
-	i.wakeSweep()
-	i.requestWaiting()
 }
 
 // RemoveSource tells the Issuer that a CredentialProvider is gone.

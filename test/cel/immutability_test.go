@@ -124,8 +124,8 @@ var changesOf = map[string]changes{
 		"the schedule":  {"spec.schedule", `"@daily"`, `"@hourly"`, ""},
 		"the time zone": {"spec.timeZone", "Etc/UTC", "Europe/Berlin", ""},
 	},
-	"TenantJobTemplate":  {"the queue": {"spec.queueRef", absent, "{name: a}", ""}},
-	"TenantQueue":        {"the limit": {"spec.maxConcurrent", "1", absent, ""}, "the spec": {"spec", "{maxConcurrent: 1}", absent, ""}},
+	"TenantJobTemplate": {"the queue": {"spec.queueRef", absent, "{name: a}", ""}},
+	"TenantQueue":       {"the limit": {"spec.maxConcurrent", "1", absent, ""}, "the spec": {"spec", "{maxConcurrent: 1}", absent, ""}},
 	"CredentialProvider": {
 		"secret becomes a token":    {"spec", "{secret: {}}", "{serviceAccountToken: {audience: a}}", oneKind},
 		"a token becomes postgres":  {"spec", "{serviceAccountToken: {audience: a}}", postgresAt("host: a, database: a"), oneKind},
@@ -228,7 +228,9 @@ func unsetMeans(at, same, other, want string) changes {
 }
 
 // postgresAt is the spec of a provider of that kind.
-func postgresAt(fields string) string { return "{postgres: {adminSecretRef: {name: a}, " + fields + "}}" }
+func postgresAt(fields string) string {
+	return "{postgres: {adminSecretRef: {name: a}, " + fields + "}}"
+}
 
 func joinChanges(tables ...changes) changes {
 	all := changes{}

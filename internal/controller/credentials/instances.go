@@ -7,6 +7,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -18,12 +19,19 @@ import (
 // instance is a Provider and what it was made from.
 type instance struct {
 	provider credential.Provider
-	// made are the UID and the generation of the CredentialProvider and the versions of the Secrets that it was made from.
-	made string
-	// checked is when it was tried last, and found what came of it. Zero means that it was not. The lock of the Reconciler guards checked.
+	// of are the UID and the generation of the CredentialProvider, and made are these and the versions of the Secrets that it was made from.
+	of, made string
+	// The lock of the Reconciler guards what follows. What is checked is when it was tried last, and found is what came of it. Zero means
+	// that it was not tried.
 	checked time.Time
 	found   outcome
+	// ready is when it was Ready last, and shaky says that it could not be tried since, for a reason that may pass.
+	ready time.Time
+	shaky bool
 }
+
+// shakyAfter is for how long a provider counts as Ready that can't be tried, while its server answers.
+const shakyAfter = 15 * time.Minute
 
 // instance returns the Provider of a CredentialProvider, and whether it can issue. It is nil when it can't be made.
 func (r *Reconciler) instance(ctx context.Context, provider *v1alpha1.CredentialProvider, kind credential.Kind) (*instance, outcome) {
@@ -31,13 +39,42 @@ func (r *Reconciler) instance(ctx context.Context, provider *v1alpha1.Credential
 	if i == nil {
 		return nil, o
 	}
-	if now := r.Clock.Now(); r.isDue(i, now) {
-		found := r.check(ctx, provider, i.provider)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		i.found, i.checked = found, now
+	now := r.Clock.Now()
+	if !r.isDue(i, now) {
+		return i, r.outcomeOf(i)
 	}
-	return i, i.found
+	found := r.check(ctx, provider, i.provider)
+	r.mu.Lock()
+	i.learn(found, now)
+	if i.shaky {
+		log.FromContext(ctx).Info("A provider could not be tried, and counts as Ready for now", "credentialProvider", klog.KObj(provider), "why", found.message)
+	}
+	r.mu.Unlock()
+	return i, r.outcomeOf(i)
+}
+
+// learn takes in what a try has found. Any tenant can keep a server busy for a moment, so that alone does not stop all the others: what
+// may pass changes nothing at first.
+func (i *instance) learn(found outcome, now time.Time) {
+	i.checked = now
+	i.shaky = found.mayPass && i.found.status == metav1.ConditionTrue && now.Sub(i.ready) < shakyAfter
+	if i.shaky {
+		return
+	}
+	if i.found = found; found.status == metav1.ConditionTrue {
+		i.ready = now
+	}
+}
+
+// outcomeOf is what is known of a provider.
+func (r *Reconciler) outcomeOf(i *instance) outcome {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := i.found
+	if i.shaky {
+		o.after = retryInterval
+	}
+	return o
 }
 
 // isDue says whether a provider is to be tried now.
@@ -45,7 +82,7 @@ func (r *Reconciler) isDue(i *instance, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	interval := checkInterval
-	if i.found.status != metav1.ConditionTrue {
+	if i.found.status != metav1.ConditionTrue || i.shaky {
 		interval = retryInterval
 	}
 	return i.checked.IsZero() || now.Sub(i.checked) >= interval || now.Before(i.checked)
@@ -53,30 +90,40 @@ func (r *Reconciler) isDue(i *instance, now time.Time) bool {
 
 // open returns the Provider of a CredentialProvider as it and its Secrets are now.
 func (r *Reconciler) open(ctx context.Context, provider *v1alpha1.CredentialProvider, kind credential.Kind) (*instance, outcome) {
-	cluster, err := kube.ClusterUID(ctx, r.Live)
-	if err != nil {
-		return nil, failed(ctx, err)
-	}
-	made := fmt.Sprintf("%s/%d", provider.UID, provider.Generation)
-	p, err := kind.New(ctx, credential.Settings{Provider: provider, Cluster: cluster, Secret: func(ctx context.Context, name string) (credential.Secret, error) {
-		s, err := r.readSecret(ctx, name)
-		made += fmt.Sprintf(" %s/%s", s.UID, s.ResourceVersion)
-		return s, err
-	}})
-	if err != nil {
-		return nil, failed(ctx, err)
-	}
+	of := fmt.Sprintf("%s/%d", provider.UID, provider.Generation)
+	made, p, err := r.make(ctx, provider, kind)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if i := r.instances[provider.Name]; i != nil && i.made == made {
+	i := r.instances[provider.Name]
+	switch {
+	case err != nil && credential.AsError(err) == nil && i != nil && i.of == of:
+		log.FromContext(ctx).Error(err, "Reading what a provider is made from") // That says nothing of the provider.
+		return i, outcome{}
+	case err != nil:
+		return nil, failed(ctx, err)
+	case i != nil && i.made == of+made:
 		go closeProvider(p)
 		return i, outcome{}
-	}
-	if i := r.instances[provider.Name]; i != nil {
+	case i != nil:
 		go closeProvider(i.provider) // It waits for what is under way.
 	}
-	r.instances[provider.Name] = &instance{provider: p, made: made}
-	return r.instances[provider.Name], outcome{}
+	i = &instance{provider: p, of: of, made: of + made}
+	r.instances[provider.Name] = i
+	return i, outcome{}
+}
+
+// make makes the Provider of a CredentialProvider, and returns from which versions of Secrets.
+func (r *Reconciler) make(ctx context.Context, provider *v1alpha1.CredentialProvider, kind credential.Kind) (from string, p credential.Provider, err error) {
+	cluster, err := kube.ClusterUID(ctx, r.Live)
+	if err != nil {
+		return "", nil, err
+	}
+	p, err = kind.New(ctx, credential.Settings{Provider: provider, Cluster: cluster, Secret: func(ctx context.Context, name string) (credential.Secret, error) {
+		s, err := r.readSecret(ctx, name)
+		from += fmt.Sprintf(" %s/%s", s.UID, s.ResourceVersion)
+		return s, err
+	}})
+	return from, p, err
 }
 
 // expire has a provider tried again when it is reconciled next.
@@ -108,7 +155,7 @@ func closeProvider(p credential.Provider) {
 func (r *Reconciler) check(ctx context.Context, of *v1alpha1.CredentialProvider, p credential.Provider) outcome {
 	c, is := p.(credential.Checker)
 	if !is {
-		return outcome{metav1.ConditionTrue, v1alpha1.ReasonReady, "it can be used", 0}
+		return outcome{status: metav1.ConditionTrue, reason: v1alpha1.ReasonReady, message: "it can be used"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -121,9 +168,9 @@ func (r *Reconciler) check(ctx context.Context, of *v1alpha1.CredentialProvider,
 	case err != nil:
 		return failed(ctx, err)
 	case len(findings) > 0:
-		return outcome{metav1.ConditionFalse, v1alpha1.ReasonNotIsolated, describe(findings), retryInterval}
+		return outcome{metav1.ConditionFalse, v1alpha1.ReasonNotIsolated, describe(findings), retryInterval, false}
 	}
-	return outcome{metav1.ConditionTrue, v1alpha1.ReasonReady, "a credential was issued, saw nothing of any tenant, and was revoked", secretInterval}
+	return outcome{metav1.ConditionTrue, v1alpha1.ReasonReady, "a credential was issued, saw nothing of any tenant, and was revoked", secretInterval, false}
 }
 
 // credentialsOf returns the tenants' credentials of a CredentialProvider.
@@ -165,8 +212,8 @@ func describe(findings []credential.Finding) string {
 // failed is the outcome for an error.
 func failed(ctx context.Context, err error) outcome {
 	if e := credential.AsError(err); e != nil {
-		return outcome{metav1.ConditionFalse, e.Reason, e.Message, retryInterval}
+		return outcome{metav1.ConditionFalse, e.Reason, e.Message, retryInterval, e.Transient && e.Reason == v1alpha1.ReasonServerError}
 	}
 	log.FromContext(ctx).Error(err, "Trying a provider failed")
-	return outcome{metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "it could not be tried; the operator's log says why", retryInterval}
+	return outcome{metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "it could not be tried; the operator's log says why", retryInterval, true}
 }

@@ -94,6 +94,8 @@ type outcome struct {
 	reason  string
 	message string
 	after   time.Duration
+	// mayPass means that it could not be tried, for a reason that may pass: its server answers, or was not asked.
+	mayPass bool
 }
 
 // Reconcile finds out whether a provider can issue credentials, tells the Issuer, and writes the answer into its status.
@@ -103,7 +105,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, provider *v1alpha1.Credentia
 	}
 	kind, known := r.Kinds.Of(provider.Spec)
 	if !known { // A newer version's, or one that this operator was built without.
-		return r.report(ctx, provider, outcome{metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, "this operator has no provider of this kind", 0})
+		return r.report(ctx, provider, outcome{metav1.ConditionFalse, v1alpha1.ReasonInvalidSpec, "this operator has no provider of this kind", 0, false})
 	}
 	i, o := r.instance(ctx, provider, kind)
 	if o.status == metav1.ConditionTrue && kind.Capabilities(provider.Spec).PerRun {
@@ -180,7 +182,7 @@ func (r *Reconciler) reconcileDeleted(ctx context.Context, provider *v1alpha1.Cr
 		return reconcile.Result{}, nil
 	}
 	if message, after := r.revokeAll(ctx, provider); message != "" {
-		return r.report(ctx, provider, outcome{metav1.ConditionFalse, v1alpha1.ReasonRevokingCredentials, message, after})
+		return r.report(ctx, provider, outcome{metav1.ConditionFalse, v1alpha1.ReasonRevokingCredentials, message, after, false})
 	}
 	base := provider.DeepCopy()
 	controllerutil.RemoveFinalizer(provider, v1alpha1.FinalizerCredentials)

@@ -78,7 +78,7 @@ func (p *Provider) findingsOfCatalogue(ctx context.Context, shared bool) ([]cred
 func (p *Provider) findingsOfSchemas(ctx context.Context, credentials []v1alpha1.TenantCredential) ([]credential.Finding, error) {
 	schemas := map[string][]string{}
 	for _, c := range credentials {
-		if t := p.targetOf(c); t.schema != "" {
+		if t := p.targetOf(c); t.schema != "" && tooLong(c) == "" {
 			schemas[t.database] = append(schemas[t.database], t.schema)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tenantry/tenantry/api/v1alpha1"
@@ -165,6 +166,49 @@ func TestCertificates(t *testing.T) {
 		_, err := p.List(t.Context())
 		expectError(t, err, v1alpha1.ReasonTLSFailed, "offers no TLS", false)
 	})
+}
+
+// Whoever is not verified, and asks for the password or for what md5 makes of it, gets neither.
+func TestUnverifiedServerGetsNoPassword(t *testing.T) {
+	for name, question := range map[string]pgproto3.BackendMessage{
+		"the password": &pgproto3.AuthenticationCleartextPassword{},
+		"md5":          &pgproto3.AuthenticationMD5Password{Salt: [4]byte{1, 2, 3, 4}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			listener, err := net.Listen("tcp", postgrestest.Host+":0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = listener.Close() }()
+			answers := make(chan pgproto3.FrontendMessage, 1)
+			go func() {
+				defer close(answers)
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				defer func() { _ = conn.Close() }()
+				backend := pgproto3.NewBackend(conn, conn)
+				if _, err := backend.ReceiveStartupMessage(); err != nil {
+					return
+				}
+				backend.Send(question)
+				if backend.Flush() != nil || backend.SetAuthType(pgproto3.AuthTypeMD5Password) != nil {
+					return
+				}
+				if answer, err := backend.Receive(); err == nil {
+					answers <- answer
+				}
+			}()
+			s := settings("any")
+			s.Port, s.SSLMode = int32(listener.Addr().(*net.TCPAddr).Port), v1alpha1.SSLDisable
+			_, err = open(t, s).List(t.Context())
+			expectError(t, err, v1alpha1.ReasonAuthenticationFailed, "it has to be scram-sha-256", false)
+			for answer := range answers {
+				t.Errorf("the server got %T", answer)
+			}
+		})
+	}
 }
 
 // withoutTLS returns how the superuser connects whatever certificate the server has.

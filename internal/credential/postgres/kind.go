@@ -19,6 +19,7 @@ func Kind() credential.Kind {
 		Capabilities: func(spec v1alpha1.CredentialProviderSpec) credential.Capabilities {
 			return capabilities(maxLifetime(*spec.Postgres))
 		},
+		Refuses: func(e credential.TenantsEntry) string { return tooLong(e.Tenant) },
 		New: func(ctx context.Context, s credential.Settings) (credential.Provider, error) {
 			settings, err := settingsOf(ctx, s)
 			if err != nil {

@@ -127,6 +127,30 @@ func TestRenamedSchema(t *testing.T) {
 	}
 }
 
+// PostgreSQL cuts a name that is too long, and then it is that of another tenant. Tenants of before may have one.
+func TestNamesOfTooManyBytes(t *testing.T) {
+	database := newDatabase(t)
+	cut := strings.Repeat("a", 63)
+	newOwnDatabase(t, cut, "acme")
+	newOwnSchema(t, database, cut)
+	p := open(t, settings(database))
+	own := []v1alpha1.TenantCredential{
+		{Postgres: &v1alpha1.TenantPostgres{Database: cut + "b"}},
+		{Postgres: &v1alpha1.TenantPostgres{Schema: cut + "b"}},
+		{Postgres: &v1alpha1.TenantPostgres{Database: cut + "b", Schema: "acme"}},
+	}
+	for n, c := range own {
+		_, err := p.Issue(t.Context(), requestOwn(p, fmt.Sprint("run-", n), globex, *c.Postgres))
+		expectError(t, err, v1alpha1.ReasonDatabaseNotFound, "has 64 bytes", false)
+		if got := Kind().Refuses(credential.TenantsEntry{Tenant: c}); !strings.Contains(got, "name another database or schema") {
+			t.Errorf("the kind says %q", got)
+		}
+	}
+	if diff := cmp.Diff([]credential.Finding(nil), check(t, p, own...)); diff != "" {
+		t.Errorf("findings (-want +got):\n%s", diff)
+	}
+}
+
 // Each hole between tenants with databases or schemas of their own is found, and gone when its remedy was executed.
 func TestFindingsOfOwn(t *testing.T) {
 	database := newDatabase(t)

@@ -86,6 +86,9 @@ func (p *Provider) Issue(ctx context.Context, r credential.Request) (credential.
 	if r.Tenant.ExternalID == "" {
 		return credential.Credential{}, errors.New("the tenant has no external id")
 	}
+	if problem := tooLong(r.Credential); problem != "" {
+		return credential.Credential{}, credential.Errorf(v1alpha1.ReasonDatabaseNotFound, "%s", problem)
+	}
 	return p.issue(ctx, role, p.targetOf(r.Credential), r)
 }
 

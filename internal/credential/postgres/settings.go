@@ -74,8 +74,8 @@ func (s Settings) config() (*pgxpool.Config, error) {
 		"client_min_messages":                 "warning",
 	}
 	if s.SSLMode == v1alpha1.SSLDisable || s.SSLMode == v1alpha1.SSLRequire {
-		// Who is not verified does not get the password itself.
-		c.RequireAuth = "!password"
+		// Who is not verified does not get the password itself, nor what md5 makes of it, from which it can be guessed offline.
+		c.RequireAuth = "!password,!md5"
 	}
 	c.AfterConnect = nil
 	config.AfterConnect = prepare

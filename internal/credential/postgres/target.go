@@ -31,6 +31,22 @@ func (p *Provider) targetOf(c v1alpha1.TenantCredential) target {
 	return t
 }
 
+// maxNameBytes is how long a name is in PostgreSQL. It cuts a longer one, which then may be that of another tenant.
+const maxNameBytes = 63
+
+// tooLong says which name of a tenant's is too long. The schema of Tenants refuses it; one may be stored from before. It is empty when none is.
+func tooLong(c v1alpha1.TenantCredential) string {
+	if c.Postgres == nil {
+		return ""
+	}
+	for _, name := range []string{c.Postgres.Database, c.Postgres.Schema} {
+		if len(name) > maxNameBytes {
+			return fmt.Sprintf("the name %s has %d bytes, and PostgreSQL has names of at most %d: name another database or schema in `postgres`", name, len(name), maxNameBytes)
+		}
+	}
+	return ""
+}
+
 // executor is a pool or a connection.
 type executor interface {
 	QueryRow(ctx context.Context, query string, args ...any) pgx.Row
